@@ -13,7 +13,7 @@ from weighbridge.base.sentences import sentence
 class CheckpointTensor(
     NamedTuple
 ):  # not a frozen dataclass: half the cost, and there may be 100,000
-    """A tensor of a file. `nbytes` is as the file states, checked against dtype and shape."""
+    """A tensor of a file. `nbytes` is the file's statement, checked against dtype and shape."""
 
     name: str
     dtype: DType
@@ -26,10 +26,10 @@ EXPERTS = "experts."  # and a number, and what every expert of a layer has
 
 
 class Counted(NamedTuple):
-    """Tensors with the experts of a layer listed once, if all of them have the same ones. `copies`:
-    how many tensors each of `first` stands for. `stands`: for every tensor, the index in `first` of
-    the one that stands for it. `ordered`: whether the experts come in the same order, each module's
-    tensors together and nothing else among them."""
+    """Tensors, with each layer's equal experts listed once. `copies`: tensors that each of `first`
+    stands for. `stands`: for every tensor, the index in `first` of the one that stands for it.
+    `ordered`: whether experts come in equal order, each module's tensors together and nothing else
+    among them."""
 
     first: tuple[CheckpointTensor, ...]
     copies: tuple[int, ...]
@@ -37,7 +37,7 @@ class Counted(NamedTuple):
     stands: tuple[int, ...]
 
     def only(self, chosen: Sequence[bool]) -> "Counted":
-        """Return the chosen tensors of `first`, and those that they stand for."""
+        """Return only the chosen tensors of `first`, and the tensors they stand for."""
         place = {index: new for new, index in enumerate(compress(range(len(chosen)), chosen))}
         return Counted(
             tuple(compress(self.first, chosen)),
@@ -53,8 +53,8 @@ def one_by_one(tensors: Sequence[CheckpointTensor]) -> Counted:
 
 
 def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
-    """Return the tensors with like experts counted once: a mixture of 90,000 tensors has some 2,000
-    that differ in more than an expert's number."""
+    """Return the tensors with equal experts counted once: a mixture of 90,000 tensors has some
+    2,000 that differ in more than an expert's number."""
     layers: dict[str, dict[str, _Expert]] = {}
     others = set()
     for index, t in enumerate(tensors):
@@ -81,7 +81,7 @@ def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
 
 
 class _Expert(NamedTuple):
-    """One expert of a layer: the kinds of its tensors, their names and their indexes."""
+    """One expert of a layer: its tensors' kinds, names and indexes."""
 
     kinds: dict[str, tuple[DType, tuple[int, ...], int]]
     names: list[str]
@@ -107,7 +107,7 @@ def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
-    """Write into `stands_for` that the first expert's tensors stand for those of all."""
+    """Set in `stands_for` that the first expert's tensors stand for those of all experts."""
     first = dict(zip(experts[0].names, experts[0].places, strict=True))
     for expert in experts:
         for name, index in zip(expert.names, expert.places, strict=True):
@@ -130,7 +130,7 @@ def _gathered(
 
 
 class Array(NamedTuple):
-    """An array of the metadata; at most KEPT numbers are kept, and no strings."""
+    """An array in the metadata: at most KEPT numbers are kept, and no strings."""
 
     kind: str
     length: int

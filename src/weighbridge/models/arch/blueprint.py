@@ -28,7 +28,7 @@ ParamKind = Literal[
     "linear",  # weight of nn.Linear, [out, in]
     "conv1d",  # weight of transformers' Conv1D, [in, out]: GPT-2
     "expert",  # weight of one routed expert's Linear, [out, in]; transformers 5 stacks them
-    "experts",  # all routed experts' weights in one parameter, as stored: 3-D
+    "experts",  # all routed experts' weights as the file has them in one 3-D parameter
     "router",  # weight that scores the experts
     "embedding",
     "norm",  # weights and biases of norms
@@ -45,11 +45,11 @@ class Param(NamedTuple):
     name: str
     shape: tuple[int, ...]
     kind: ParamKind = "linear"
-    dtype: str = ""  # "" is the model's own; set where the class keeps it in another (`held`)
+    dtype: str = ""  # "": the model's dtype; else the one in which the class keeps it (`held`)
     tied: str = ""  # the parameter that owns the storage; "" if it owns it
-    routed: tuple[int, int] = (1, 1)  # (k, E): a token uses k of E such
-    copies: int = 1  # experts 0, 1, 2... that have it; the first stands for all
-    role: str = ""  # its role (roles.py), if its builder knows it; else the name decides
+    routed: tuple[int, int] = (1, 1)  # (k, E): a token uses k of E experts
+    copies: int = 1  # experts 0, 1, 2... with this parameter; the first stands for all
+    role: str = ""  # its role (roles.py), if its builder sets it; else its name decides
 
     @property
     def numel(self) -> int:
@@ -57,7 +57,7 @@ class Param(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """Memory that a module holds and does not train. Most are not in the checkpoint."""
+    """A tensor that a module holds but does not train. Most are not in the checkpoint."""
 
     name: str
     shape: tuple[int, ...]
@@ -68,7 +68,7 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has computed
 class CountedParams(Sequence[Param]):
-    """Parameters in the order of checkpoints, with like experts stored once and their count."""
+    """Parameters in checkpoint order; a layer's experts are stored as the first with a count."""
 
     counted: tuple[Param, ...]
 
@@ -92,8 +92,8 @@ class CountedParams(Sequence[Param]):
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Blueprint:
-    """All tensors of one class. `blocks`: modules that device_map="auto" never splits, as patterns
-    over checkpoint names ("model.layers.*")."""
+    """All tensors of one class. `blocks`: patterns of checkpoint names ("model.layers.*") for the
+    modules that device_map="auto" never splits."""
 
     cls: str
     params: Sequence[Param]
@@ -104,7 +104,7 @@ class Blueprint:
 
     @property
     def counted(self) -> tuple[Param, ...]:
-        """`params` with like experts of a layer as the first one with their count."""
+        """Return `params`, with the experts of a layer as the first one and a count."""
         return self.params.counted if isinstance(self.params, CountedParams) else tuple(self.params)
 
     @cached_property
@@ -113,14 +113,14 @@ class Blueprint:
 
     @cached_property
     def experts(self) -> int:
-        """Elements of routed experts that are stored one by one."""
+        """Return the elements of all routed experts that are stored one by one."""
         return sum(p.numel * p.copies for p in self.counted if p.kind == "expert")
 
     def distinct(self) -> tuple[tuple[Param, int], ...]:
-        """Untied parameters, each with its number of copies.
+        """Return the untied parameters, each with its number of copies.
 
-        The routed experts of one layer differ by their number alone, so the first stands for all: a
-        model of 90,000 tensors has 1,500 that differ.
+        The routed experts of one layer differ only in their number, so the first stands for all: a
+        model of 90,000 tensors has 1,500 different ones.
         """
         return self._distinct
 
@@ -148,18 +148,18 @@ class Blueprint:
 
 
 def expert_path(name: str) -> str:
-    """Return the part before the expert's number in a name."""
+    """Return a name up to the expert's number: "...experts." of "...experts.3.w1"."""
     head, word, _ = name.partition(EXPERTS)
     return head + word
 
 
 def alike(name: str, copies: int) -> tuple[str, int]:
-    """Return (path of the experts, number of copies) of a name; ("", 1) for a single tensor."""
+    """Return (path of the experts, `copies`) of a tensor's name; ("", 1) for a single tensor."""
     return ("", 1) if copies == 1 else (expert_path(name), copies)
 
 
 def numbered(name: str, expert: int) -> str:
-    """Return the name of expert number `expert`, given the first expert's `name`."""
+    """Return the first expert's `name` with the number `expert`."""
     path = expert_path(name)
     return f"{path}{expert}{name[len(path) + 1 :]}"
 
@@ -170,7 +170,7 @@ def last_name(param: Param) -> str:
 
 
 def told(params: Iterable[Param]) -> Iterator[Param]:
-    """Yield counted parameters one by one: all of expert 0, all of expert 1..."""
+    """Yield counted parameters one by one: all of expert 0, then all of expert 1..."""
     for (path, count), group in groupby(params, lambda p: alike(p.name, p.copies)):
         if not path:
             yield from group
@@ -183,7 +183,7 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
 
 
 def _unnumbered(param: Param) -> str:
-    """Return the name without the expert's number."""
+    """Return a parameter's name without the expert's number."""
     if param.routed[1] == 1:
         return param.name
     head, _, tail = param.name.partition("experts.")
@@ -196,27 +196,26 @@ ParamRule = Callable[[Config, str], Params]
 
 @frozen_record
 class Family:
-    """Description of the classes of a model type: their tensors, heads and buffers.
+    """The classes of a model type: their tensors, heads and buffers.
 
     `tree` describes a decoder by its modules. What has none has a `body`: the tensors of the base
     model below a path ("model." or "", dot included). A class whose name ends in one of `heads`
     holds that base model as `base` and the head beside it; any other class whose name ends in
-    "Model" is the base model itself.
-    Classes that hold another base (BERT without its pooler, the encoder of T5 alone) are in
-    `classes`, by the end of their names too.
+    "Model" is the base model itself. Classes that hold another base (BERT without its pooler, the
+    encoder of T5 alone) are in `classes`, by the end of their names too.
     """
 
     tree: "Callable[[Config], Decoder] | None" = None
     body: ParamRule | None = None
     base: str = "model"
-    bases: Mapping[str, str] = field(default_factory=dict)  # head -> its name for `base`
-    cls: str = ""  # the class when the config names none
+    bases: Mapping[str, str] = field(default_factory=dict)  # head -> its base, if not `base`
+    cls: str = ""  # the class if the config names none
     stems: tuple[str, ...] = ()  # beginnings of its classes' names, if not that of `cls`
     heads: Mapping[str, ParamRule] = field(default_factory=dict)
     classes: Mapping[str, "Family"] = field(default_factory=dict)
     buffers: Callable[[Config, str], Iterable[Buffer]] | None = None
     blocks: tuple[str, ...] | Callable[[Config], Iterable[str]] = ("layers.*",)  # below the base
-    ties: bool | Callable[[Config], bool] = False  # when the config does not say; or what decides
+    ties: bool | Callable[[Config], bool] = False  # the embedding is tied, by default
     parts: tuple[tuple[str, str], ...] = ()  # (path below the base model, "vision tower", ...)
     renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
 
@@ -241,7 +240,7 @@ def held(param: Param, dtype: DType) -> DType:
 def linear(
     path: str, outputs: int, inputs: int, *, bias: bool = False, role: str = ""
 ) -> Iterator[Param]:
-    """Yield a weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role` is a key of ROLES
+    """Yield a weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role`: a key of ROLES
     in roles.py."""
     yield Param(f"{path}.weight", (outputs, inputs), role=role)
     if bias:
@@ -249,19 +248,19 @@ def linear(
 
 
 def affine(path: str, outputs: int, inputs: int, *, role: str = "") -> Iterator[Param]:
-    """A linear layer with a bias: a weight [outputs, inputs] and a bias [outputs]."""
+    """Yield a linear layer with bias: a weight [outputs, inputs] and a bias [outputs]."""
     return linear(path, outputs, inputs, bias=True, role=role)
 
 
 def conv1d(path: str, outputs: int, inputs: int, *, bias: bool = True) -> Iterator[Param]:
-    """transformers' Conv1D: a Linear with a transposed weight."""
+    """Yield transformers' Conv1D: a weight [inputs, outputs], a Linear's transposed, and a bias."""
     yield Param(f"{path}.weight", (inputs, outputs), "conv1d")
     if bias:
         yield Param(f"{path}.bias", (outputs,), "bias")
 
 
 def conv(path: str, shape: tuple[int, ...], *, bias: bool = True) -> Iterator[Param]:
-    """A convolution; `shape` is [out, in / groups, *kernel]."""
+    """Yield a convolution; `shape` is [out, in / groups, *kernel]."""
     yield Param(f"{path}.weight", shape, "conv")
     if bias:
         yield Param(f"{path}.bias", (shape[0],), "bias")
@@ -272,19 +271,19 @@ def embedding(path: str, rows: int, width: int) -> Iterator[Param]:
 
 
 def norm(path: str, width: int, *, bias: bool = False) -> Iterator[Param]:
-    """RMSNorm, a weight [width]; with `bias`, LayerNorm."""
+    """Yield an RMSNorm, a weight [width]; with `bias`, a LayerNorm."""
     yield Param(f"{path}.weight", (width,), "norm")
     if bias:
         yield Param(f"{path}.bias", (width,), "norm")
 
 
 def layer_norm(path: str, width: int) -> Iterator[Param]:
-    """LayerNorm: a weight and a bias, [width] each."""
+    """Yield a LayerNorm: a weight and a bias, [width] each."""
     return norm(path, width, bias=True)
 
 
 def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:
-    """gate_proj, up_proj, down_proj: SwiGLU and its relatives."""
+    """Yield gate_proj, up_proj and down_proj: SwiGLU and its relatives."""
     yield from linear(f"{path}.gate_proj", inner, width, bias=bias, role="gate")
     yield from linear(f"{path}.up_proj", inner, width, bias=bias, role="up")
     yield from linear(f"{path}.down_proj", width, inner, bias=bias, role="down")
@@ -293,9 +292,10 @@ def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Itera
 def experts(
     before: str, one: Callable[[str], Params], *, top_k: int, count: int
 ) -> Iterator[Param]:
-    """`count` routed experts, named `before` and a number, each with what `one` has at its path.
+    """Yield `count` routed experts called `before` and a number, each with the parameters that
+    `one` yields below a path.
 
-    They differ by their number alone, so the first is made, and counted where names tell them.
+    They differ only in their number, so where the names show it, the first is yielded with a count.
     """
     rows = [
         p._replace(kind="expert" if p.kind == "linear" else p.kind, routed=(top_k, count))
@@ -309,5 +309,5 @@ def experts(
 
 
 def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:
-    """One parameter that stacks all routed experts."""
+    """Yield one parameter that stacks all routed experts."""
     yield Param(path, shape, "experts", routed=(top_k, count))

@@ -39,7 +39,8 @@ def body(
     image_size: tuple[int, int] | None = None,
     audio_seconds: float | None = None,
 ) -> Body:
-    """`layers` are those of `arch/cache_layers.py`; `metadata` is a GGUF file's."""
+    """Return the body of a class: its blocks, widths, encoder and towers. `layers`: what each layer
+    caches (arch/cache_layers.py); `metadata`: a GGUF file's."""
     if plan.tree is not None:
         return _answering(_of_tree(plan, plan.tree, layers), config, metadata)
     stacks, others = sort(plan)
@@ -72,7 +73,7 @@ def body(
 
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
-    """Return the body of a module tree; only the rows of the head come from parameters."""
+    """Return the body of a module tree; only the head's sizes come from the parameters."""
     outside = [p for p in plan.counted if below_number(p.name) is None]
     blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
@@ -96,7 +97,7 @@ def _computed(parts: Submodules, layer: Layer) -> LayerBlock:
 
 
 def _decoder(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack | None:
-    """Return the stack of layers that `layers` describe: the decoder's, if there is one."""
+    """Return the stack that has the layers in `layers`: the decoder's; None without such layers."""
     if not layers:
         return None
     candidates = text
@@ -121,7 +122,7 @@ def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
 
 
 def _embedder(config: Config | None) -> tuple[Layer, ...]:
-    """Return the cache layers of a language model that is used as an embedder here."""
+    """Return the cache layers of a language model that is an embedder; () for others."""
     if config is None or not embeds(config.model_type):
         return ()
     return layers_of(config.sub("vlm_config"))
@@ -140,7 +141,7 @@ def _read_at_once(
 
 
 def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[LayerBlock, ...]:
-    """Return the blocks of a file's layers, without mixers if nothing tells them."""
+    """Return the blocks of a file's layers, without mixers if `mixers` is empty."""
     if not mixers:
         return tuple(LayerBlock(mixers=(), feeds=feeds(layer)) for layer in layers)
     pairs = zip(layers, mixers, strict=True)
@@ -161,7 +162,8 @@ def _encoder(
     layers: Sequence[Layer],
     config: Config | None,
 ) -> Body | None:
-    """Return the encoder that a decoder attends to: the other half of the model, or a tower."""
+    """Return the encoder to which a decoder cross-attends: the model's encoder half, or a tower.
+    None without cross-attention."""
     crossed = any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers)
     if decoder is None or config is None or not crossed:
         return None
@@ -179,8 +181,8 @@ def _encoder(
 
 
 def _hidden(blocks: Iterable[LayerBlock], params: Sequence[Param]) -> int:
-    """Return the hidden size: the width of the projection behind embeddings, else the MLPs' input,
-    else the embedding's width."""
+    """Return the hidden size: the width of the projection after the embedding, else the MLPs'
+    input, else the embedding's width."""
     into = next((p for p in params if role_of(p) == "into"), None)
     if into is not None:
         return into.shape[0]
@@ -197,7 +199,8 @@ def _embedding(params: Iterable[Param]) -> Param | None:
 
 
 def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None) -> int:
-    """Return the rows of the head, tied or not. A file does not repeat a tied matrix."""
+    """Return the vocabulary size of the head, tied or not; 0 without a head. Files do not repeat a
+    tied matrix."""
     last = (*params, *plan.counted[-2:])  # early code numbers the head as a layer
     head = next((p for p in last if p.shape and makes_logits(p.name)), None)
     if head is not None:
@@ -228,8 +231,8 @@ def _pools(metadata: Mapping[str, Any]) -> bool:
 
 
 def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:
-    """Return the body of a model without head as an embedding model, which answers with a vector
-    per text. A config (bidirectional attention) or metadata (pooling) may make any model one."""
+    """Return `whole` as an embedding model, which returns a vector per text, if it has no head. A
+    config (bidirectional attention) or metadata (pooling) may make any model one."""
     both_ways = config is not None and config.sees_both_ways
     pooled = bool(metadata) and _pools(metadata or {})
     headless = bool(whole.blocks) and not whole.vocab and not whole.labels
@@ -245,8 +248,8 @@ def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] |
 
 @lru_cache(maxsize=4096)
 def _seen(block: LayerBlock, hidden: int, *, causal: bool) -> LayerBlock:
-    """Return the block with `causal` set, and without `inputs` that equal `hidden`, so that equal
-    blocks compare equal."""
+    """Return the block with `causal` set in its attention. MLP `inputs` equal to `hidden` become 0,
+    so that equal blocks compare equal."""
     return LayerBlock(
         mixers=tuple(
             replace(m, causal=False) if isinstance(m, Attention) and not causal else m

@@ -18,7 +18,7 @@ from weighbridge.models.arch.parts import Feed as Feed
 
 @frozen_record
 class LayerBlock:
-    """One layer. A Mamba layer has no MLP, one of Nemotron-H may be only an MLP."""
+    """One layer: mixers and MLPs. A Mamba layer has no MLP, Nemotron-H's may be only an MLP."""
 
     mixers: tuple[Mixer, ...]
     feeds: tuple[Feed, ...] = ()
@@ -27,9 +27,9 @@ class LayerBlock:
 
 @frozen_record
 class Tower:
-    """A vision or audio encoder. `positions`: what it computes on; `tokens`: what the language
-    model gets, in its input or by cross-attention; both per item of the size in the request. No
-    `layers`: convolutions, of which nothing more is known."""
+    """A vision or audio encoder. `positions`: its own sequence length; `tokens`: those that the
+    language model gets, in its input or by cross-attention; both per item of the requested size.
+    Without `layers`, it is convolutions, of which only the sizes are known."""
 
     kind: Literal["image", "audio"]
     hidden: int
@@ -39,17 +39,17 @@ class Tower:
     feed: Feed
     positions: int
     tokens: int
-    window: int | None = None  # positions that attend to each other, where not all do
+    window: int | None = None  # positions that attend to each other, if not all do
     patch: int = 0  # elements in one position's input: 3 x 14 x 14
-    at_once: int = 0  # positions that are computed together; 0: those of all items of a batch
+    at_once: int = 0  # positions computed together; 0: those of all items of a batch
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Body:
-    """`vocab` is the rows of the head that makes logits; 0 where the class has none. `labels` are
-    the outputs of another head (rerankers, classifiers).
+    """What a model computes. `vocab`: rows of the head that makes logits, 0 without one; `labels`:
+    outputs of another head (rerankers, classifiers).
 
-    Without blocks nothing is known of the layers: convolutions, pyramids of ever wider layers, a
+    Without blocks, nothing is known of the layers: convolutions, pyramids of ever wider layers, a
     bare size. An `encoder` of sounds or images is one of `towers` too, which says how long it is.
     """
 
@@ -57,7 +57,7 @@ class Body:
     vocab: int
     blocks: tuple[LayerBlock, ...]
     labels: int = 0
-    causal: bool = True  # False: every token sees all, and nothing is generated
+    causal: bool = True  # False: every token sees all others, and nothing is generated
     encoder: "Body | None" = None  # the blocks attend to its output
     towers: tuple[Tower, ...] = ()
     embeds: bool = False  # embedding models: one vector per input

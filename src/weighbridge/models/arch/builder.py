@@ -39,7 +39,7 @@ def known(raw: Mapping[str, Any]) -> bool:
 
 
 def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
-    """Return all tensors of the config's class; of its base model with `base_model`."""
+    """Return all tensors of the config's class; with `base_model`, of its base model."""
     kind = family(c.model_type)
     c.cls = c.cls or kind.cls
     _check_stem(kind, c)
@@ -64,7 +64,7 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
 
 
 def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
-    """Return the plan with names changed by the first fitting pair (old prefix, new prefix)."""
+    """Return `plan` with each name changed by the first matching pair (old prefix, new prefix)."""
 
     def name(old: str) -> str:
         pair = next((p for p in pairs if old.startswith(p[0])), ("", ""))
@@ -81,11 +81,11 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
     )
 
 
-LISTED = 4  # endings of classes that an error names
+LISTED = 4  # class name endings that an error lists
 
 
 def stems(kind: Family) -> tuple[str, ...]:
-    """Return the beginnings of the names of a family's classes."""
+    """Return the prefixes of the names of a family's classes."""
     return kind.stems or (stem(kind.cls),)
 
 
@@ -95,15 +95,15 @@ def stem(cls: str) -> str:
 
 
 def _check_stem(kind: Family, c: Config) -> None:
-    """Raise UnsupportedError for other authors' class under a model type of ours (a draft model
-    that says `qwen3`): its name does not begin as the family's do."""
+    """Raise UnsupportedError for another author's class under a known model type, such as a draft
+    model with `qwen3`: its name has another prefix."""
     begins = tuple(name.casefold() for name in stems(kind))
     if c.cls not in kind.classes and not c.cls.casefold().startswith(begins):
         raise UnsupportedError(sentence("no_class_of", cls=c.cls, kind=c.model_type), where=c.where)
 
 
 def _head(kind: Family, c: Config) -> str:
-    """Return the ending of the class that names its head; "" for the base model."""
+    """Return the class name's ending that names its head; "" for the base model."""
     for suffix in kind.heads:
         if c.cls.endswith(suffix):
             return suffix

@@ -51,9 +51,10 @@ def embeds(model_type: str) -> bool:
 
 
 def remembered(tree: Decoder, c: Config) -> tuple[Layer, ...]:
-    """Return the mixers of each layer, with its attention limited by the kind of the layer."""
+    """Return each layer's mixers (attention, state space), with attention windowed as the layer's
+    kind requires."""
     kinds = (FULL,) * len(tree.layers) if tree.kinds is None else tree.kinds(c)
-    by_module: dict[tuple[int, str], Layer] = {}  # equal layers are one object
+    by_module: dict[tuple[int, str], Layer] = {}  # equal layers share one object
     result = []
     for modules, kind in zip(tree.layers, kinds, strict=False):
         key = (id(modules), kind)
@@ -69,7 +70,8 @@ def _mixers(modules: Submodules, c: Config, kind: str) -> list[Mixer]:
 
 
 def seen(c: Config, whole: Attention, kind: str) -> Attention:
-    """Return `whole` with that kind's window. Raises BadFileError for impossible sizes."""
+    """Return the attention `whole` with the window of layers of `kind`. Raises BadFileError for
+    impossible sizes."""
     if min(whole.heads, whole.kv_heads, whole.key_dim) < 1:
         raise BadFileError(
             sentence(
@@ -95,7 +97,7 @@ def _reach(c: Config, name: str, tokens: int | None) -> int:
 
 
 def sharing(all_layers: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
-    """Return layers of which those from `stored` on use the keys and values of the last earlier one
+    """Return the layers; those from `stored` on reuse the keys and values of the last earlier layer
     with the same window."""
     first = tuple(all_layers[:stored])
     owners = (_owner(first, layer) for layer in all_layers[stored:])
@@ -125,7 +127,7 @@ class AttentionSizes:
 
 
 def attention(c: Config, sizes: AttentionSizes, kind: str = FULL) -> Attention:
-    """Return attention of these sizes in a layer of that kind."""
+    """Return attention of these sizes in a layer of `kind`."""
     whole = Attention(
         heads=sizes.heads,
         kv_heads=sizes.kv_heads,
@@ -136,20 +138,20 @@ def attention(c: Config, sizes: AttentionSizes, kind: str = FULL) -> Attention:
 
 
 def usual(c: Config) -> tuple[Layer, ...]:
-    """Return layers of grouped-query attention under the usual keys."""
+    """Return layers of grouped-query attention, with sizes from the usual keys."""
     kinds, sizes = layer_kinds(c), grouped(c)
     return tuple(Layer(mixers=(attention(c, sizes, kind),)) for kind in kinds)
 
 
 def multi_head(c: Config) -> tuple[Layer, ...]:
-    """Return layers with as many KV heads as heads, whatever the config says."""
+    """Return layers of multi-head attention, whatever KV heads the config states."""
     kinds, heads = layer_kinds(c), c.num(*HEADS)
     sizes = AttentionSizes(heads, heads, _width(c) // max(1, heads))
     return tuple(Layer(mixers=(attention(c, sizes, kind),)) for kind in kinds)
 
 
 def grouped(c: Config) -> AttentionSizes:
-    """Return the attention sizes of the usual keys. A null counts as missing."""
+    """Return the attention sizes under the usual config keys; null counts as missing."""
     heads = c.num(*HEADS)
     name = "num_key_value_heads"
     kv_heads = heads if c.null(name) else c.num(name, default=heads)
@@ -164,18 +166,18 @@ def _width(c: Config) -> int:
 
 
 def beside_text(c: Config) -> tuple[Layer, ...]:
-    """Return the layers of a decoder with BART's keys that attends to a text."""
+    """Return the layers of a decoder with BART's config keys, with cross-attention to a text."""
     return pairs(c, c.layers("decoder_layers"), bart_sizes(c), "text")
 
 
 def beside_sound(c: Config) -> tuple[Layer, ...]:
-    """Return the layers of a decoder with BART's keys that attends to audio."""
+    """Return the layers of a decoder with BART's config keys, with cross-attention to audio."""
     return pairs(c, c.layers("decoder_layers"), bart_sizes(c), "audio")
 
 
 def beside_encoder(c: Config, source: Source) -> tuple[Layer, ...]:
-    """Return a decoder's layers with cross-attention of the same sizes added to each, unless they
-    have some."""
+    """Return a decoder's layers, each with a cross-attention of its self-attention's sizes unless
+    some layer has one."""
     if facts(c.model_type).decodes:
         sizes = even(c.num("num_attention_heads"), c.num("hidden_size"))
         return pairs(c, c.layers("num_hidden_layers"), sizes, source)
@@ -203,7 +205,7 @@ def pairs(
 
 
 def over(whole: Attention, source: Source, length: int | None = None) -> CrossAttention:
-    """Return cross-attention of the same sizes to an encoder."""
+    """Return cross-attention of the same sizes to an encoder's output."""
     return CrossAttention(
         heads=whole.heads,
         kv_heads=whole.kv_heads,
@@ -220,7 +222,7 @@ def even(heads: int, width: int) -> AttentionSizes:
 
 
 def bart_sizes(c: Config) -> AttentionSizes:
-    """Return the attention sizes under BART's keys."""
+    """Return the attention sizes under BART's config keys."""
     return even(c.num("decoder_attention_heads"), c.num("d_model", "hidden_size"))
 
 

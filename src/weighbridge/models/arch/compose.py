@@ -27,19 +27,19 @@ SIDE_BY_SIDE = (
 
 @frozen_record
 class Inner:
-    """A model inside a larger one, a language model if nothing else is said."""
+    """A model inside a larger one, by default a language model."""
 
     path: str  # path below the larger model's base, dot included
-    config: str = "text_config"  # the key of its config
+    config: str = "text_config"  # key of its config in the larger model's
     label: Label = "language model"
     absent: Mapping[str, Any] = field(default_factory=dict)  # the config if the file has none
-    flat: bool = False  # if missing, its keys are among the larger model's
-    fixed: bool = False  # its type is fixed, whatever its config says
-    head: str = ""  # the ending of its class, if it has a head
-    other_head: str = ""  # for families without the first, such as encoder-decoders
-    optional: bool = False  # no config, no part
+    flat: bool = False  # if its config is missing, its keys are in the larger model's
+    fixed: bool = False  # its model type is fixed, whatever its config says
+    head: str = ""  # ending of its class's name, if it has a head
+    other_head: str = ""  # the ending for families without `head`, such as encoder-decoders
+    optional: bool = False  # it is left out if its config is missing
     whole: bool = False  # device_map="auto" never splits it
-    when: str = ""  # a switch of the larger model, on by default
+    when: str = ""  # key of the larger config that enables it, on by default
 
 
 TEXT = Inner(path="language_model.")
@@ -77,7 +77,7 @@ def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
 
 
 def below(kind: Family, part: Inner) -> str:
-    """Return the path of the base model within a part with a head."""
+    """Return the path from a part to its base model ("model."); "" for a part without a head."""
     base = kind.bases.get(part.head, kind.base) if part.head in kind.heads else ""
     return f"{base}." if base else ""
 
@@ -119,8 +119,8 @@ def composite(
     own_blocks: tuple[str, ...] = (),
     **rest: Unpack[Rest],
 ) -> Family:
-    """Return a family of `parts`, the tensors of its `own` and its buffers `held`. `projectors`:
-    paths of its own tensors; `labels`: paths of parts of parts."""
+    """Return a family of `parts`, with its `own` tensors and `held` buffers. `projectors`: paths
+    among its own tensors; `labels`: (path, label) of nested parts."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         for part in parts:  # errors first: of a part's model type, then of the whole
@@ -155,14 +155,16 @@ def text_head(part: Inner = TEXT) -> ParamRule:
 
 
 def text_alone(part: Inner) -> Family:
-    """Return the language model without towers, with its keys nested or among the outer ones."""
+    """Return the language model's family without towers; its keys may be nested or in the outer
+    config."""
     flat = replace(part, path="", flat=True)
     return composite(flat, heads={"ForCausalLM": text_head(flat)}, ties=either(flat))
 
 
 def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], bool]:
-    """Return a rule that ties if the outer config or the language model's says so: releases before
-    5 saved it only in the latter. A flat language model takes over its keys, but not this one."""
+    """Return a rule: whether the outer config or the language model's ties the embedding. Releases
+    before 5 saved it only in the latter, and a flat language model takes all outer keys but this
+    one."""
 
     def ties(c: Config) -> bool:
         outer = c.flag("tie_word_embeddings", default=default)

@@ -22,7 +22,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.model_types import facts
 
-MAX_LAYERS = 1024  # a bound on what a stranger's config can make us build: real ones have 200
+MAX_LAYERS = 1024  # limit for configs from strangers; real models have up to 200
 MAX_SIZE = 1 << 32
 
 # Keys that decide nothing about which tensors there are, though their names look like memory.
@@ -65,7 +65,7 @@ OF_CACHE = "num_key_value_heads"
 
 @cache
 def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
-    """The defaults and aliases of every model type, with which its line begins."""
+    """Return the defaults and aliases of each model type, which begins the file's line."""
     path = os.path.join(os.path.dirname(__file__), "defaults.json")
     with open(path, encoding="utf-8") as file:
         return Parsed({line.split('"', 2)[1]: line for line in file if line[0] == '"'}, _of_class)
@@ -92,7 +92,7 @@ def has_sizes(raw: Mapping[str, Any]) -> bool:
 
 
 class Config:
-    """One (sub-)config. `cls` is the class to build, `where` the path that errors name."""
+    """A config or a nested one. `cls` is the class to build, `where` the path in errors."""
 
     def __init__(
         self,
@@ -112,8 +112,8 @@ class Config:
         self._defaults: Mapping[str, Any] = known.get("defaults", {})
         self._aliases: Mapping[str, Sequence[str]] = known.get("aliases", {})
         self._seen: set[str] = set()
-        self._sizes: dict[str, int] = {}  # missing size -> the default taken
-        self._found: dict[tuple[str, ...], Any] = {}  # what was read: each layer asks again
+        self._sizes: dict[str, int] = {}  # missing size -> the default in use
+        self._found: dict[tuple[str, ...], Any] = {}  # read values: layers repeat them
         self._whole_ones: dict[tuple[str, ...], int] = {}
         self._children: list[Config] = []
 
@@ -136,12 +136,12 @@ class Config:
         return None
 
     def _take(self, name: str, value: Any) -> None:
-        """Remember a size that the file lacks; 0 is none."""
+        """Record a size that the file lacks, with the default in use; 0 is not recorded."""
         if type(value) is int and value > 0 and SIZES.search(name):
             self._sizes.setdefault(name, value)
 
     def has(self, name: str) -> bool:
-        """True if the config itself sets `name` to something (class defaults do not count)."""
+        """Return whether the config itself sets `name` to a value; class defaults do not count."""
         self._seen.add(name)
         return self.raw.get(name) is not None
 
@@ -181,7 +181,7 @@ class Config:
         return None if value is None else self._whole(value, names[0])
 
     def ratio(self, *names: str, default: float | None = None) -> float:
-        """Return a factor from 0 on, such as MLP width over hidden size."""
+        """Return a factor of at least 0, such as MLP width over hidden size."""
         value = self.get(*names)
         if value is None:
             value = default
@@ -192,7 +192,7 @@ class Config:
         return float(value)
 
     def pair(self, *names: str) -> tuple[int, int]:
-        """Return (height, width), given as two numbers or as one for both."""
+        """Return (height, width) from two numbers, or from one for both."""
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             return (self.num(*names),) * 2
@@ -229,7 +229,7 @@ class Config:
         return tuple(self._whole(value, names[0]) for value in self.many(*names))
 
     def per_layer(self, *names: str, count: int, default: int | None = None) -> tuple[int, ...]:
-        """Return one number per layer, from a list or from one number for all."""
+        """Return one number per layer, from a list or from one number for all layers."""
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             return (self.num(*names, default=default),) * count
@@ -260,7 +260,8 @@ class Config:
         return child
 
     def held(self, key: str) -> str:
-        """Return the model type of the config under `key`, by its class or by our table."""
+        """Return the model type of the config under `key`: from transformers' class, else from our
+        table."""
         fixed = self._defaults.get("sub_configs", {}).get(key)
         usual = self._defaults.get("sub_defaults", {}).get(key, {}).get("model_type")
         return str(fixed or usual or facts(self.model_type).holds.get(key, ""))
@@ -273,11 +274,11 @@ class Config:
         return child
 
     def skip(self, *names: str) -> None:
-        """Mark keys that decide nothing about tensors in this family as read."""
+        """Mark keys as read that do not affect this family's tensors."""
         self._seen.update(names)
 
     def unread(self) -> list[str]:
-        """Return keys that look like memory, have a number, and were not read."""
+        """Return unread keys with a number whose names suggest a size."""
         own = [
             f"{self.where}: {key}"
             for key, value in self.raw.items()
@@ -301,7 +302,7 @@ class Config:
         return self._defaults.get(name)
 
     def assumed(self) -> list[str]:
-        """Return the sizes that the file lacks, each with the default taken."""
+        """Return the sizes that the file lacks, each with the default in use."""
         found = (
             f"{part._place()}{name} {n:,}"
             for part in self.tree()

@@ -39,7 +39,7 @@ Key = TypeVar("Key")
 
 
 class Submodule(NamedTuple):
-    """A part of a layer. Names of `params` are relative to the layer."""
+    """A module of a layer. Names of `params` are relative to the layer."""
 
     params: tuple[Param, ...]
     mixer: "Mixer | None" = None
@@ -67,7 +67,7 @@ class Decoder(NamedTuple):
     sharing: int = 0
 
     def tensors(self, prefix: str) -> Iterator[Param]:
-        """Yield all parameters below `prefix`, in the order of checkpoints."""
+        """Yield all parameters below `prefix`, in checkpoint order."""
         yield from (_below(prefix, p, prefix) for p in self.first)
         for i, layer in enumerate(self.layers, self.start):
             here = f"{prefix}{self.path}{i}."
@@ -77,7 +77,7 @@ class Decoder(NamedTuple):
 
 
 def _below(path: str, param: Param, base: str) -> Param:
-    """Return `param` under its full name; what it is tied to is named below the base."""
+    """Return `param` with `path` before its name, and `base` before its tied parameter's."""
     whole = Param(path + param.name, *param[1:])
     return whole._replace(tied=base + param.tied) if param.tied else whole
 
@@ -88,18 +88,18 @@ def submodule(
     feed: Feed | None = None,
     query_rank: int = 0,
 ) -> Submodule:
-    """Return a part with these parameters, at most as many as a model may have."""
+    """Return a submodule with these parameters. Raises an error for more than a model may have."""
     bounded = tuple(islice(chain(*params), MAX_TENSORS + 1))
     return Submodule(params=bounded, mixer=mixer, feed=feed, query_rank=query_rank)
 
 
 def below(path: str, *parts: Submodule) -> Iterator[Param]:
-    """Yield the parameters of parts below `path`, for a class without a tree."""
+    """Yield the parameters of `parts`, `path` before their names, for a class without a tree."""
     yield from (p._replace(name=path + p.name) for part in parts for p in part.params)
 
 
 def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
-    """Return a layer per key, built once for equal keys."""
+    """Return one layer per key; `layer` runs once for equal keys."""
     layers = {key: layer(key) for key in dict.fromkeys(keys)}
     return tuple(layers[key] for key in keys)
 
@@ -116,8 +116,8 @@ def gqa(
     names: tuple[str, str, str, str] = QKVO,
     norms: Sequence[str] = (),
 ) -> Submodule:
-    """Return grouped-query attention: one linear each for queries, keys and values, and one back to
-    `width`. `bias`: of the first three, of the last; `norms`: over the elements of one head."""
+    """Return grouped-query attention: one linear each for queries, keys and values, and an output
+    linear to `width`. `bias`: of the first three, of the output; `norms`: over one head."""
     rows = (
         attention.heads * attention.key_dim,
         attention.kv_heads * attention.key_dim,
@@ -165,7 +165,7 @@ def fused_gqa(
     names: tuple[str, str] = ("query_key_value", "dense"),
     norms: Iterable[Param] = (),
 ) -> Submodule:
-    """Return the same with one linear for queries, keys and values together; `norms` come last."""
+    """Return grouped-query attention with one linear to queries, keys and values; `norms` last."""
     rows = attention.heads * attention.key_dim + attention.kv_heads * (
         attention.key_dim + attention.value_dim
     )
@@ -267,8 +267,8 @@ def tree(
     *,
     kinds: Kinds | None = None,
 ) -> Decoder:
-    """Return the usual decoder around `layers`: an embedding before, one norm behind (none without
-    a name). `kinds` as in Decoder."""
+    """Return the usual decoder: an embedding, `layers`, and a final norm (none without a name).
+    `kinds` as in Decoder."""
     c.skip(*MTP)
     width = c.num("hidden_size")
     return Decoder(
@@ -282,7 +282,7 @@ def tree(
 
 
 def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
-    """Return equal layers, as many as the first of the config's `counts` states."""
+    """Return equal layers; the first of the config keys `counts` that is set gives their number."""
     return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 
@@ -301,8 +301,9 @@ def two_norms(c: Config, prefix: str, *, bias: bool = False) -> Iterator[Param]:
 
 
 def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
-    """Return the kind of each layer: from the config's list under today's names, else by the rule.
-    The list may be longer: some files append the kinds of multi-token prediction layers."""
+    """Return the kind of each layer, under current names: from the config's list `name`, else by
+    `rule`. The list may be longer, as some files append the kinds of multi-token prediction
+    layers."""
     count = c.layers("num_hidden_layers")
     listed = c.many(name)
     if not listed:
@@ -313,7 +314,8 @@ def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
 
 
 def counted(c: Config, name: str, listed: list[str]) -> list[str]:
-    """Return `listed`, one kind per layer, under today's names; at most MAX_LAYERS layers."""
+    """Return `listed`, one kind per layer, under current names. Raises an error above MAX_LAYERS
+    layers."""
     if len(listed) > MAX_LAYERS:
         raise c.error(name, "asks.layers", count=len(listed), most=MAX_LAYERS)
     return [OLDER.get(kind, kind) for kind in listed]

@@ -34,7 +34,8 @@ def writes(model_type: str) -> bool:
 
 
 def reading_part(c: Config, *, seeing: bool = False) -> Config:
-    """Return the encoder's config; of a pair the text tower's, or with `seeing` the vision's."""
+    """Return the encoder's config. For a pair, it is the text tower's, or with `seeing` the vision
+    tower's."""
     known = facts(c.model_type)
     if known.paired:
         half = "vision" if seeing else "text"
@@ -56,7 +57,7 @@ def mixers(c: Config, count: int) -> tuple[Attention, ...]:
 
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
-    """Return the attention per layer from a GGUF file's metadata: only modern-bert has windows."""
+    """Return the attention of `count` layers from GGUF metadata; only modern-bert has windows."""
     from weighbridge.models.arch.gguf_layers import Keys
 
     k = Keys(metadata)
@@ -80,13 +81,14 @@ def even(c: Config, heads: Sequence[str] = HEADS, widths: Sequence[str] = WIDTHS
 
 
 def window_by_layer(c: Config, count: int) -> Sequence[Attention]:
-    """Return attention with `attention_window` tokens, half to each side; one number per layer."""
+    """Return attention per layer with a window of `attention_window` tokens, half to each side."""
     windows = c.per_layer("attention_window", count=count, default=512)
     return [replace(even(c), window=w) for w in windows]
 
 
 def window_of_pixels(c: Config, count: int) -> Sequence[Attention]:
-    """Return attention within windows of `window_size` pixels a side, full in some layers."""
+    """Return attention per layer within windows of `window_size` x `window_size` positions, full in
+    some."""
     whole = frozenset(c.nums("fullatt_block_indexes"))
     side = c.num("window_size", default=112) // max(1, c.num("patch_size"))
     near = replace(even(c), window=side**2)

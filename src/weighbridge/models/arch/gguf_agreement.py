@@ -41,21 +41,21 @@ from weighbridge.models.arch.gguf_layers import (
 from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.models.tensors import Array, CheckpointTensor
 
-EXPERTS = "_exps"  # in names of matrices that are stacked
+EXPERTS = "_exps"  # in names of stacked experts' matrices
 # Names of those whose second dimension is the model's width: all that read it
 READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate", "attn_norm")
 NEEDED = ("block_count", "context_length", "embedding_length")
 EACH_BLOCK = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
 
 PLAIN_FILES = (0, 1, 32)  # llama.h: LLAMA_FTYPE_ALL_F32, MOSTLY_F16, MOSTLY_BF16
-MOST_SCALED = 1 << 16  # times; what is published scales by at most 160
+MOST_SCALED = 1 << 16  # largest position scaling factor; published ones are at most 160
 
 Shapes = Mapping[str, tuple[int, ...]]
 Rows = tuple[tuple[str, ...], int, tuple[int, ...]]  # keys, the dimension, the sizes it may have
 
 
 class AskedSize(NamedTuple):
-    """The sizes that a key allows for one dimension of a tensor, in ggml's order."""
+    """The sizes that a metadata key allows for one dimension of a tensor, in ggml's order."""
 
     keys: str
     tensor: str
@@ -64,7 +64,7 @@ class AskedSize(NamedTuple):
 
 
 def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> list[str]:
-    """Return notes on a file. Raises BadFileError if llama.cpp does not load it."""
+    """Return notes on a file. Raises BadFileError if llama.cpp refuses to load it."""
     if not isinstance(metadata.get("general.architecture"), str):
         return []
     tensors = tuple(tensors)
@@ -88,7 +88,7 @@ def _known(arch: str) -> bool:
 
 
 def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Yield the disagreements of metadata and tensors, each kind once."""
+    """Yield sentences on disagreements of metadata and tensors, one per kind."""
     yield from _lists(keys)
     yield from _blocks(keys, shapes)
     yield from _heads(keys)
@@ -105,12 +105,12 @@ def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _size(shape: tuple[int, ...], dimension: int) -> int:
-    """Return a dimension of a ggml tensor; missing ones of its four are 1."""
+    """Return the size of a ggml tensor in `dimension`; those beyond its rank are 1."""
     return shape[dimension] if dimension < len(shape) else 1
 
 
 def _lists(keys: Keys) -> Iterator[str]:
-    """Yield the lists whose length is not the number of blocks."""
+    """Yield a sentence per list whose length differs from the number of blocks."""
     count = _asked(keys, "block_count")
     for name in EACH_BLOCK:
         value = keys.get(name)
@@ -146,7 +146,7 @@ def _block(name: str) -> int | None:
 
 
 def _empty(keys: Keys, layer: int, count: int) -> bool:
-    """Return whether the search behind the model removed a layer (models/deci.cpp)."""
+    """Return whether architecture search removed the layer from the model (models/deci.cpp)."""
     names = "attention.head_count", "feed_forward_length"
     return all(
         isinstance(keys.get(name), Array) and keys.each(name, count, 0)[layer] == 0
@@ -158,7 +158,7 @@ def _empty(keys: Keys, layer: int, count: int) -> bool:
 
 
 def _heads(keys: Keys) -> Iterator[str]:
-    """Yield a number of heads that is no multiple of the KV heads, which ggml asserts."""
+    """Yield a sentence if heads are no multiple of KV heads, which ggml asserts."""
     with suppress(BadFileError):  # invalid numbers raise where they are read
         count = keys.num("block_count", default=0)
         heads = keys.each("attention.head_count", min(count, MAX_LAYERS), 0)
@@ -199,7 +199,7 @@ def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
 
 
 def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
-    """Yield the sizes for tensors outside of blocks."""
+    """Yield the sizes of tensors outside of blocks."""
     width, tokens = _asked(keys, "embedding_length"), keys.metadata.get("tokenizer.ggml.tokens")
     for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
         if width and name in shapes:
@@ -210,14 +210,14 @@ def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
 
 
 def _asked(keys: Keys, name: str) -> int:
-    """Return a size; 0 if it is missing or invalid, so that nothing disagrees with it."""
+    """Return a size in the metadata; 0 if missing or invalid, so that nothing contradicts it."""
     with suppress(BadFileError):
         return keys.num(name, default=0)
     return 0
 
 
 def _remembered(keys: Keys) -> tuple[Layer, ...]:
-    """Return the cache layers; () if the metadata lack them: their users report what is missing."""
+    """Return the cache layers; () if the metadata lack them, since other checks report that."""
     if keys.get("attention.head_count") is None:
         return ()
     with suppress(BadFileError, UnsupportedError):
@@ -226,7 +226,7 @@ def _remembered(keys: Keys) -> tuple[Layer, ...]:
 
 
 def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
-    """Yield the sizes for MLPs. Fused gate and up rows are twice as many."""
+    """Yield the sizes of an MLP's tensors. Fused gate and up have twice the rows."""
     count, width = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
@@ -270,7 +270,8 @@ def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[Asked
 
 
 def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
-    """Return attention's rows. Layers with windows may have a head size of their own."""
+    """Return the expected rows of attention's tensors, by tensor name. Layers with windows may have
+    another head size."""
     keys = _dims(metadata, "attention.key_length_swa", attention.key_dim)
     values = _dims(metadata, "attention.value_length_swa", attention.value_dim)
     gates = (1, 2) if metadata.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
@@ -349,14 +350,14 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
-    """Yield a note on a file type that no tensor has; llama.cpp only prints that type."""
+    """Yield a note if no tensor has the file's declared type; llama.cpp only prints that type."""
     claimed, packs = keys.metadata.get("general.file_type"), any(t.block > 1 for t in dtypes)
     if isinstance(claimed, int) and dtypes and (claimed in PLAIN_FILES) == packs:
         yield sentence(f"gguf.file_type.{'plain' if packs else 'packed'}", claimed=claimed)
 
 
 def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Yield notes on why llama.cpp would not load a file; the answer is for its tensors."""
+    """Yield notes on why llama.cpp would not load the file; the answer still covers its tensors."""
     absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
     lacks: list[str] = [sentence("not_there", name=f"{keys.arch}.{name}") for name in absent]
     lacks += _experts(keys, shapes)

@@ -83,7 +83,7 @@ class ClassCompared(NamedTuple):
 def compared(
     metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> ClassCompared | None:
-    """Return a file's comparison with its class, tensor by tensor; None if the metadata do not
+    """Return the comparison of a file with its class, tensor by tensor; None if the metadata do not
     determine the class. `shapes` are in torch's order."""
     config = class_config(metadata, shapes)
     plan = None if config is None or _is_mixed(config) else class_of(config)
@@ -91,7 +91,7 @@ def compared(
         return None
     wanted = tensors_of(plan)
     there = {name: prod(shape) for name, shape in shapes.items() if not name.startswith(DERIVED)}
-    optional = "" if plan.cls.startswith("Llama") else ".bias"  # of Llama's as each file has them
+    optional = "" if plan.cls.startswith("Llama") else ".bias"  # in some files of Llama
     return ClassCompared(plan.cls, (*_other(wanted, there), *_beside(wanted, there, optional)))
 
 
@@ -109,12 +109,13 @@ def _beside(wanted: Mapping[str, int], there: Mapping[str, int], optional: str) 
 
 
 def _is_mixed(config: Mapping[str, Any]) -> bool:
-    """Return whether a dense architecture's name is used for experts: Mixtral is called llama."""
+    """Return whether a dense architecture's name covers a model with experts, as "llama" covers
+    Mixtral."""
     return bool(config.get("num_experts")) and "moe" not in config["model_type"]
 
 
 def tensors_of(plan: Blueprint) -> dict[str, int]:
-    """Return the elements of each tensor of a converted class."""
+    """Return the elements of each tensor of a converted class, by GGUF name."""
     near, numbers = siblings_of([p.name for p in plan.counted]), defaultdict[str, int](int)
     for p in plan.counted:
         if not p.tied:
@@ -124,7 +125,8 @@ def tensors_of(plan: Blueprint) -> dict[str, int]:
 
 
 def _pieces(name: str) -> list[tuple[str, int]]:
-    """Return the tensors that hold a parameter, each with the divisor of its elements."""
+    """Return (name, divisor) of each tensor that a parameter becomes; it has 1 / divisor of the
+    elements."""
     for both, halves in SPLIT.items():
         start, _, tail = name.partition(both)
         if tail:

@@ -91,17 +91,17 @@ HALVED_FEED, FEED_OF_WIDTH = "qwen", "arctic"
 
 
 def architecture(model_type: str) -> str:
-    """Return the GGUF architecture of `model_type`; "none" if llama.cpp has none."""
+    """Return llama.cpp's architecture of `model_type`; "none" if it has none."""
     return facts(model_type).gguf or model_type
 
 
 def is_converted(arch: str) -> bool:
-    """Return whether a model type of ours with another name is converted to `arch`."""
+    """Return whether `arch` is llama.cpp's name of a known model type called otherwise."""
     return arch in index()["converted"]
 
 
 class Keys:
-    """The metadata of one architecture."""
+    """The metadata keys of one architecture."""
 
     def __init__(self, metadata: Mapping[str, Value]) -> None:
         self.metadata = metadata
@@ -125,7 +125,7 @@ class Keys:
         return default
 
     def each(self, name: str, count: int, default: int) -> tuple[int, ...]:
-        """Return one number per layer, from a list or from one number for all."""
+        """Return one number per layer, from a list or from one number for all layers."""
         value = self.get(name)
         if not isinstance(value, Array):
             return (self.num(name, default=default),) * count
@@ -134,8 +134,8 @@ class Keys:
         return tuple(self._size(name, v) for v in value.values[:count])
 
     def plain(self, name: str) -> int | float | None:
-        """Return a number or flag, the largest of an array; None if missing. Integers must be
-        possible sizes; floats (soft caps, scales) are not bounded."""
+        """Return a number or flag, for an array the largest; None if missing. Raises an error for
+        integers that are no possible size; floats (soft caps, scales) have no limit."""
         value = self.get(name)
         if isinstance(value, Array):
             value = max(value.values or (0,))
@@ -146,7 +146,7 @@ class Keys:
         return self._size(name, value)
 
     def _size(self, name: str, value: object) -> int:
-        """Return a whole number from a file; some files have flags there (layers with windows)."""
+        """Return `value` as a size; flags count as 0 or 1, as some files have them."""
         if not isinstance(value, int):
             raise self.error(name, "must.whole", value=shown(value))
         most = MOST.get(name, MAX_SIZE)
@@ -160,7 +160,7 @@ class Keys:
 
 
 def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
-    """Return what a file's layers cache, without multi-token prediction layers."""
+    """Return the caches of a file's layers, without multi-token prediction layers."""
     k = Keys(metadata)
     if k.arch in ENCODERS:
         return ()
@@ -313,7 +313,7 @@ def recurrence(keys: Keys) -> Recurrent | None:
 
 
 def recurrent(keys: Keys, kv: Sequence[int], count: int) -> Sequence[bool]:
-    """Return for each layer whether it is recurrent: by full_attention_interval, else those without
+    """Return for each layer whether it is recurrent: by full_attention_interval, else if it has no
     KV heads. Nemotron-H's recurrent layers have no MLP either."""
     if keys.arch in DELTA:
         every = keys.num("full_attention_interval", default=4)

@@ -20,7 +20,7 @@ SPLIT = {
 
 
 def _names(kind: str) -> Mapping[str, str]:
-    """Return the rows of one kind of gguf_names.txt: our name -> GGUF's."""
+    """Return the rows of one kind in gguf_names.txt: transformers' name -> GGUF's."""
     rows = map(str.split, lines_beside(__file__, "gguf_names.txt"))
     return {name: theirs for of, name, theirs in rows if of == kind}
 
@@ -31,8 +31,8 @@ BARE = ("ssm_a", "ssm_d", "exp_probs_b.bias", "ssm_dt.bias")
 
 @lru_cache(maxsize=1 << 15)
 def gguf_name(name: str, siblings: frozenset[str] = frozenset()) -> str:
-    """Return GGUF's name of a tensor; an unknown name stays. `siblings`: endings of the layer's
-    other tensors, which tell the norms apart."""
+    """Return GGUF's name of a tensor; unknown names are returned as they are. `siblings`: endings
+    of the layer's other tensors, which distinguish its norms."""
     path, ending = _ending(name)
     position = below_layer(path)
     if position is None:
@@ -69,7 +69,7 @@ def _of_layer(tail: str, siblings: frozenset[str]) -> str:
 
 
 def _by_role(tail: str) -> str:
-    """Return GGUF's name of a matrix by its role, and whether it is in a shared expert."""
+    """Return GGUF's name of a matrix, by its role; shared experts' end in "_shexp"."""
     parts = tail.split(".")
     base = _by_ending(parts) or BY_ROLE.get(role(tail), tail)
     shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
@@ -83,7 +83,7 @@ def _by_ending(parts: Sequence[str]) -> str | None:
 
 
 def siblings_of(names: list[str]) -> frozenset[str]:
-    """Return the modules that lie directly in layers."""
+    """Return the endings of modules directly in layers, as `siblings` of `gguf_name`."""
     positions = (below_layer(_ending(n)[0]) for n in names)
     return frozenset(
         position.below

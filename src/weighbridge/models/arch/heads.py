@@ -32,7 +32,7 @@ def causal_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def lm_called(name: str, embedding: str) -> ParamRule:
-    """Return a language-model head called `name`, and the embedding that it may be tied to."""
+    """Return a language-model head called `name`; `embedding` is what it may be tied to."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         owner = f"{prefix}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
@@ -49,22 +49,22 @@ def labels(c: Config) -> int:
 
 
 def score(c: Config, prefix: str) -> Iterator[Param]:
-    """GenericForSequenceClassification: one Linear without bias."""
+    """Yield the head of GenericForSequenceClassification: one Linear without bias."""
     yield from linear(f"{prefix}score", labels(c), c.num("hidden_size"))
 
 
 def token_score(c: Config, prefix: str) -> Iterator[Param]:
-    """GenericForTokenClassification: the same with bias."""
+    """Yield the head of GenericForTokenClassification: one Linear with bias."""
     yield from affine(f"{prefix}score", labels(c), c.num("hidden_size"))
 
 
 def classifier(c: Config, prefix: str) -> Iterator[Param]:
-    """The token classifier of the classes that were written out by hand."""
+    """Yield the token classifier of classes with their own code: one Linear called `classifier`."""
     yield from affine(f"{prefix}classifier", labels(c), c.num("hidden_size"))
 
 
 def qa_outputs(c: Config, prefix: str) -> Iterator[Param]:
-    """GenericForQuestionAnswering: start and end of the span."""
+    """Yield the head of GenericForQuestionAnswering: a span's start and end."""
     yield from affine(f"{prefix}qa_outputs", 2, c.num("hidden_size"))
 
 
@@ -103,14 +103,14 @@ def at_path(path: str, part: ParamRule) -> ParamRule:
 
 
 def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator[Param]:
-    """Yield `params`, those in `owners` tied unless the config unties word embeddings."""
+    """Yield `params`; those in `owners` are tied unless the config unties the embedding."""
     ties = c.enabled("tie_word_embeddings")
     for p in params:
         yield p._replace(tied=owners[p.name]) if ties and p.name in owners else p
 
 
 def project(path: str, outputs: int | None = None) -> ParamRule:
-    """One Linear with bias from the hidden size to `outputs`, or to the number of labels."""
+    """Return a rule for one biased Linear from the hidden size to `outputs`, or the labels."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         size = labels(c) if outputs is None else outputs
@@ -122,7 +122,7 @@ def project(path: str, outputs: int | None = None) -> ParamRule:
 def dense_project(
     path: str, names: tuple[str, str] = ("dense", "out_proj"), size: int = 0
 ) -> ParamRule:
-    """Two Linears: hidden to hidden, then to `size` or to the number of labels."""
+    """Return a rule for two Linears: hidden to hidden, then to `size` or the labels' number."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("hidden_size")
@@ -135,7 +135,7 @@ def dense_project(
 def predictions(
     words: str, *, path: str = "cls.predictions.", norm_name: str = "LayerNorm"
 ) -> ParamRule:
-    """BertLMPredictionHead; `words` is the embedding that the decoder is tied to."""
+    """Return a rule for BertLMPredictionHead; its decoder is tied to the embedding `words`."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         yield from prediction_head(c, f"{prefix}{path}", f"{prefix}{words}", norm_name=norm_name)
@@ -155,7 +155,7 @@ def prediction_head(
 
 
 def decoder(c: Config, prefix: str, words: str, width: int) -> Iterator[Param]:
-    """Yield the output layer: tied to the embedding and `bias`, unless the config unties it."""
+    """Yield the output layer, tied to the embedding and to `bias` unless the config unties it."""
     path = f"{prefix}decoder"
     params = affine(path, c.num("vocab_size"), width)
     yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{prefix}bias"})
@@ -177,7 +177,7 @@ def pooler(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def summary_size(c: Config) -> int:
-    """Return the width that SequenceSummary projects to: labels, hidden size, or 0 for none."""
+    """Return SequenceSummary's output width: labels, hidden size, or 0 without a projection."""
     if not c.flag("summary_use_proj"):
         return 0
     return labels(c) if c.flag("summary_proj_to_labels") else c.num("hidden_size")
@@ -189,7 +189,7 @@ def summary(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def ids(*names: str, below: str = "embeddings.") -> Buffers:
-    """int64 buffers of one row of positions: position_ids, token_type_ids."""
+    """Return a rule for int64 buffers of one row of positions: position_ids, token_type_ids."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         shape = (1, c.num("max_position_embeddings"))

@@ -50,8 +50,8 @@ class Latent:
 
 @frozen_record
 class Compressed:
-    """DeepSeek-V4's attention: one vector of `dim` elements for key and value, per token within the
-    window, and beyond it per `rate` tokens. Rate 1: only the window."""
+    """DeepSeek-V4's attention. Keys and values share one vector of `dim` elements, stored per token
+    within the window and per `rate` tokens beyond it. Rate 1: only the window."""
 
     heads: int
     dim: int
@@ -62,19 +62,20 @@ class Compressed:
 
     @property
     def overlaps(self) -> bool:
-        """Return whether a compressed vector covers two groups of tokens: if an indexer selects."""
+        """Return whether each compressed vector covers two groups of tokens, as it does with an
+        indexer."""
         return self.indexer is not None
 
     @property
     def width(self) -> int:
-        """Elements of a compressed vector, with its indexer key."""
+        """Return the elements of a compressed vector, with its indexer key."""
         return self.dim + (self.indexer.dim if self.indexer else 0)
 
 
 @frozen_record
 class CrossAttention:
-    """Keys and values of an encoder's output, computed once. `length` is in positions, for images
-    per image; None: the request's."""
+    """Cross-attention to an encoder's output, whose keys and values are computed once. `length` in
+    positions, for images per image; None: it depends on the request."""
 
     heads: int
     kv_heads: int
@@ -247,7 +248,7 @@ Mixer = Attention | Latent | Compressed | CrossAttention | Shared | Recurrent
 
 @frozen_record
 class Layer:
-    """All mixers of a layer, whose caches it keeps; none for a layer of experts only."""
+    """One layer's mixers, each with its cache; none for a layer of only experts."""
 
     mixers: tuple[Mixer, ...] = ()
 
@@ -276,5 +277,5 @@ PACKAGES: Mapping[type, tuple[str, ...]] = {
 
 
 def packages(kinds: Iterable[type]) -> tuple[str, ...]:
-    """Return the packages with kernels for such layers, each once."""
+    """Return the packages with kernels for layers of these mixer types, each once."""
     return tuple(dict.fromkeys(name for kind in kinds for name in PACKAGES[kind]))

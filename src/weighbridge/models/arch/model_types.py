@@ -94,8 +94,8 @@ class Sight(NamedTuple):
     """A rule for an image's positions in a tower and its tokens in the language model."""
 
     rule: "images.Rule"
-    tower: str = "vision_config"  # key of the tower's config; "" if it is the model's own
-    within: str = ""  # what is in the paths of its tensors, where others have a label
+    tower: str = "vision_config"  # config key of the tower; "" if its keys are the model's own
+    within: str = ""  # substring of the paths of its tensors, for models whose parts have no labels
     in_code: Mapping[str, Any] = {}  # the tower's config, if the class has it in code
     bare: bool = False  # no tower: patches go to the language model
 

@@ -17,7 +17,7 @@ class Indexer:
 
 @frozen_record
 class Attention:
-    """MHA, GQA or MQA. `window` slides with the token, `chunk` restarts every `chunk` tokens."""
+    """MHA, GQA or MQA. `window` moves with each token; `chunk` restarts every `chunk` tokens."""
 
     heads: int
     kv_heads: int
@@ -38,13 +38,13 @@ class Attention:
 
     @property
     def reach(self) -> int | None:
-        """The number of earlier tokens that it attends to, None for all."""
+        """Return the earlier tokens that a token attends to, None for all."""
         return self.window if self.chunk is None else self.chunk
 
 
 @frozen_record
 class Dense:
-    """An MLP of width F. Gated: two projections to F, their product, one back."""
+    """An MLP of width F. If gated, two projections to F are multiplied, and one leads back."""
 
     width: int
     gated: bool = True
@@ -60,8 +60,8 @@ class Experts:
     top_k: int
     width: int
     gated: bool = True
-    shared: int = 0  # F of the shared experts together
-    inputs: int = 0  # as above: experts that work on a projection of the hidden state
+    shared: int = 0  # F of all shared experts together
+    inputs: int = 0  # input and output width, if not D: experts on a projection of the hidden state
 
 
 Feed = Dense | Experts

@@ -24,11 +24,11 @@ from weighbridge.models.arch.longest import NAMES
 if TYPE_CHECKING:
     from weighbridge.models.arch.mixers import Attention, CrossAttention, Layer
 
-HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
+HEAD = 1 << 16  # largest head size of any attention kernel (torch cutlassB.h)
 
 
 def impossible(layers: "Iterable[Layer]") -> str | None:
-    """Return why the first impossible layer is impossible; None if all are possible."""
+    """Return why the first impossible layer cannot exist; None if all are possible."""
     from weighbridge.models.arch.mixers import Attention, CrossAttention  # whose layers are at hand
 
     seen = set[int]()  # equal layers are one object
@@ -45,7 +45,7 @@ def impossible(layers: "Iterable[Layer]") -> str | None:
 
 
 def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
-    """Yield sentences on impossible sizes, to follow "it has"."""
+    """Yield texts on impossible sizes, to follow "it has"."""
     for size, what in ((attention.key_dim, "keys"), (attention.value_dim, "values")):
         if not 0 < size <= HEAD:
             yield sentence(f"heads_wide.{what}", size=size, most=HEAD)
@@ -57,7 +57,7 @@ def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
 
 
 def contradictions(c: Config) -> Iterator[str]:
-    """Yield (place and sentence) of keys that no class accepts, in a config and those within it,
+    """Yield (place and sentence) of keys that no class accepts, in a config and its nested ones,
     the outermost first. Keys of the blueprint or the layers have been checked before. Raises
     BadFileError for a length that is a text."""
     for part in c.tree():
@@ -71,7 +71,7 @@ def contradictions(c: Config) -> Iterator[str]:
 
 
 def _undivided(c: Config) -> Iterator[str]:
-    """Yield a width that is no multiple of its heads, without a head size.
+    """Yield a sentence if the width is no multiple of the heads and no head size is given.
 
     transformers 5.23 models/llama/configuration_llama.py (validate_architecture) refuses it, and
     models/gpt_neox; other classes round the size of a head down. No published config has it.
@@ -85,8 +85,9 @@ def _undivided(c: Config) -> Iterator[str]:
 
 
 def _grouped(c: Config) -> Iterator[str]:
-    """Yield groups of experts that do not divide them, or fewer groups than a token uses
-    (transformers 5.23 models/deepseek_v3: a view of n_group groups, the topk_group best)."""
+    """Yield a sentence if expert groups do not divide the experts, or a token uses more groups than
+    there are (transformers 5.23 models/deepseek_v3: a view of n_group groups, the topk_group
+    best)."""
     groups, used = c.raw.get("n_group"), c.raw.get("topk_group")
     experts = c.raw.get("n_routed_experts", c.raw.get("num_experts"))
     if type(groups) is not int or groups < 1 or type(experts) is not int or not experts:
@@ -98,8 +99,8 @@ def _grouped(c: Config) -> Iterator[str]:
 
 
 def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
-    """Yield notes on a config's contradictory or unknown values, with the ones taken. The
-    catalogue's entries are `vouched` for and have no unknown ones.
+    """Yield notes on a config's contradictory or unknown values, with the values in use. Catalogue
+    entries are `vouched` for and have no unknown ones.
 
     transformers 5.23 configuration_utils.py (__post_init__): `dtype` wins over the older name.
     """

@@ -22,18 +22,19 @@ KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def counted(configs: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return the multi-token prediction layers that the configs state, None if none does."""
+    """Return the number of multi-token prediction layers in the configs, None if unstated."""
     counts = [int(c[key]) for c in configs for key in KEYS if c.get(key) is not None]
     return max(counts, default=None)
 
 
 def of_class(model_type: str) -> int:
-    """Return the prediction layers of a class whose config does not count them; 0 if not known."""
+    """Return the number of prediction layers of a class whose config does not state it; 0 if not
+    known."""
     return int(bool(facts(model_type).predicts))
 
 
 def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
-    """Return the index of the layer with the prediction layers' attention; None without one."""
+    """Return the index of the layer whose attention prediction layers have; None without one."""
     near = facts(model_type).predicts == "dense, near"
     attend = [i for i, layer in enumerate(layers) if any(map(_attends, layer.mixers))]
     alone = [i for i in attend if any(_alone(m, near=near) for m in layers[i].mixers)]
@@ -41,14 +42,15 @@ def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
 
 
 def names(path: str, behind: int) -> tuple[str, ...]:
-    """Return checkpoints' names of a prediction layer's module that equals the layer module `path`,
-    in a model of `behind` layers."""
+    """Return the checkpoint names of a module in a prediction layer, equal to the layer module at
+    `path`. `behind`: the model's number of layers."""
     inside = re.sub(r"^.*?layers\.\d+\.", "", path)
     return f"mtp.layers.0.{inside}", f"model.layers.{behind}.{inside}"
 
 
 def feeding(model_type: str, blocks: Sequence[LayerBlock], attends: int) -> int:
-    """Return the index of the layer with their MLP; `attends` is that with their attention."""
+    """Return the index of the layer whose MLP the prediction layers have; `attends` is the index
+    for their attention."""
     if not facts(model_type).predicts.startswith("dense"):
         return attends
     dense = (i for i, b in enumerate(blocks) if not any(isinstance(f, Experts) for f in b.feeds))

@@ -74,7 +74,8 @@ def role(name: str) -> str:
 
 
 def module(name: str) -> str:
-    """The module that holds a parameter: "a.b.q_proj.base_layer.weight" is of "a.b.q_proj"."""
+    """Return the path of the module that holds a parameter: "a.b.q_proj" for
+    "a.b.q_proj.base_layer.weight"."""
     path = name.removesuffix(".weight").removesuffix(".bias").split(".")
     if path[-1] in WRAPPERS and len(path) > 1 and not path[-2].isdigit():
         path.pop()
@@ -82,7 +83,7 @@ def module(name: str) -> str:
 
 
 def names(role: str) -> tuple[str, ...]:
-    """Return the module names of a role."""
+    """Return the module names that have `role`."""
     return tuple(ROLES[role].split())
 
 
@@ -118,14 +119,14 @@ def expert(name: str) -> Expert | None:
 
 
 def unnumbered(name: str) -> str:
-    """Return the name with a star for each number: equal for layers and experts."""
+    """Return the name with a star for each number, so that layers and experts compare equal."""
     return _NUMBERS.sub("*", name)
 
 
 # Heads
 
 
-# The linear that makes logits, as the classes of all families call it.
+# The linear that makes logits, as it is called in the classes of all families.
 _LOGITS = re.compile(
     r"""(?:^|\.)(?:lm_head(?:\.decoder|\.linear)?|embed_out|output_layer|output_projection|lm_loss
         |predictions\.decoder|vocab_projector|pred_layer\.proj|transformer\.ff_out)\.weight$
@@ -148,7 +149,7 @@ def makes_logits(name: str) -> bool:
 
 
 def makes_labels(name: str) -> bool:
-    """Return whether a weight is that of a classifier, a reranker, or of spans."""
+    """Return whether a weight is the head of a classifier, a reranker, or for spans."""
     return _LABELS.search(name) is not None
 
 
@@ -172,7 +173,8 @@ _MIXES = re.compile(r"mixer|(?:^|\.)(?:conv|temporal_block)\.")
 
 @lru_cache(maxsize=4096)
 def feeding(name: str) -> str | None:
-    """Return the name below the layer, two words as one; None in a token-mixing module."""
+    """Return an MLP weight's name below the layer, with two-part module names joined; None if its
+    module mixes tokens."""
     return None if _ATTENDS.search(name) else _TWO_WORDS.sub(r"\1\2_\3", name)
 
 
@@ -202,7 +204,7 @@ _KINDS: tuple[tuple[str, ParamKind], ...] = (
 
 def kind_of(name: str, rank: int) -> ParamKind:
     """Return the likely kind of a parameter with `rank` dimensions. Names that differ only in
-    numbers have the same kind."""
+    numbers get the same kind."""
     for pattern, kind in _KINDS:
         if re.search(pattern, name):
             return kind if rank > 1 or kind in ("bias", "norm") else "other"

@@ -15,12 +15,13 @@ from weighbridge.models.arch.config import Config
 
 
 def head_dim(c: Config) -> int:
-    """Return the stated size of a head; if missing or null, hidden size / heads."""
+    """Return the head size; if missing or null, hidden size / heads."""
     return c.num("head_dim", default=c.num("hidden_size") // max(1, c.num("num_attention_heads")))
 
 
 def frequencies(path: str, rotated: int) -> Iterator[Buffer]:
-    """Yield buffers in float32, whatever the model's dtype. `path` ends before "inv_freq"."""
+    """Yield the frequencies of `rotated` elements, float32 whatever the model's dtype. `path` ends
+    before "inv_freq"."""
     yield Buffer(f"{path}inv_freq", (ceil_div(rotated, 2),), "float32")
     yield Buffer(f"{path}original_inv_freq", (ceil_div(rotated, 2),), "float32")
 
@@ -40,7 +41,8 @@ def rope_settings(c: Config) -> Mapping[str, Any]:
 
 
 def share(c: Config, *names: str, default: float) -> float:
-    """Return `partial_rotary_factor`, in the rotary settings or next to them, or other `names`."""
+    """Return the rotated fraction of a head: `partial_rotary_factor`, in or next to the rotary
+    settings, or another of `names`."""
     for value in (rope_settings(c).get("partial_rotary_factor"), c.get(*names)):
         if isinstance(value, int | float):
             if not 0 <= value <= 1:
@@ -50,7 +52,7 @@ def share(c: Config, *names: str, default: float) -> float:
 
 
 def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
-    """Return a rule for rotating a part of the head, by default `default` of it."""
+    """Return a rule for rotating a fraction of the head, by default `default`."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         part = share(c, "partial_rotary_factor", default=default)
@@ -60,7 +62,7 @@ def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
 
 
 def layer_types(c: Config, *, period: int) -> list[str]:
-    """Return the kind of each layer; without a list every `period`-th is full."""
+    """Return the kind of each layer; without a list, every `period`-th has full attention."""
     count, listed = c.layers("num_hidden_layers"), c.many("layer_types")
     if not listed:
         return [
@@ -72,6 +74,6 @@ def layer_types(c: Config, *, period: int) -> list[str]:
 
 
 def layered_rotary(c: Config, prefix: str, *, period: int) -> Iterator[Buffer]:
-    """Frequencies of their own for every kind of layer."""
+    """Yield the rotary frequencies of each kind of attention."""
     for kind in sorted(set(layer_types(c, period=period))):
         yield from frequencies(f"{prefix}rotary_emb.{kind}_", head_dim(c))

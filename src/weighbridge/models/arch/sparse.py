@@ -55,7 +55,7 @@ def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Pa
 def each(
     path: str, width: int, mixture: RoutedExperts, names: tuple[str, str, str] = GATED
 ) -> Iterator[Param]:
-    """Yield a gate, up and down Linear per expert."""
+    """Yield one gate, up and down Linear per expert."""
     gate, up, down = names
     k, _ = mixture.share
 
@@ -68,7 +68,7 @@ def each(
 
 
 def stacked(path: str, shape: tuple[int, ...], experts: RoutedExperts) -> Iterator[Param]:
-    """Yield one parameter for all experts."""
+    """Yield one parameter of `shape` for all experts."""
     k, count = experts.share
     yield from fused(path, shape, top_k=k, count=count)
 
@@ -92,7 +92,8 @@ def block(
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Iterator[Param]:
-    """Yield gate, experts.N and, with its size, shared_experts: the usual names."""
+    """Yield the router, the experts, and with a size `shared` the shared experts, under the usual
+    names."""
     yield from router(f"{prefix}gate", experts.count, width)
     yield from each(f"{prefix}experts", width, experts, names)
     if shared is not None:
@@ -102,7 +103,8 @@ def block(
 def fed(
     experts: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 0
 ) -> Feed | None:
-    """Return the experts that a token computes; `shared` is F of all shared ones together."""
+    """Return the experts as a step computes them; only the shared MLP or None if there are no
+    routed ones. `shared`: width of all shared experts together."""
     if not experts.count:
         return Dense(width=shared, gated=gated) if shared else None
     k, count = experts.share
@@ -119,7 +121,7 @@ def moe(
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Submodule:
-    """Return `block` as a part of a layer."""
+    """Return `block` as a submodule of a layer."""
     params = block(path, width, experts, shared=shared, names=names)
     return submodule(params, feed=fed(experts, shared=shared or 0))
 
@@ -137,7 +139,8 @@ def after_first(c: Config, name: str = "first_k_dense_replace") -> Sequence[bool
 
 
 def by_step(c: Config) -> Sequence[bool]:
-    """Return Qwen's MoE layers: each decoder_sparse_step-th that is not in mlp_only_layers."""
+    """Return for each layer whether it has experts, by Qwen's rule: each decoder_sparse_step-th
+    that is not in mlp_only_layers."""
     step = max(1, c.num("decoder_sparse_step", default=1))
     dense = frozenset(c.nums("mlp_only_layers"))
     count = c.num("num_local_experts", "num_experts")
@@ -146,7 +149,8 @@ def by_step(c: Config) -> Sequence[bool]:
 
 
 def by_kinds(c: Config, first_dense: int) -> Sequence[bool]:
-    """Return the MoE layers of mlp_layer_types; without it, all but the first ones."""
+    """Return for each layer whether it has experts: by mlp_layer_types, else all but the first
+    `first_dense`."""
     each_kind = kinds(c, "mlp_layer_types", lambda i: "sparse" if i >= first_dense else "dense")
     return [kind == "sparse" for kind in each_kind]
 
@@ -156,7 +160,7 @@ def by_kinds_or_first(c: Config) -> Sequence[bool]:
 
 
 class Parts(NamedTuple):
-    """Builders of a layer: attention, and a dense or sparse `mlp.`"""
+    """Functions that build a layer's modules: attention, and a dense or sparse `mlp.`"""
 
     attention: Callable[[Config], Submodule]
     moe: Callable[[Config], Submodule]
@@ -170,7 +174,7 @@ def dense_mlp(c: Config, parts: Parts) -> Submodule:
 
 
 def sparse_decoder(c: Config, parts: Parts) -> Decoder:
-    """Return layers of attention, an MLP or experts, and two norms."""
+    """Return a decoder whose layers are attention, a dense or sparse MLP, and two norms."""
     sparse = parts.sparse(c)
     c.skip("intermediate_size", "shared_expert_intermediate_size")  # some have none of these
 
@@ -184,7 +188,8 @@ def sparse_decoder(c: Config, parts: Parts) -> Decoder:
 def correction(
     prefix: str, sparse: Sequence[bool], name: str, count: int, *, dtype: str = "float32"
 ) -> Iterator[Buffer]:
-    """The bias that balances the experts without a loss: stored, never trained. [DeepSeek-V3]"""
+    """Yield each router's correction bias, which balances the experts without a loss; stored, never
+    trained. [DeepSeek-V3]"""
     for i, has_experts in enumerate(sparse):
         if has_experts:
             yield Buffer(f"{prefix}layers.{i}.{name}", (count,), dtype, persistent=True)

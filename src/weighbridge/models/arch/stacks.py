@@ -77,7 +77,7 @@ def sort(plan: Blueprint) -> Sorted:
 
 
 def flat(layers: Iterator[Layer]) -> Iterator[Layer]:
-    """Yield nested layers one after the other."""
+    """Yield layers; one that consists of numbered layers is replaced by these."""
     for layer in layers:
         if not all(INNER.match(i.name) for i in layer):
             yield layer
@@ -96,7 +96,7 @@ def short(name: str) -> str:
 
 
 def singly(params: Sequence[Param]) -> Iterator[Param]:
-    """Yield all parameters, of each set of like experts only one."""
+    """Yield all parameters; of equal experts only one."""
     i, seen = 0, set[str]()
     while i < len(params):
         p = params[i]
@@ -116,7 +116,7 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
 
 
 def copies(params: Sequence[Param], i: int) -> int:
-    """Return the parameters per expert from index `i` on, if experts are contiguous."""
+    """Return the parameters per expert from index `i` on; 0 if experts are not contiguous."""
     one = expert(params[i].name)
     if one is None:
         return 0
@@ -138,7 +138,7 @@ MATRICES = ROUTED | {"linear", "conv1d", "conv", "router"}
 
 def feeds(layer: Layer) -> tuple[Feed, ...]:
     """Return the layer's MLPs in order, each with `inputs`, its input and output width. Shared
-    experts belong to the routed ones next to them."""
+    experts count as part of the routed ones next to them."""
     return _feeds(
         tuple(
             (name, i.param.shape, i.param.kind, i.param.routed)
@@ -163,7 +163,7 @@ def _feeds(matrices: tuple[Matrix, ...]) -> tuple[Feed, ...]:
 
 
 def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
-    """Yield (name of the down projection, its MLP) for each pair in a module."""
+    """Yield (name of the down projection, MLP) for each MLP in a module."""
     modules: dict[str, dict[str, Matrix]] = {}
     for m in matrices:
         parent, _, leaf = m[0].rpartition(".")
@@ -179,7 +179,7 @@ def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
 
 
 def feed(down: Matrix, ups: Sequence[Matrix]) -> Feed:
-    """Return an MLP; its F follows from the width that all its matrices share."""
+    """Return an MLP; its width F follows from the one that all its matrices share."""
     _, shape, kind, (top_k, count) = down
     stack = kind == "experts" or len(shape) == 3  # GGUF names a stack as other files one expert
     if kind == "conv":  # in groups, so that shapes tell the outputs alone
@@ -194,7 +194,8 @@ def feed(down: Matrix, ups: Sequence[Matrix]) -> Feed:
 
 
 def common(down: tuple[int, ...], up: tuple[int, ...], kind: str, *, stack: bool) -> int:
-    """Outputs of the matrix back. Stacks have them last or before, so that both are compared."""
+    """Return the output size of the down projection. A stack has it last or before, so the shapes
+    of both matrices decide."""
     if kind == "conv1d" or (stack and len(down) == 2):  # DBRX: experts one below the other
         return down[1]
     if not stack:
@@ -204,7 +205,8 @@ def common(down: tuple[int, ...], up: tuple[int, ...], kind: str, *, stack: bool
 
 
 def joined(stacks: Sequence[LayerStack]) -> tuple[Layer, ...]:
-    """The layers of the largest stack, and of those as wide as it (a tower in two halves)."""
+    """Return the layers of the largest stack, and of others with the same input width (a tower in
+    two halves)."""
     wide = {s.path: _reads(s) for s in stacks}
     working = [s for s in stacks if wide[s.path]]
     largest = max(working, key=lambda s: s.parameters, default=None)

@@ -32,7 +32,8 @@ def _library(name: str, what: str) -> Any:
 
 
 def _built(what: str, build: Any) -> Blueprint:
-    """Return `build()` on the meta device as a blueprint; errors of the library become one line."""
+    """Return the model that `build()` makes on the meta device as a blueprint; library errors
+    become one line."""
     torch = import_module("torch")
     try:
         with torch.device("meta"):
@@ -55,7 +56,8 @@ def _class_names(architectures: Any) -> list[str]:
 
 
 def _made_of(config: Any, library: Any, name: str) -> Any:
-    """Make a class of a config. Raises BadFileError where it is made of configs of another type."""
+    """Return an instance of a library's class for a config. Raises BadFileError if it takes another
+    type of config."""
     cls = _class(library, name, library.PreTrainedModel)
     try:
         return cls(config)
@@ -91,8 +93,8 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
 
 
 def _class(library: Any, name: str, base: type) -> Any:
-    """Return a library's model class by a name from a file; no other attribute of the library can
-    be reached so."""
+    """Return a library's model class by its name in a file; other attributes of the library cannot
+    be reached."""
     cls = getattr(library, name, None)
     if not isinstance(cls, type) or not issubclass(cls, base):
         raise UnsupportedError(
@@ -158,7 +160,8 @@ KINDS: dict[str, ParamKind] = {
 
 
 def from_module(module: Any, *, dtype: str = "") -> Blueprint:
-    """Every parameter and buffer of `module`. A tied parameter names its owner.
+    """Return a blueprint with every parameter and buffer of `module`; tied parameters name their
+    owner.
 
     With `dtype`, the module's own, parameters in another one are marked with theirs.
     """

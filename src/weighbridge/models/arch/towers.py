@@ -31,13 +31,13 @@ LABELS = {"image": "vision tower", "audio": "audio tower"}
 
 
 def looks(model_type: str) -> Sequence[Sight | Hearing]:
-    """Return the rules for a model type's images and sounds."""
+    """Return the rules for a model type's images and sounds: none, one or two."""
     known = facts(model_type)
     return [look for look in (known.sees, known.hears) if look is not None]
 
 
 def kind(look: Sight | Hearing) -> Literal["image", "audio"]:
-    """Return the kind of a tower's input."""
+    """Return the input of a tower: "image" or "audio"."""
     return "image" if isinstance(look, Sight) else "audio"
 
 
@@ -53,7 +53,7 @@ def towers(
     image_size: tuple[int, int] | None = None,
     audio_seconds: float | None = None,
 ) -> tuple[Tower, ...]:
-    """Return the model's towers; () for a text model, or without a known rule."""
+    """Return the model's towers; () for a text model, or if no rule is known."""
     stacks, others = sort(plan)
     return of_stacks(stacks, others, config, image_size=image_size, audio_seconds=audio_seconds)
 
@@ -82,7 +82,7 @@ def of_stacks(
 
 
 def _own(stacks: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
-    """Return the tower's stacks; [] if the class is only the language model."""
+    """Return the layer stacks of the tower; [] if the class is only the language model."""
     inside = [s for s in stacks if look.within in s.path]
     if not look.tower:
         return [s for s in inside if "decoder" not in s.path]
@@ -135,6 +135,6 @@ def _tower(
 
 
 def _patch(others: Sequence[Param]) -> int:
-    """Return the inputs per patch of the patch embedding, a convolution or a linear."""
+    """Return the input elements per patch, from the patch embedding's convolution or linear."""
     first = (p for p in others if "patch" in p.name and p.kind in ("conv", "linear"))
     return next((prod(p.shape[1:]) for p in first), 0)

@@ -11,7 +11,7 @@ from weighbridge.models.arch.heads import labels
 
 
 def patches(c: Config) -> int:
-    """Return the patches of an image of the configured size."""
+    """Return the number of patches of an image of the configured size."""
     (height, width), (tall, wide) = c.pair("image_size"), c.pair("patch_size")
     return (height // max(1, tall)) * (width // max(1, wide))
 
@@ -27,7 +27,7 @@ def scaled(c: Config, width: int, *names: str, default: float = 4.0) -> int:
 
 
 def sizes(c: Config, name: str) -> tuple[int, ...]:
-    """Return a list with one number per stage, at least one."""
+    """Return the config's list `name`, one number per stage, at least one."""
     listed = c.nums(name)
     if not listed:
         raise c.error(name, "must.stages")
@@ -35,7 +35,7 @@ def sizes(c: Config, name: str) -> tuple[int, ...]:
 
 
 def scaled_by(c: Config, width: int, name: str, i: int) -> int:
-    """Return `width` times the `i`-th of a list of ratios, rounded down."""
+    """Return `width` times the `i`-th ratio of a list, rounded down."""
     values = c.many(name)
     if i >= len(values) or not isinstance(values[i], int | float):
         raise c.error(name, "must.more_than", i=i, values=values)
@@ -55,7 +55,8 @@ def batchnorm_buffers(path: str, width: int) -> Iterator[Buffer]:
 
 
 def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRule:
-    """Return a head of one Linear with bias per path, over `times` the config's `width`."""
+    """Return a rule for one biased Linear per path to the labels, from `times` times the config's
+    `width`."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         for path in paths if labels(c) else ():
@@ -65,5 +66,5 @@ def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRu
 
 
 def nothing(c: Config, prefix: str) -> Iterator[Param]:
-    """A head without tensors: backbones, retrieval models."""
+    """Yield no parameters, for backbones and retrieval models without a head."""
     return iter(())

@@ -26,12 +26,13 @@ def _count(c: Config) -> int:
 
 
 def everywhere(c: Config) -> Sequence[str]:
-    """Return a window in every layer, if there is one."""
+    """Return the kind of each layer: all sliding if the config has a window, else all full."""
     return [FULL if window(c) is None else SLIDING] * _count(c)
 
 
 def own(c: Config) -> Sequence[str]:
-    """Return the window that the config itself sets, for classes without a default one."""
+    """Return the kind of each layer: all sliding if the config itself sets a window, not just its
+    class default."""
     c.skip("sliding_window")
     return everywhere(c) if c.has("sliding_window") else [FULL] * _count(c)
 
@@ -42,7 +43,7 @@ def nowhere(c: Config) -> Sequence[str]:
 
 def period(every: int, *names: str, first: bool = False) -> Rule:
     """Return a rule by which one layer of `every` (or of the config's number under `names`) has
-    full attention: the last of each group, or the first."""
+    full attention: the last of each group, or with `first` the first."""
 
     def rule(c: Config) -> Sequence[str]:
         step = c.num(*names, default=every) if names else every
@@ -53,20 +54,23 @@ def period(every: int, *names: str, first: bool = False) -> Rule:
 
 
 def upper(c: Config) -> Sequence[str]:
-    """Return windows from layer `max_window_layers` on (Qwen 2 and 3); none without a window."""
+    """Return the kind of each layer: sliding from layer `max_window_layers` on (Qwen 2 and 3); all
+    full without a window."""
     start = c.num("max_window_layers", default=0)
     on = window(c) is not None
     return [SLIDING if on and i >= start else FULL for i in range(_count(c))]
 
 
 def lower(c: Config) -> Sequence[str]:
-    """Return windows in every other layer before `max_window_layers` (Qwen2-MoE), if on."""
+    """Return the kind of each layer: if windows are on, every other one before `max_window_layers`
+    is sliding (Qwen2-MoE)."""
     stop, on = c.num("max_window_layers", default=0), c.flag("use_sliding_window")
     return [SLIDING if on and i % 2 == 0 and i < stop else FULL for i in range(_count(c))]
 
 
 def pattern(c: Config) -> Sequence[str]:
-    """Return EXAONE's layers: "LLLG", or a period; the last one of a lettered pattern is full."""
+    """Return the kind of EXAONE's layers, from letters such as "LLLG" or a period; with letters,
+    the last layer is full."""
     letters, count = c.get("sliding_window_pattern"), _count(c)
     if window(c) is None:
         return [FULL] * count
@@ -79,7 +83,7 @@ def pattern(c: Config) -> Sequence[str]:
 
 
 def without_positions(c: Config) -> Sequence[str]:
-    """Return SmolLM3's layers: those without rotary positions have the window."""
+    """Return the kind of SmolLM3's layers: those without rotary positions are sliding."""
     marks, count = c.nums("no_rope_layers"), _count(c)
     step = max(1, c.num("no_rope_layer_interval", default=4))
     rope = marks or tuple(int((i + 1) % step != 0) for i in range(count))
@@ -88,7 +92,8 @@ def without_positions(c: Config) -> Sequence[str]:
 
 
 def chunks(c: Config) -> Sequence[str]:
-    """Return Llama 4's layers: those with rotary positions see their chunk, every fourth all."""
+    """Return the kind of Llama 4's layers: those with rotary positions are chunked, by default
+    every fourth is full."""
     marks, count = c.nums("no_rope_layers"), _count(c)
     step = max(1, c.num("no_rope_layer_interval", default=4))
     rope = marks or tuple(int((i + 1) % step != 0) for i in range(count))
@@ -96,12 +101,13 @@ def chunks(c: Config) -> Sequence[str]:
 
 
 def last_full(rule: Rule) -> Rule:
-    """Return a rule with full attention in the last layer: Gemma 4."""
+    """Return `rule` with full attention in the last layer (Gemma 4)."""
     return lambda c: [*rule(c)[:-1], FULL]
 
 
 def cohere_prefix(c: Config) -> Sequence[str]:
-    """Return the layers of Command A's mixture: the first, dense ones have their own pattern."""
+    """Return the kind of Command A's MoE layers: the first, dense ones have another period of full
+    layers."""
     count, dense = _count(c), c.num("first_k_dense_replace", default=0)
     before = max(1, c.num("prefix_dense_sliding_window_pattern", default=1))
     after = max(1, c.num("sliding_window_pattern", default=4))
@@ -110,7 +116,7 @@ def cohere_prefix(c: Config) -> Sequence[str]:
 
 
 def layer_kinds(c: Config) -> Sequence[str]:
-    """Return the kind of each layer: from the config's list, or by its model type's rule."""
+    """Return the kind of each layer: from the config's list, else by its model type's rule."""
     if c.get("layer_types") is None:
         return (facts(c.model_type).windows or own)(c)
     c.skip("sliding_window_pattern", "max_window_layers", "no_rope_layers")

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 SCHEMA = "weighbridge.models/1"
-TIMM = "timm_wrapper"  # what transformers calls a network of timm
+TIMM = "timm_wrapper"  # transformers' class for timm's networks
 YOLO = "ultralytics"  # detectors that its library names, and no config
 TORCHVISION = "torchvision"
-# of others than transformers, by what stands as a model type
+# Libraries other than transformers, by the model type of their entries.
 LIBRARIES = {TIMM: "timm", YOLO: YOLO, TORCHVISION: TORCHVISION}
 
 
@@ -46,7 +46,7 @@ class CatalogueEntry(NamedTuple):
 
 @cache
 def _entries() -> Parsed[str, str, CatalogueEntry]:
-    """Return the entries by name, the first value of each line; each is parsed when used."""
+    """Return the entries by name, each line's first value; an entry is parsed when used."""
     with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as file:
         return Parsed({line.split('"', 4)[3]: line for line in file}, _entry)
 
@@ -64,7 +64,7 @@ def has(name: str) -> bool:
 
 
 def find(name: str) -> CatalogueEntry:
-    """Return the entry of that name, in any case. Raises KeyError."""
+    """Return the entry called `name`, in any case. Raises KeyError."""
     return _entries()[name.lower()]
 
 
@@ -80,8 +80,8 @@ def search(pattern: str) -> list[CatalogueEntry]:
 
 @cache
 def parameters() -> dict[str, int]:
-    """Return the parameters of every name, pipelines included, and of the first denoiser of each,
-    NAME/PART; written by tools/docs.py."""
+    """Return the parameters of every name, pipelines included, and as NAME/PART those of each
+    pipeline's first denoiser; written by tools/docs.py."""
     with open(os.path.join(os.path.dirname(__file__), "parameters.json"), encoding="utf-8") as file:
         counts: dict[str, int] = json.load(file)
         return counts
@@ -90,7 +90,7 @@ def parameters() -> dict[str, int]:
 def to_dict(
     entries: Iterable[CatalogueEntry], makers: "Iterable[CataloguePipeline]" = ()
 ) -> dict[str, Any]:
-    """Return the JSON of `weighbridge models`: docs/models.md."""
+    """Return the JSON output of `weighbridge models`: docs/models.md."""
     from weighbridge.models.catalogue import popularity
 
     listed = [
@@ -106,6 +106,7 @@ def to_dict(
 
 
 def of_repository(repo_id: str) -> CatalogueEntry | None:
-    """Return the entry whose config is that of a Hub repository, in any case."""
+    """Return the entry whose config is from the Hub repository `repo_id`, in any case; None without
+    one."""
     wanted = repo_id.lower()
     return next((e for e in _entries().values() if e.repo_id.lower() == wanted), None)

@@ -46,26 +46,26 @@ LLAMA = {
 
 
 class Copy(NamedTuple):
-    """A quantized repository, and the model it is a copy of."""
+    """A quantized repository, and the model that it is a copy of."""
 
     repo_id: str
     of: str
 
     @property
     def assumed(self) -> bool:
-        """Return whether only its name tells its format."""
+        """Return whether only the repository's name states its format."""
         return self.repo_id.partition("/")[0].lower() not in PUBLISHED
 
     @property
     def note(self) -> Sentence:
-        """Return a sentence on whose copy it is, and what of that is assumed."""
+        """Return a sentence on which model was copied, and what of that is assumed."""
         copy = sentence("published", copy=self.repo_id, of=self.of)
         return clauses(copy, sentence("published.assumed") if self.assumed else "")
 
 
 def packed_copy(repo_id: str, form: str) -> Copy | None:
-    """Return the repository with a model in that format; its instruct tune's if it has none
-    itself."""
+    """Return the repository that has a model in that format, else the one of its instruct tune;
+    None without either."""
     for of in (repo_id, repo_id + INSTRUCT):
         copy = COPIES.get(of, {}).get(form)
         if copy:

@@ -66,15 +66,15 @@ FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-n
     *(f"gptq-{width}" for width in FOUR_AND_EIGHT),
 }
 DYNAMIC = ["fp8", "dynamic"]
-OF_GGUF = "q4_k_m"  # what llama-server -hf takes of a repository (llama.cpp common/download.cpp)
-OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
+OF_GGUF = "q4_k_m"  # default type of llama-server -hf REPO (llama.cpp common/download.cpp)
+OF_QAT = "q4_0"  # of Google's QAT models, also at ollama.com/library (gemma3: -it-qat)
 
 # Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
 # github.com/ollama/ollama's README (August 2026) and of the models' own pages; the others: cards of
 # the models at huggingface.co, which name their base.
 _WRITTEN = dict(map(str.split, lines_beside(__file__, "names.txt")))
 NAMES: dict[str, str] = {name: entry.rstrip("~") for name, entry in _WRITTEN.items()}
-# Releases that were not read, which a sibling is taken for
+# Missing releases, for which a sibling stands
 SIBLINGS = frozenset(name for name, entry in _WRITTEN.items() if entry.endswith("~"))
 
 # Repositories of tunes: a base's id, the word of its tunes, and what that makes of the id. The
@@ -88,12 +88,12 @@ TUNED = (
 
 
 class Meaning(NamedTuple):
-    """The entry that a name means, the format in the name, and a note for the user."""
+    """What a name means: its catalogue entry, the format in the name, and a note for the user."""
 
     entry: CatalogueEntry
     quantization: str = ""
     note: str = ""
-    tune: str = ""  # the name of a tune, whose entry is its base's
+    tune: str = ""  # name of the tune, if the entry is its base's
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ def meaning(text: str) -> Meaning | None:
         return None
     untyped = form == OF_GGUF and OF_GGUF not in typed
     if untyped and in_mxfp4(entry):
-        untyped, form = False, ""  # its files keep what it is published in
+        untyped, form = False, ""  # GGUF files of this name keep the published format
     stored = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
     instructed = tune or _instructed(typed, entry)
@@ -133,13 +133,13 @@ def meaning(text: str) -> Meaning | None:
 
 
 def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
-    """Return the repository that an entry's name means, with its own positions."""
+    """Return the tune that an entry's name usually means, with its own positions."""
     repo_id = _tuned(typed, entry)
     return Tune(entry.name, repo_id, tunes.POSITIONS.get(repo_id))
 
 
 def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
-    """Return the entry of a quantized copy, with the widths that its owner gave it."""
+    """Return the entry of a quantized copy, with the MLP width to which its owner padded it."""
     owner, width = entry.repo_id.partition("/")[0], entry.config.get("intermediate_size")
     wider = PADDED.get(owner, {}).get(width) if form.startswith(("awq", "gptq")) else None
     if wider is None:
@@ -159,7 +159,7 @@ def _unpacked(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
 
 
 def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
-    """Return the base's entry with the id and the positions of a tune."""
+    """Return the base's entry with the tune's id and positions."""
     if tune.positions is None:
         return base._replace(repo_id=tune.repo_id)
     changed = {"max_position_embeddings": tune.positions}
@@ -169,14 +169,14 @@ def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
 
 
 def _of_its_own(tune: Tune) -> str:
-    """Return a sentence on a tune's own repository."""
+    """Return a sentence that names a tune's own repository."""
     if tune.positions:
         return sentence("own_positions", repo=tune.repo_id, positions=tune.positions)
     return sentence("its_own", repo=tune.repo_id)
 
 
 def form_at_its_end(name: str) -> str:
-    """Return the format at the end of any model's name: "awq" of Foo-9B-AWQ; "" for none, or a
+    """Return the format at the end of a model's name: "awq" of Foo-9B-AWQ; "" for none, or for a
     plain dtype."""
     typed = name.strip().lower()
     _, form = _without_form(typed)
@@ -185,7 +185,7 @@ def form_at_its_end(name: str) -> str:
 
 
 def _without_form(typed: str) -> tuple[str, str]:
-    """Return (name with its tag after a hyphen, format at its end)."""
+    """Return (name, format): a name without the format at its end, and that format."""
     typed, of_gguf = re.subn(END_OF_FILE, "", typed)
     typed = re.sub(r"[-_. ]mtp$", "", typed)
     match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
@@ -203,12 +203,13 @@ def _without_form(typed: str) -> tuple[str, str]:
 
 
 def _names_form(word: str, form: str) -> bool:
-    """Return whether a word is part of a format's name, unless a GGUF type follows it."""
+    """Return whether `word` is part of a format's name; False if a GGUF type follows it."""
     return word in FORMS and not QUANT.fullmatch(form)
 
 
 def _joined(forms: list[str]) -> str:
-    """Return the words of one format, joined in order: gptq-int8 differs from gptq."""
+    """Return the format of these words: both joined if that is a known format (gptq-int8), else the
+    first."""
     whole = "-".join(forms)
     return whole if whole in FORMS_OF_TWO else forms[0]
 
@@ -218,8 +219,8 @@ def _words(name: str) -> list[str]:
 
 
 def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
-    """Return the entry of a tag that is a tune, or of a hyphenated name: as it is, then without
-    words that do not change shapes; and the tune, if it has its own id."""
+    """Return (entry, tune) of a name, by tag, as it is, or without words that do not change shapes.
+    The tune is None unless it has its own id."""
     if not form and typed in tunes.TAGS:
         moved = tunes.TUNES[tunes.TAGS[typed]]
         return catalogue.find(moved.base), moved
@@ -234,7 +235,8 @@ def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tun
 
 
 def _newest(name: str) -> CatalogueEntry | None:
-    """Return the newest release of a family in a size: qwen3-32b for "qwen 32b"."""
+    """Return the entry of a family's newest release in a size: qwen3-32b for "qwen 32b"; None if
+    there is none."""
     family, _, size = "-".join(_words(name)).rpartition("-")
     if not family.isalpha() or not SIZE.fullmatch(size):
         return None
@@ -262,11 +264,11 @@ def _spelled(name: str) -> CatalogueEntry | None:
     key = _key(name)
     spelled = NAMES.get(name) or (_keys().get(key) if key else None)
     if spelled is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
-        start = f"{key}a"  # and a number behind it: the active size
+        start = f"{key}a"  # followed by the active size
         mixtures = [
             n for k, n in _keys().items() if k.startswith(start) and k[len(start) :][:1].isdigit()
         ]
-        plain = [n for n in mixtures if not _without_form(n)[1]]  # of -fp8 and the same in 16 bits
+        plain = [n for n in mixtures if not _without_form(n)[1]]  # skips -fp8 of the same model
         spelled = plain[0] if len(plain) == 1 else None
     return None if spelled is None else catalogue.find(spelled)
 
@@ -282,7 +284,7 @@ def _tune_keys() -> dict[str, str]:
 
 @cache
 def _keys() -> dict[str, str]:
-    """Return a key common to all spellings of a name -> the entry's name."""
+    """Return entry names by a key that all spellings of a name share."""
     keys = {_key(name): name for name in reversed(catalogue.names())}
     for name, entry in NAMES.items():
         keys.setdefault(_key(name), entry)
@@ -291,7 +293,7 @@ def _keys() -> dict[str, str]:
 
 @cache
 def _near() -> dict[str, str]:
-    """Return keys -> all possible meanings: entries, tunes and pipelines."""
+    """Return the names of entries, tunes and pipelines by their keys, for suggestions."""
     keys = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
     return {**pipelines.keys(), **keys}
 
@@ -305,12 +307,14 @@ def _sibling(typed: str, entry: CatalogueEntry) -> str:
 
 
 def _said(typed: str, entry: CatalogueEntry) -> str:
-    """Return a sentence on how a name was read; "" for another spelling of it."""
+    """Return a sentence on how a name was understood; "" if it is another spelling of the
+    entry's."""
     return "" if _key(typed.lower()) == _key(entry.name) else _shapes(typed, entry)
 
 
 def _tuned(typed: str, entry: CatalogueEntry) -> str:
-    """Return the repository that a name means: Ollama's tags are tunes, unless they say `text`."""
+    """Return the Hub repository that a name means; an Ollama tag means the instruct tune unless it
+    says `text`."""
     words = set(_words(typed))
     maker = entry.repo_id.partition("-")[0].lower()  # Meta-Llama-3.1-8B-Instruct of meta-llama
     if not _key("-".join(_words(typed))).removeprefix(maker).startswith(_key(entry.name)):
@@ -323,7 +327,8 @@ def _tuned(typed: str, entry: CatalogueEntry) -> str:
 
 
 def other_tune(typed: str, repo_id: str) -> bool:
-    """Return whether a name states a tune (instruct, chat) that a repository's does not."""
+    """Return whether a name states a kind of tune (instruct, chat) that the repository's name
+    lacks."""
     tuned = TRAINED_ON.intersection(_words(typed.rpartition("/")[2].lower()))
     return not tuned <= set(_words(repo_id.rpartition("/")[2].lower()))
 
@@ -350,7 +355,7 @@ GOES_ON = frozenset(("format_usual", "dynamic_4bit"))
 
 
 def may_be_an_id(text: str) -> bool:
-    """Return whether a name without an owner can be a repository of the Hub."""
+    """Return whether a name without owner can be a Hub repository."""
     return FIRST.fullmatch(text.strip().lower()) is not None
 
 
@@ -362,14 +367,14 @@ COPIES = (
 
 
 def is_mirrored(repo_id: str) -> bool:
-    """Return whether a repository's owner mirrors others' models under their names."""
+    """Return whether a repository's owner copies other owners' models under their names."""
     return repo_id.lower().partition("/")[0] in COPIES
 
 
 def of_owner(repo_id: str) -> Meaning | None:
-    """Return the entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
-    meta-llama; or of a copy that its name says is packed (RedHatAI's ...-FP8-dynamic), with what is
-    to be said of the format."""
+    """Return the entry with the shapes of a repository: of the same owner (meta-llama's
+    Llama-3.1-8B-Instruct), or of a copy whose name says that it is quantized (RedHatAI's
+    ...-FP8-dynamic), with a note on its format."""
     owner, _, name = repo_id.lower().rpartition("/")
     meant = meaning(name) if owner else None
     if meant is None:
@@ -397,7 +402,7 @@ NEAR = 0.75  # least similarity of names with different first letters
 
 
 def nearest(text: str, most: int = 3) -> list[str]:
-    """Return the catalogue names most similar to `text`, nearest first."""
+    """Return at most `most` catalogue names similar to `text`, nearest first."""
     from difflib import SequenceMatcher
 
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]

@@ -41,8 +41,8 @@ MLX = frozenset(  # in lower case
 
 
 class PublishedFile(NamedTuple):
-    """Files to download, the model they hold, and whether only the owner's other repositories
-    suggest that they exist."""
+    """A repository with files to download, the model in them, and whether they are only inferred
+    from the owner's other repositories."""
 
     repo_id: str
     of: str
@@ -65,7 +65,8 @@ INSTRUCTED = re.compile(r"(?i)-(instruct|it)(?=$|[-:])")
 
 
 def gguf_of(repo_id: str, form: str) -> PublishedFile | None:
-    """Return the repository that has a GGUF file of a model in that format, as `-hf` takes it."""
+    """Return the repository that has a model's GGUF file in that format, as `-hf` takes it; None
+    without one."""
     repository = GGUF.get(repo_id)
     if repository is None or form not in _formats(repository):
         return None
@@ -78,13 +79,13 @@ def _formats(repository: str) -> tuple[str, ...]:
 
 
 def has_gguf(repo_id: str, form: str) -> bool:
-    """Return whether launch lines use a repository for GGUF files of that format."""
+    """Return whether launch lines use `repo_id` for GGUF files of that format."""
     named = (repository for repository in GGUF.values() if repository.lower() == repo_id.lower())
     return any(form in _formats(repository) for repository in named)
 
 
 def mlx_of(repo_id: str, form: str) -> PublishedFile | None:
-    """Return the repository with a model in an MLX format."""
+    """Return the repository that has a model in an MLX format; None without one."""
     name, bits = MLX_BITS.get(repo_id, ("", ()))
     known = {f"mlx-{n}bit-g{GROUP}": n for n in bits}
     if form not in known:

@@ -13,8 +13,8 @@ SORTS = ("popular", "recent", "name", "size")
 
 
 def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
-    """Return the models for a pattern and the user's `use` and `sort`. Raises NotFoundError if
-    there are none."""
+    """Return the models that match `pattern`, with the user's `use` and `sort`. Raises
+    NotFoundError if there are none."""
     use, sort = chosen.get("use"), chosen.get("sort")
     _known("use", use, uses.USES)
     _known("sort", sort, SORTS)
@@ -36,7 +36,7 @@ def _known(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 def ordered(entries: Iterable[CatalogueEntry], by: str | None = None) -> list[CatalogueEntry]:
     """Return entries in one of the orders of SORTS, by default today's most popular first. Models
-    without that figure come last."""
+    without the figure come last."""
     by_name = sorted(entries, key=lambda entry: entry.name)
     if by == "popular":
         return sorted(by_name, key=lambda entry: -(of(entry.name).downloads or 0))

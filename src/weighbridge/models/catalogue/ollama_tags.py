@@ -17,7 +17,7 @@ USUAL = "Q4_K_M"
 
 TAGS = text_beside(__file__, "ollama_tags.txt")
 
-# Models whose tags are in another format
+# Models whose tags have another format
 FORMATS = lines_beside(__file__, "ollama_formats.txt")
 
 
@@ -28,7 +28,7 @@ def tags() -> Iterator[str]:
 
 
 def format_of(name: str) -> str:
-    """Return our name of the format of Ollama's tags of an entry, or of a tune."""
+    """Return the weight format of Ollama's default tag for catalogue entry or tune `name`."""
     return _formats().get(name, USUAL)
 
 

@@ -34,7 +34,7 @@ LEFT_ALONE = ("lm_head", "re:.*vision.*", "re:.*visual.*", "re:.*multi_modal_pro
 
 
 def _compressed(bits: int, kind: str, *, inputs: bool, **weights: object) -> dict[str, object]:
-    """Return a quantization_config of compressed-tensors with one group."""
+    """Return a quantization_config of compressed-tensors with one group of weights."""
     group: dict[str, object] = {
         "targets": ["Linear"],
         "weights": {"num_bits": bits, "type": kind, **weights},
@@ -110,7 +110,7 @@ BY_BYTES = frozenset(("inferact/qwen3.8-27b-nvfp4",))
 
 
 def usual(packed: dict[str, object], config: Mapping[str, Any]) -> dict[str, object]:
-    """Return the usual quantization of a copy of a model with such a config."""
+    """Return the usual quantization_config of a copy of a model with such a config."""
     text = config.get("text_config") or config
     if packed is not NVFP4 or "linear_num_value_heads" not in text:
         return packed

@@ -37,12 +37,12 @@ class CataloguePipeline(NamedTuple):
     either: tuple[str, ...] = ()
 
     def denoiser(self) -> tuple[str, "Config"]:
-        """The first denoiser: its part's name and config."""
+        """Return (name, config) of the first denoiser."""
         part = self.recipe["denoisers"][0]
         return part, self.parts[part]
 
     def gguf_file(self, component: str, form: str) -> str:
-        """Return the file of a denoiser in a format; "" if no link we saw names it."""
+        """Return the GGUF file of a denoiser in a format; "" if no known link names it."""
         known = form in self.gguf_forms
         return self.gguf_files.get(component, "").format(form=form) if known else ""
 
@@ -58,7 +58,7 @@ def _pipelines() -> Mapping[str, CataloguePipeline]:
 
 
 def _row(row: Row, pipelines: Mapping[str, CataloguePipeline]) -> Row:
-    """Return a row merged with the rows that it refers to."""
+    """Return a row merged with the pipelines and parts that it refers to."""
     like = row.pop("like", None)
     parts: dict[str, Config | str | None] = {}
     if like is not None:
@@ -89,7 +89,7 @@ def names() -> list[str]:
 
 
 def search(pattern: str) -> list[CataloguePipeline]:
-    """Return those whose name, names or Hub id contain `pattern`, in any case."""
+    """Return the pipelines whose name, other names or Hub id contain `pattern`, in any case."""
     wanted = pattern.lower()
     return [
         one
@@ -99,13 +99,13 @@ def search(pattern: str) -> list[CataloguePipeline]:
 
 
 def key(text: str) -> str:
-    """Return what all spellings of a name have in common: FLUX.1 [dev], flux1-dev, flux.1_dev."""
+    """Return a key that all spellings of a name share: FLUX.1 [dev], flux1-dev, flux.1_dev."""
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 @cache
 def keys() -> Mapping[str, str]:
-    """Map keys to names of pipelines."""
+    """Return the pipelines' names by the keys of all their names."""
     spelled = {
         key(spelling): name
         for name, pipeline in _pipelines().items()
@@ -115,8 +115,8 @@ def keys() -> Mapping[str, str]:
 
 
 def find(text: str) -> CataloguePipeline | None:
-    """Return the pipeline of a name in any spelling, of its repository without the owner, or of a
-    file of its denoiser."""
+    """Return the pipeline of a name in any spelling, of its repository without owner, or of a
+    denoiser's file; None if unknown."""
     spelled = key(text) if "/" not in text else ""
     name = keys().get(spelled) or _unowned().get(spelled)
     if name is None and text.lower().endswith(ENDS):
@@ -125,7 +125,7 @@ def find(text: str) -> CataloguePipeline | None:
 
 
 def beginning(text: str) -> list[str]:
-    """Return the pipelines whose name begins with a whole word: qwen, hunyuan."""
+    """Return the pipelines whose name begins with `text` as a whole word: qwen, hunyuan."""
     if len(text) < 2 or not re.fullmatch(r"[\w.-]+", text, re.ASCII):
         return []
     word = re.compile(rf"{re.escape(text.lower())}(?![a-z])")
@@ -156,7 +156,7 @@ def of_repository(repo_id: str) -> CataloguePipeline | None:
 
 
 def makes_pictures(reference: object) -> bool:
-    """Return whether a reference is a known pipeline, by its name or its repository."""
+    """Return whether a reference names a known pipeline or its repository."""
     from weighbridge.models import catalogue
 
     if not isinstance(reference, str) or catalogue.has(reference):
@@ -185,13 +185,13 @@ SVDQ = re.compile(r"svdq-(int4|fp4)(?:_r\d+)?-")
 
 
 class DenoiserFile(NamedTuple):
-    """A file of a denoiser, by its name. `format` is "" if the name has none."""
+    """A denoiser's file, by its name. `format` is "" if the name states none."""
 
     pipeline: str
     component: str
     format: str  # as it is asked for: Q4_K_S, fp8, nf4, svdquant; or a dtype, bfloat16
-    whole: bool = False  # encoders of texts and the autoencoder are in it, too
-    either: bool = False  # another file of this name is whole
+    whole: bool = False  # it also holds the text encoders and the autoencoder
+    either: bool = False  # another file of this name is a whole pipeline
 
 
 @cache
@@ -219,8 +219,8 @@ def file_name(path: str) -> str:
 
 
 def of_file(path: str) -> DenoiserFile | None:
-    """Return the denoiser and format of another program's file: flux1-dev-Q4_K_S.gguf,
-    wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors."""
+    """Return the denoiser and format of a file of another program, by its name:
+    flux1-dev-Q4_K_S.gguf, wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors; None if unknown."""
     name = file_name(path.lower())
     for end in ENDS:
         name = name.removesuffix(end)
@@ -239,7 +239,7 @@ def of_file(path: str) -> DenoiserFile | None:
 
 
 def _holds_all(form: str) -> bool:
-    """Return whether a file in this format may hold more than a denoiser."""
+    """Return whether a file in this format may hold the whole pipeline."""
     return form != "svdquant" and GGUF.fullmatch(form.lower()) is None
 
 
@@ -255,14 +255,15 @@ LAYOUTS: Mapping[str, str] = {
 
 
 def of_tensors(tensors: Iterable[str]) -> DenoiserFile | None:
-    """Return the pipeline of a checkpoint with every component, by its tensors' names."""
+    """Return the pipeline of a checkpoint with every component, by its tensors' names; None if
+    unknown."""
     names_there = frozenset(tensors)
     name = next((name for tensor, name in LAYOUTS.items() if tensor in names_there), None)
     return None if name is None else DenoiserFile(name, "unet", "", whole=True)
 
 
 def _format(words: list[str]) -> str | None:
-    """Return the format in the words after a name; None if they mean something else."""
+    """Return the format that the words after a name state; None if they mean something else."""
     form = "_".join(word for word in words if word not in PACKED)
     if GGUF.fullmatch(form):
         return form.upper()

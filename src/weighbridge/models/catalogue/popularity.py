@@ -25,17 +25,17 @@ COMMITS = {  # day of `seen` -> commit of AlexsJones/llmfit
 
 
 class Popularity(NamedTuple):
-    """The Hub's figures on a model on a day."""
+    """A model's figures on the Hub, on one day."""
 
     name: str
-    repo_id: str | None = None  # whose downloads these are
+    repo_id: str | None = None  # repository of these downloads
     downloads: int | None = None  # of the 30 days before
     seen: str | None = None
-    released: str | None = None  # the day since when it is on the Hub
+    released: str | None = None  # day on which it came to the Hub
 
     @property
     def year(self) -> int:
-        """Return the year of its first day on the Hub; 0 if not known."""
+        """Return the year in which the model came to the Hub; 0 if not known."""
         return int(self.released[:4]) if self.released else 0
 
 
@@ -56,9 +56,8 @@ def of(name: str) -> Popularity:
 
 
 def asked_for(name: str) -> tuple[int, int, str]:
-    """Return the key that puts models that are asked for today first: the newest year, in a year
-    the most downloaded, and then by name. A model without a date is as old as the newest of its
-    family; those of whose family none is known come last."""
+    """Return the sort key that puts popular models first: by newest year, then most downloads, then
+    name. A model without a date takes the newest of its family's; without any it comes last."""
     known = of(name)
     year = known.year or -family(family_of(name))[0]
     return -year, -(known.downloads or 0), name
@@ -69,7 +68,7 @@ FORMATS = ("bf16", "fp8", "mxfp4", "nvfp4")
 
 
 def family_of(name: str) -> str:
-    """Return a name without sizes and formats: qwen3-vl of qwen3-vl-30b-a3b."""
+    """Return a name without sizes and formats: qwen3-vl for qwen3-vl-30b-a3b."""
     words = [word for word in name.split("-") if not SIZE.fullmatch(word) and word not in FORMATS]
     return "-".join(words) or name
 
@@ -85,7 +84,7 @@ def _families() -> dict[str, tuple[int, int]]:
 
 
 def family(name: str) -> tuple[int, int, str]:
-    """Return the key that puts families that are asked for today first, as `asked_for` does
-    models: by the newest of its models, and by the downloads of all."""
+    """Return the sort key that puts popular families first: by their newest model's year, then by
+    downloads of all their models."""
     year, downloads = _families().get(name, (0, 0))
     return -year, -downloads, name

@@ -46,5 +46,6 @@ SHORT: Mapping[str, str] = dict(map(str.split, lines_beside(__file__, "tunes_sho
 
 
 def find(name: str) -> Tune | None:
-    """Return the tune of a name in hyphens, as it is or by its everyday one."""
+    """Return the tune called `name` (with hyphens), by its own or its everyday name; None if
+    unknown."""
     return TUNES.get(SHORT.get(name, name))

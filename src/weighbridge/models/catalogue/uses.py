@@ -18,17 +18,17 @@ OF_CLASSES = {  # end of a class's name -> what it is for; the first that fits
     "ForVisionText2Text": "multimodal",
 }
 OTHERWISE = "features"
-OF_WORDS = ("text", "multimodal")  # which people talk to
+OF_WORDS = ("text", "multimodal")  # uses in which people chat with a model
 USES = tuple(dict.fromkeys((*OF_CLASSES.values(), OTHERWISE)))
 
 
 def purpose(cls: str) -> str:
-    """Return a word for what a class is used for."""
+    """Return the use of a class, as one word ("text")."""
     return next((told for end, told in OF_CLASSES.items() if cls.endswith(end)), OTHERWISE)
 
 
 def of(entry: CatalogueEntry) -> str:
-    """Return a word for what a model is used for."""
+    """Return the use of a catalogue entry's model, as one word ("text")."""
     if entry.model_type == TIMM:
         return "images"
     return purpose(next(iter(entry.config.get("architectures") or ()), ""))

@@ -64,14 +64,15 @@ class AdapterPair(NamedTuple):
 
 
 def base_of(raw: Raw) -> Blueprint | None:
-    """Return the class of the base in an adapter's config, if the catalogue has it."""
+    """Return the base's class, if the adapter's config names a model of the catalogue; else
+    None."""
     name = raw.get("base_model_name_or_path")
     entry = catalogue.of_repository(name) if isinstance(name, str) else None
     return None if entry is None else blueprint(Config(entry.config))
 
 
 def differences(raw: Raw, tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """Yield a sentence per key of an adapter's config that its tensors contradict."""
+    """Yield a sentence per config key of an adapter that its tensors contradict."""
     shapes = {t.name: t.shape for t in tensors}
     kind = str(raw.get("peft_type", "LORA")).upper()
     prefix = CALLED.get(kind)
@@ -98,7 +99,7 @@ def _pairs(shapes: Mapping[str, Shape]) -> Iterator[AdapterPair]:
 
 
 def _rank_of(module: str, plain: Raw, usual: Any) -> Any:
-    """Return the rank of the first key that is the end of a module's name."""
+    """Return the rank of a module: of the first key in `plain` that ends its name, else `usual`."""
     keys = (key for key in plain if f".{module}".endswith(f".{key}"))
     return next((plain[key] for key in keys), usual)
 
@@ -126,7 +127,7 @@ def _ranked(pair: AdapterPair) -> str:
 
 
 def _names(raw: Raw, key: str) -> list[str]:
-    """Return the modules that a key lists; [] if it is an expression."""
+    """Return the modules listed under a config key; [] if it is a regular expression."""
     names = raw.get(key)
     return [str(name) for name in names] if isinstance(names, list) else []
 
@@ -172,7 +173,8 @@ def _beside(raw: Raw, shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 
 def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
-    """Yield differences of modules_to_save and `whole`, the names of tensors that are no pairs."""
+    """Yield sentences on differences of modules_to_save from `whole`, the tensors outside of LoRA
+    pairs."""
     names = _names(raw, "modules_to_save")
     absent = [name for name in names if not any(f".{name}." in f".{each}" for each in whole)]
     if absent:
@@ -186,8 +188,8 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
 def _shapes(
     pairs: Sequence[AdapterPair], shapes: Mapping[str, Shape], base: Blueprint | None
 ) -> Iterator[str]:
-    """Yield pairs, and modules saved whole, whose sides differ from the base's matrices; without a
-    base, from those of equally named modules in other layers."""
+    """Yield sentences on LoRA pairs and whole modules whose sides differ from the base's matrices;
+    without a base, from those of equally named modules in other layers."""
     sides = dict[str, tuple[str, tuple[int, ...]]]()
     if base is not None:
         sides = {p.name.removesuffix(".weight"): (base.cls, p.shape) for p in base.params}

@@ -33,7 +33,7 @@ Raw = Mapping[str, Any]
 CONTAINERS = frozenset({"model", "language_model", "base_model"})
 BASES = frozenset({"transformer", "module"})  # base_model_prefix of GPT-2 and its kin; DDP's
 MOST_NAMED = 3
-OTHERS = 2  # factor of elements from which files are another model's
+OTHERS = 2  # factor of elements beyond which files are another model's
 PADDED = 64  # a padding format adds less than 1/64 (assumed)
 PADS = frozenset({"bnb 4 bit", "hqq", "quanto"})  # layouts with the shape of padded groups
 BY_NAME = ("dynamic", "quantized_layers")  # of GPTQModel and of modelopt: sizes by layers' names
@@ -48,7 +48,7 @@ NO_SCALES = ("nested", "input", "output", "global", "activation")
 
 
 class StoredParam(NamedTuple):
-    """A parameter of the files with its tensors, and the number of experts it stands for."""
+    """A stored parameter with its tensors; `copies`: the experts it stands for."""
 
     param: Logical
     tensors: tuple[CheckpointTensor, ...]
@@ -56,7 +56,8 @@ class StoredParam(NamedTuple):
 
 
 class FilesSide(NamedTuple):
-    """The files of a model under the class's names, and their format as the config states it."""
+    """A model's files: their parameters, `key` to the class's names, and the format in the
+    config."""
 
     where: str
     stored: Sequence[StoredParam]
@@ -65,7 +66,7 @@ class FilesSide(NamedTuple):
 
 
 def differences(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Yield a sentence per kind of disagreement between a class and its files."""
+    """Yield one sentence per kind of disagreement between a class and its files."""
     yield from _contained(plan, files)
     yield from _values(plan, files)
     yield from _turned(plan, files)
@@ -98,7 +99,7 @@ def strange(plan: Blueprint, files: FilesSide, share: float) -> str:
 
 
 def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Yield a note on an unusual prefix of all names."""
+    """Yield a note if all names share an unknown prefix."""
     first = {each.param.name.partition(".")[0] for each in files.stored}
     if len(first) != 1 or first & {p.name.partition(".")[0] for p in plan.counted}:
         return
@@ -108,7 +109,7 @@ def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def unloaded(plan: Blueprint, tensors: Sequence[CheckpointTensor]) -> Iterator[str]:
-    """Yield a note on tensors that a class does not load, if there are any."""
+    """Yield a note on tensors that the class does not load."""
     nbytes = sum(t.nbytes for t in tensors)
     yield sentence(
         "not_loaded",
@@ -128,7 +129,7 @@ def _some(names: Sequence[str], between: str) -> str:
 
 
 def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
-    """Return the stored elements by name, and the names of padded parameters."""
+    """Return (stored elements by name, names of padded parameters)."""
     there = defaultdict[str, int](int)
     for param, _, copies in files.stored:
         there[files.key(param.name)] += param.numel * copies
@@ -136,7 +137,7 @@ def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
 
 
 def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Yield the class's parameters that the files hold with other sizes, or not at all: the model
+    """Yield a note on the class's parameters that the files lack or hold in other sizes: the model
     loads with random weights there, or does not load."""
     key = files.key
     there, padded = _stored_values(files)
@@ -157,7 +158,7 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Yield vectors and matrices that are stored in another shape, transposed too, which no loader
+    """Yield a note on vectors and matrices stored in another shape, transposed too, which no loader
     corrects; transformers corrects stacks of experts and kernels (Transpose and Conv3dToLinear of
     core_model_loading.py)."""
     own = {files.key(p.name): p for p, count in plan.distinct() if count == 1 and len(p.shape) < 3}
@@ -172,7 +173,7 @@ def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
-    """Yield a note on integer weights of a class in no known format."""
+    """Yield a note on integer weights that belong to no known format."""
     unknown = [each.param for each in weights if each.param.format in ALL_INTEGERS]
     if unknown:
         kinds = ", ".join(sorted({param.format for param in unknown}))
@@ -183,7 +184,7 @@ def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
 
 
 def undeclared(params: Iterable[Logical]) -> Iterator[str]:
-    """Yield a note on quantized weights without a config of their format."""
+    """Yield a note on quantized weights whose config does not state a format."""
     packed = [param for param in params if is_packed(param)]
     if packed:
         kinds = ", ".join(sorted({param.format for param in packed}))
@@ -191,14 +192,14 @@ def undeclared(params: Iterable[Logical]) -> Iterator[str]:
 
 
 def unstored(quantization: Raw) -> str:
-    """Return a note that no tensor is in the format that the config states."""
+    """Return a note that no tensor has the format in the config."""
     method = quantization.get("quant_method")
     return sentence("unstored", method=shown(method)) if method else sentence("unstored.unnamed")
 
 
 class PackedSizes(NamedTuple):
-    """Sizes of quantized weights in bytes: values, scales; and whether there are zero points.
-    `words`: the shape of packed integers, if the format allows either side."""
+    """Bytes of quantized values and of scales; `zeros`: there are zero points. `words`: the shape
+    of packed integers, if the format may pack along either side."""
 
     nbytes: int = 0
     scales: int = 0
@@ -214,8 +215,8 @@ class PackedSizes(NamedTuple):
         )
 
     def differ(self, there: "PackedSizes") -> bool:
-        """Return whether the weights `there` are packed otherwise; zero points that the config does
-        not mention are allowed."""
+        """Return whether the weights `there` have other sizes; zero points that the config does not
+        mention are allowed."""
         lacks = self.zeros and not there.zeros
         return lacks or self._replace(zeros=False) != there._replace(zeros=False)
 
@@ -227,7 +228,8 @@ class PackedSizes(NamedTuple):
 
 
 def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
-    """Return the format that a config declares, and the same without its exceptions."""
+    """Return the format that a config declares, with and without its list of skipped modules; None
+    for an unknown method."""
     from weighbridge.models.quantization.declared import SKIPS, declared  # rules of packed weights
 
     try:
@@ -237,7 +239,7 @@ def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
 
 
 def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
-    """Yield differences of the config's format and the stored weights."""
+    """Yield sentences on differences between the config's format and the stored weights."""
     from weighbridge.models.quantization.declared import told_by_keys
 
     if method := told_by_keys(raw):
@@ -271,8 +273,8 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
 
 
 def _absent(pieces: Sequence[PackedPiece], tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """Yield the parts of a format that a weight's tensors lack: the ends of companions' names
-    without which it cannot be read, and the kind of float8."""
+    """Yield what a weight's tensors lack of its format: the names of companion tensors without
+    which it cannot be read, and the kind of float8."""
     there = {t.name.rpartition(".")[2]: t.dtype.name for t in tensors}
     yield from KEPT.intersection(x.name.rpartition(".")[2] for x in pieces).difference(there)
     kinds = {x.dtype.name for x in pieces if x.dtype.name.startswith(FLOAT8)}
@@ -303,7 +305,7 @@ def _otherwise(
 
 
 def _is_uniform(raw: Raw) -> bool:
-    """Return whether a config states one size for all weights, and not one per name."""
+    """Return whether a config has one size for all weights, none by module name."""
     groups = raw.get("config_groups")
     apart = isinstance(groups, Mapping) and len(groups) != 1
     by_name = any(isinstance(value, Mapping) and "." in name for name, value in raw.items())

@@ -34,7 +34,7 @@ MOST_NAMED = 120  # characters of what was typed, in an error
 
 
 class GatherOptions(NamedTuple):
-    """Options for reaching a reference. None: as the environment states."""
+    """Options for reading a reference. None: the environment's setting."""
 
     revision: str | None = None
     token: str | None = None
@@ -42,9 +42,9 @@ class GatherOptions(NamedTuple):
     offline: bool = False
     trust_remote_code: bool = False
     progress: Callable[[int, int], None] | None = None
-    ours: bool = True  # the user owns this machine: its files and any address may be read
-    silence: "Silence | None" = None  # hosts that recently did not answer
-    then: str = ""  # the module that is needed next, imported while a source is waited for
+    ours: bool = True  # the user owns this machine: local files and any address may be read
+    silence: "Silence | None" = None  # shared record of hosts that recently did not answer
+    then: str = ""  # module to import while a source is waited for
     pictures: bool = False  # the question is about a pipeline: a prefix of its name is enough
 
     def source(self) -> "base.SourceOptions":
@@ -74,7 +74,8 @@ def gather(text: str, options: GatherOptions) -> Inventory:
 
 
 def _begun(text: str, options: GatherOptions) -> Inventory | None:
-    """Return the first pipeline whose name begins with a word that is no name itself."""
+    """Return the first pipeline whose name begins with `text`, if `text` is no full name; else
+    None."""
     from weighbridge.models.catalogue import pipelines
 
     known = has_name(text) or (options.ours and os.path.exists(text))
@@ -91,8 +92,8 @@ def _begun(text: str, options: GatherOptions) -> Inventory | None:
 
 
 def _resolved(text: str, options: GatherOptions) -> "Reference":
-    """Return the parsed reference. Raises UsageError for local files if strangers ask, whether
-    these files exist or not."""
+    """Return the parsed reference. On a public page, raises UsageError for local files, whether
+    they exist or not."""
     if options.ours:
         return resolve(text, catalogue=has_name, revision=options.revision)
     try:
@@ -115,8 +116,8 @@ def has_name(text: str) -> bool:
 
 
 def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
-    """Return the repository of a name without owner: one of the Hub's first, else the one that the
-    Hub's search lists under exactly that name. Raises NotFoundError if there is none."""
+    """Return the repository of a name without owner: an early one without owner, else the Hub's
+    search result of exactly that name. Raises NotFoundError if there is none."""
     from weighbridge.models.catalogue import everyday
 
     if everyday.may_be_an_id(text):
@@ -143,7 +144,7 @@ def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
-    """Return `error` with the user's text in it, and with similar catalogue names."""
+    """Return `error` with the user's text and similar catalogue names added."""
     message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
     there = place in message or repr(place)[1:-1] in message
     hint = ""
@@ -176,7 +177,7 @@ NAMELESS = "config"  # the reference of a model from a mapping, without a name
 
 
 def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
-    """Return the inventory of a config in memory. Raises UsageError if keys are no text."""
+    """Return the inventory of a config in memory. Raises UsageError if a key is no string."""
     keys: Iterable[Any] = config  # of a caller that mypy does not see
     odd = next((key for key in keys if not isinstance(key, str)), None)
     if odd is not None:
@@ -187,8 +188,8 @@ def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
 
 
 def gather_pipeline(pipeline: Any) -> Inventory:
-    """Return the inventory of a diffusers pipeline object: its networks' configs. Raises UsageError
-    if there are none."""
+    """Return the inventory of a diffusers pipeline object, from its networks' configs. Raises
+    UsageError if it has no networks."""
     name = type(pipeline).__name__
     networks = {part: _config_of(network) for part, network in pipeline.components.items()}
     parts = _networks({part: config for part, config in networks.items() if config})
@@ -198,7 +199,7 @@ def gather_pipeline(pipeline: Any) -> Inventory:
 
 
 def _networks(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
-    """Return a pipeline's networks from their configs; diffusers' name the class."""
+    """Return a pipeline's networks from their configs; diffusers' configs name the class."""
     return tuple(
         StoredModel(
             name=name,
@@ -223,7 +224,8 @@ def _config_of(network: Any) -> dict[str, Any]:
 
 
 def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
-    """Return the Hub's files; if it cannot be reached, the built-in catalogue's config."""
+    """Return the inventory of a Hub repository's files; if the Hub cannot be reached, of the
+    built-in catalogue's config."""
     try:
         return _read(text, ref, options)
     except AwayError as error:
@@ -238,8 +240,8 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:
-    """Return what the built-in catalogue has on a repository: its config, those of its parts, or
-    the shapes of a base of the same owner."""
+    """Return the built-in catalogue's inventory for a repository: its config, its pipeline's, or a
+    base's shapes of the same owner; None if unknown."""
     from weighbridge.models.catalogue import everyday, pipelines
 
     entry, pipeline = catalogue.of_repository(ref.repo_id), pipelines.of_repository(ref.repo_id)
@@ -256,8 +258,8 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
 
 
 def _packed(text: str, ref: HubRef) -> Inventory | None:
-    """Return the catalogue's shapes of a model in a GGUF type: that of `ORG/NAME-GGUF:TYPE`, or the
-    usual one for `ORG/NAME-GGUF`."""
+    """Return the catalogue's shapes for a GGUF repository: with the type of `ORG/NAME-GGUF:TYPE`,
+    or the default type of `ORG/NAME-GGUF`; None if unknown."""
     from weighbridge.models.catalogue import everyday
 
     name = re.fullmatch(r"(?i)(.+)[-_.]gguf", ref.repo_id.rpartition("/")[2])
@@ -273,14 +275,14 @@ def _packed(text: str, ref: HubRef) -> Inventory | None:
 
 
 def _base(name: str) -> str:
-    """Return the entry with a model's shapes: a tune's base, else its own."""
+    """Return the catalogue entry with a model's shapes: a tune's base, else `name`."""
     from weighbridge.models.catalogue import tunes
 
     return tunes.TUNES[name].base if name in tunes.TUNES else name
 
 
 def _own_id(name: str) -> str | None:
-    """Return the repository of a catalogue name."""
+    """Return the Hub id of a catalogue name; None without one."""
     from weighbridge.models.catalogue import pipelines
 
     if catalogue.has(name):
@@ -290,7 +292,7 @@ def _own_id(name: str) -> str | None:
 
 
 def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the notes, with those that continue the first sentence joined to it."""
+    """Return the notes, those that continue the sentence `first` joined to it."""
     from weighbridge.models.catalogue.everyday import GOES_ON
 
     behind = [note for note in notes if {*map(key_of, parts_of(note))} <= GOES_ON]
@@ -298,7 +300,8 @@ def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _whole(ref: HubRef) -> bool:
-    """Return whether a reference means the whole current repository: a catalogue has no files."""
+    """Return whether a reference means a whole repository at its main revision, which the catalogue
+    can stand for."""
     return ref.revision in (None, "main") and not (ref.filename or ref.subfolder or ref.quant)
 
 
@@ -363,7 +366,8 @@ def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
 
 
 def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
-    """Return the headers of the Hub's `timm/NAME`; else what the name tells."""
+    """Return the inventory of a timm name: the Hub's headers of `timm/NAME`, else its class by
+    name."""
     try:
         return _read(text, ref, options)
     except (HubError, NotFoundError) as error:

@@ -24,7 +24,7 @@ SHARD = re.compile(r"(.*)-\d{5}-of-\d{5,6}(\.safetensors|\.bin)")
 
 
 def agreed(path: str, index: "Index | None", tensors: Tensors) -> tuple[Tensors, list[str]]:
-    """Return the tensors without duplicates in other files, and notes on them and on the index at
+    """Return the tensors without duplicate names, and notes on duplicates and on the index at
     `path`."""
     notes = [] if index is None else list(differences(path, index, tensors))
     counts = Counter(t.name for t in tensors)
@@ -35,7 +35,7 @@ def agreed(path: str, index: "Index | None", tensors: Tensors) -> tuple[Tensors,
 
 
 def differences(path: str, index: "Index", tensors: Tensors) -> Iterator[str]:
-    """Yield the differences of an index and its shards' headers."""
+    """Yield sentences on differences between an index and its shards' headers."""
     folder = path[: path.rfind("/") + 1]
     there = {(t.name, t.file.removeprefix(folder)) for t in tensors}
     mapped, named = set(index.weight_map.items()), {name for name, _ in there}
@@ -61,8 +61,8 @@ def _first(names: Sequence[str]) -> str:
 
 
 def left_out(files: Folder, chosen: Weights, tensors: Tensors) -> Iterator[str]:
-    """Yield notes on weights that are not loaded: shards that the index does not name, and shards
-    next to one file of the same name."""
+    """Yield notes on weight files that are not loaded: shards missing from the index, or next to a
+    single file of the same name."""
     read = dict.fromkeys(t.file.rpartition("/")[2] for t in tensors)
     listed = chosen.listed_in
     stems = {name.rpartition(".")[0] for name in read}

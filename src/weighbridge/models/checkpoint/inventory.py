@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 @frozen_record
 class StoredModel:
-    """One model: its stored tensors (none if only a config is known) and its config."""
+    """One model: its stored tensors (none if only a config is known), and its config."""
 
     name: str = ""  # "" for the only one; "unet", "text_encoder" in a pipeline
-    library: str = "transformers"  # whose classes the config names
+    library: str = "transformers"  # library of the class that the config names
     config: Mapping[str, Any] | None = None
     where: str = "config.json"  # the config's path in errors
     tensors: tuple[CheckpointTensor, ...] = ()
     quantization: Mapping[str, Any] | None = None
     cls: str = ""  # the class that a pipeline's index names
-    listed: tuple[str, ...] = ()  # tensors of an index, if no header was read
-    listed_bytes: int | None = None  # their bytes, as that index states
-    vouched: bool = False  # the catalogue's: its parameters are counted beside it
+    listed: tuple[str, ...] = ()  # tensors in an index, if no header was read
+    listed_bytes: int | None = None  # their bytes in that index
+    vouched: bool = False  # from the catalogue, whose parameter counts are known
 
 
 @frozen_record
 class Inventory:
-    """The files that were read, of one model or of the parts of a pipeline."""
+    """What was read of a model's files, or of a pipeline's parts."""
 
     reference: str
     name: str
@@ -47,7 +47,7 @@ class Inventory:
     read_from: tuple[str, ...]
     download_bytes: int | None = None
     notes: tuple[str, ...] = ()
-    repo_id: str | None = None  # its Hub id, if the reference is none
+    repo_id: str | None = None  # its Hub id, unless the reference is the id
     code: str | None = None  # folder or repository with Python code that may run
     rough: bool = False  # only a size is known
     origin: Reference | None = None  # the parsed reference; None for a config in memory
@@ -62,7 +62,7 @@ class Inventory:
 
 
 def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the config's quantization settings, None without; MLX writes `quantization`."""
+    """Return the config's quantization settings, None without any; MLX writes `quantization`."""
     text = config.get("text_config")
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):
@@ -78,7 +78,7 @@ SAID_TWICE = ("bits", "group_size", "w_bit", "q_group_size")
 
 
 def otherwise(name: str, config: Mapping[str, Any], beside: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a note per size of a format that a second file states differently."""
+    """Yield a note per quantization setting that the file `name` states differently."""
     for key in SAID_TWICE:
         ours, theirs = config.get(key), beside.get(key)
         if ours is not None and theirs is not None and ours != theirs:
@@ -95,7 +95,7 @@ def _from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _of_adapter(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an adapter's config as a model's: only its own tensors are estimated."""
+    """Return an adapter's config as a model's; only the adapter's own tensors are estimated."""
     return {"architectures": [f"PEFT {raw.get('peft_type', 'adapter')}"], "adapter": dict(raw)}
 
 
@@ -109,8 +109,8 @@ CONFIGS: Mapping[
 
 
 def library_of(config: Mapping[str, Any], library: str) -> str:
-    """Return the library that loads a config: timm's has an `architecture`, diffusers' a
-    `_class_name`; `library` for all others."""
+    """Return the library that loads a config: timm for `architecture`, diffusers for `_class_name`,
+    else `library`."""
     if "_class_name" in config:
         return "diffusers"
     return "timm" if "architecture" in config and "model_type" not in config else library
@@ -126,14 +126,14 @@ OF_ALL = "the headers of its files"
 
 @dataclass
 class Bound:
-    """Limits for the headers of all files together: each file alone may be within the limits of its
-    format."""
+    """Limits on all of a model's headers together, since each file may be within its format's
+    limits."""
 
     header_bytes: int = 0
     tensors: int = 0
 
     def keep(self, plan: "Plan[T]", count: Callable[[T], int]) -> "Plan[T]":
-        """Run `plan` within the limits. Raises BadFileError beyond one."""
+        """Run the parser `plan` within the limits. Raises BadFileError above one."""
         wanted = next(plan)
         while True:
             data = yield wanted

@@ -26,7 +26,7 @@ SIDE = re.compile(r"\.(json|txt|model|jinja|tiktoken)$|^tokenizer")
 
 
 class Weights(NamedTuple):
-    """The chosen weight files, and the index that names them."""
+    """The chosen weight files, and the index that lists them."""
 
     files: tuple[SourceFile, ...] = ()
     listed_in: SourceFile | None = None
@@ -46,7 +46,8 @@ class Folder:
         return [e for name, e in sorted(self.files.items()) if name.lower().endswith(endings)]
 
     def side_bytes(self) -> int:
-        """Bytes of configs and tokenizers, which a library downloads with the weights."""
+        """Return the bytes of configs and tokenizers, which a library downloads with the
+        weights."""
         return sum(e.size or 0 for name, e in self.files.items() if SIDE.search(name))
 
 
@@ -58,7 +59,7 @@ def folder(entries: Iterable[SourceFile], path: str = "") -> Folder:
 
 
 def weights(files: Folder) -> Weights:
-    """Return the files that the library would load from this folder; none without weights."""
+    """Return the weight files that the library would load from this folder; empty without any."""
     for endings, index in (
         (".safetensors", ".safetensors.index.json"),
         (PICKLES, ".bin.index.json"),
@@ -70,7 +71,7 @@ def weights(files: Folder) -> Weights:
 
 
 def soon(entries: Sequence[SourceFile]) -> list[SourceFile]:
-    """Return the small files that a reader of `entries` will need in any case."""
+    """Return the small files that will be read in any case, so that they can be fetched early."""
     root = folder(entries)
     index = root.get("model_index.json")
     if index is not None:
@@ -97,7 +98,8 @@ def _of_kind(files: Folder, endings: str | tuple[str, ...], index: str) -> Weigh
 
 
 def _by_ending(directory: Folder, endings: Sequence[str], index: str) -> Weights:
-    """Return files with unusual names: an index if there is one, else those without a variant."""
+    """Return weight files with unusual names: an index if there is one, else files without a
+    variant."""
     indexes = [e for e in directory.ending(index) if not VARIANT.search(e.path)]
     if indexes:
         return Weights((), indexes[0])
@@ -108,7 +110,7 @@ def _by_ending(directory: Folder, endings: Sequence[str], index: str) -> Weights
 
 
 def shards(entries: Iterable[SourceFile], index: SourceFile) -> tuple[SourceFile, ...]:
-    """Return the shards with an index's name next to it, if all of them are there."""
+    """Return the shards of `index` next to it; () unless all of them are there."""
     stem, ending = INDEX.sub(r"\1", index.path), INDEX.sub(r"\2", index.path)
     named = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-(\d{{5,6}}){re.escape(ending)}")
     numbered = [(e, match[1]) for e in entries if (match := named.fullmatch(e.path))]

@@ -53,8 +53,8 @@ DIGITS = re.compile(r"\d+")
 
 
 class LoadSplit(NamedTuple):
-    """The stored tensors in the order of the files, split by whether the class loads them;
-    `counted` has the loaded ones with like experts once, if known."""
+    """Stored tensors in file order, split by whether the class loads them. `counted`: the loaded
+    ones, with equal experts once, if known."""
 
     loaded: tuple[CheckpointTensor, ...]
     unloaded: tuple[CheckpointTensor, ...] = ()
@@ -62,7 +62,7 @@ class LoadSplit(NamedTuple):
 
 
 def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
-    """Return what the class loads of the files; a note on what the files lack."""
+    """Return which stored tensors the class loads; append notes on disagreements to `notes`."""
     one = counted(part.tensors) if _alike(part) else one_by_one(part.tensors)
     stored = logical(one.first, part.quantization)
     distinct = plan.distinct()  # the experts of a layer are spelled alike
@@ -97,14 +97,15 @@ def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
 
 
 def _alike(part: StoredModel) -> bool:
-    """Return whether all experts have one format: MLX's configs may name one of them."""
+    """Return whether all experts have one format, since MLX's configs may name one expert."""
     settings = flat(part.quantization or {})
     return not any(EXPERTS in name for name in settings)
 
 
 def _key(wanted: set[str], stored: set[str]) -> tuple[Key, float]:
-    """Return a function that maps both spellings of a parameter to one, and the fraction of stored
-    names that then match: by the first rule with enough matches, else by the last."""
+    """Return (function, fraction): a function that maps both spellings of a parameter's name to
+    one, and the fraction of stored names that then match. The first rule with enough matches is
+    used, else the last."""
     heads = {name.partition(".")[0] for name in wanted | stored}
     for dropped in (agreement.CONTAINERS, agreement.CONTAINERS | heads):
         key = cache(_speller(dropped))
@@ -149,7 +150,7 @@ def _stacked(tail: str) -> str:
 
 
 def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
-    """Return the parameters of the stored tensors, for a class that our tables lack."""
+    """Return the parameters of the stored tensors, for a class without a family."""
     stored = logical(part.tensors, part.quantization)
     notes += stored.notes
     if part.quantization is None and part.config is not None:
@@ -178,7 +179,7 @@ def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
 
 
 def _routed(part: StoredModel) -> tuple[int, int] | None:
-    """Return (experts per token, experts) of a GGUF file's metadata, None without."""
+    """Return (experts per token, experts) from a GGUF file's metadata, None without experts."""
     facts: Any = (part.config or {}).get("gguf", {})
     architecture = facts.get("general.architecture")
     used = facts.get(f"{architecture}.expert_used_count")
@@ -191,14 +192,16 @@ def _routed(part: StoredModel) -> tuple[int, int] | None:
 
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:
-    """Return a layer's experts twice: no file says how many a token uses, so all."""
+    """Return (experts, experts) of a layer: files do not say how many a token uses, so all are
+    assumed."""
     experts = (expert(name) for name in names)
     count = 1 + max((one.number for one in experts if one is not None and not one.word), default=0)
     return count, count
 
 
 def _blocks(names: Iterator[str]) -> Iterator[str]:
-    """Yield repeated modules ("layers.3.mlp.weight" -> "layers.*"), assumed not to be split."""
+    """Yield the repeated modules ("layers.3.mlp.weight" -> "layers.*"); it is assumed that they are
+    never split."""
     for name in names:
         match = re.match(r"(.*?)\.\d+\.", name)
         if match:
@@ -206,7 +209,7 @@ def _blocks(names: Iterator[str]) -> Iterator[str]:
 
 
 def class_of(part: StoredModel) -> str:
-    """Return the class that the config or the pipeline names; else the model type."""
+    """Return the class in the config or the pipeline's index; else the model type."""
     config: Any = part.config or {}
     named = config.get("architectures") or config.get("_class_name")
     first = named[0] if isinstance(named, list | tuple) and named else named

@@ -38,16 +38,16 @@ PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read 
 PROGRAMMED = "diffusers", "torchvision", "ultralytics"  # libraries whose trees programs declare
 MOST_PARAMETERS = 10**15  # published models have up to some 10**12
 STORED = 2  # bytes per element in files by default
-COUNTED = ("counted",)  # what a part keeps its own tensors under
+COUNTED = ("counted",)  # memo key of a part's counted tensors
 WIDTH = 4096  # assumed for a bare size: groups and blocks of all formats divide it
 WORD_ROWS = 8  # so that AWQ, which packs eight outputs into a word, packs a bare size, too
-MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
+MOST_UNLIKE = 20_000  # tensors of a class without family; equal experts count once
 MOST_NAMED = 6  # sizes in a note
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class ModelPart:
-    """One class with the tensors that its files hold."""
+    """One class, with its tensors in the files."""
 
     name: str
     library: str = "transformers"
@@ -59,17 +59,17 @@ class ModelPart:
 
     @property
     def counted(self) -> Counted:
-        """Return the stored tensors, like experts once with their count."""
+        """Return the stored tensors; equal experts as the first with a count."""
         return memo(self, COUNTED, lambda: counted(self.stored))
 
     @property
     def packed(self) -> bool:
-        """Return whether the checkpoint has a format of its own, which the loader keeps."""
+        """Return whether the checkpoint is quantized in a format that the loader keeps."""
         return self.quantization is not None or self.library == "gguf"
 
     @property
     def declared_dtype(self) -> str:
-        """Return the dtype that the config states; "" without one."""
+        """Return the dtype in the config; "" without one."""
         text = self.config.get("text_config")
         for config in (self.config, text if isinstance(text, Mapping) else {}):
             for key in ("dtype", "torch_dtype"):
@@ -95,11 +95,11 @@ class Model:
     notes: tuple[str, ...] = ()
     rough: bool = False
     repo_id: str | None = None
-    origin: Reference | None = None  # None: a config or a module at hand
+    origin: Reference | None = None  # None: a config or a module in memory
 
     @property
     def loads_as(self) -> str:
-        """Return the name under which an engine loads it."""
+        """Return the model's name for engines: its repository, else the reference."""
         return self.repo_id or self.reference
 
     @property
@@ -115,7 +115,8 @@ class Model:
         return sum(active(part.blueprint.counted) for part in self.parts)
 
     def part_sizes(self) -> tuple[tuple[str, int], ...]:
-        """(name, parameters) of pipeline parts, or of the towers of one class; one has none."""
+        """Return (name, parameters) of a pipeline's parts, or of a class's towers; () for a single
+        part."""
         return self._part_sizes
 
     @cached_property
@@ -130,7 +131,7 @@ class Model:
 
 
 def active(params: Iterable[Param]) -> int:
-    """Return the parameters that one token uses: all, less experts it is not routed to."""
+    """Return the parameters that one token uses: all but the experts that it is not routed to."""
     by_share: dict[tuple[int, int], int] = defaultdict(int)
     for p in params:
         if not p.tied:
@@ -139,7 +140,8 @@ def active(params: Iterable[Param]) -> int:
 
 
 def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
-    """Every part's class. Raises UnsupportedError for an unknown class without stored tensors."""
+    """Return the model: every part with its class. Raises UnsupportedError for an unknown class
+    without stored tensors."""
     notes = list(inventory.notes)
     parts = []
     for part in inventory.parts:
@@ -200,7 +202,8 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
 
 
 def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
-    """Return the checkpoint's format, as far as its files agree with the config."""
+    """Return the checkpoint's quantization settings; None, with a note, if no tensor is
+    quantized."""
     if part.quantization is None:
         return None
     if not unpacked(part.tensors):
@@ -219,7 +222,7 @@ SIZES = re.compile(rf"(?!.*({NO_SIZES}))(.*(size|dim|head|width|channel)|d_model
 
 
 def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """Yield a config's keys that are sizes by name, and are 0."""
+    """Yield the config keys whose names say size and whose value is 0."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from zeros(value, f"{within}{key}.")
@@ -228,7 +231,7 @@ def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
 
 
 def _check_size(plan: Blueprint, part: StoredModel) -> None:
-    """Raise BadFileError for impossible sizes."""
+    """Raise BadFileError for a tensor without elements, or for more than MOST_PARAMETERS."""
     empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
         keys = list(zeros(part.config or {}))
@@ -281,7 +284,7 @@ def _with_headers(
 
 
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
-    """Return the family's blueprint; None where our tables lack the model type or its class."""
+    """Return the family's blueprint; None if the model type or its class is unknown."""
     if part.library == "timm" and part.config is not None:
         from weighbridge.models.arch.families import (
             timm_nets,  # rules, which language models do without
@@ -308,8 +311,8 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
 
 def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
-    """Return the module tree of a diffusers network as its program declares it; None if no program
-    supports it."""
+    """Return the tensors of a diffusers network from its traced forward's module tree; None if no
+    program supports it."""
     try:
         plan: Blueprint | None = import_module(PROGRAMS).blueprint(part.config)
     except UnsupportedError as error:
@@ -319,8 +322,8 @@ def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
 
 
 def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
-    """Yield notes on what the config leaves open or contradicts. Raises BadFileError for impossible
-    values, and for a config without any size, which is a class and no model."""
+    """Yield notes on missing or contradictory settings of the config. Raises BadFileError for
+    impossible values, and for a config without any size, which is a class and no model."""
     if not part.tensors and not part.vouched:
         if not has_sizes(config.raw):
             raise BadFileError(sentence("no_sizes", where=part.where, kind=config.model_type))
@@ -354,8 +357,8 @@ def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
 
 
 def _encoder_alone(part: StoredModel) -> str:
-    """Return an encoder's class if the files lack its decoder and the config names no class: a
-    pipeline's second text encoder, opened alone. Else ""."""
+    """Return an encoder's class if the files lack a decoder and the config names no class, as in a
+    pipeline's second text encoder opened alone; else ""."""
     config = part.config or {}
     classes = family(str(config.get("model_type"))).classes
     if config.get("architectures") or "EncoderModel" not in classes:
@@ -369,7 +372,7 @@ def _encoder_alone(part: StoredModel) -> str:
 
 
 def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint:
-    """Return parameters without shapes, for an index with an unknown class."""
+    """Return parameters without shapes, for an index whose class is unknown."""
     from weighbridge.models.checkpoint.loading import class_of
 
     notes.append(sentence("index_alone", cls=class_of(part), size=part.listed_bytes))
@@ -377,7 +380,8 @@ def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint
 
 
 def _of_size(parameters: int) -> Blueprint:
-    """Return a bare size as one matrix of width WIDTH, and a vector for the rest."""
+    """Return the tensors of a bare parameter count: a matrix of width WIDTH, and a vector for the
+    rest."""
     rows = (parameters - 1) // WIDTH
     rows -= rows % WORD_ROWS
     matrix = Param("layers.weight", (rows, WIDTH))
@@ -388,7 +392,8 @@ def _of_size(parameters: int) -> Blueprint:
 def _from_library(
     part: StoredModel, code: str | None, notes: list[str], *, base_model: bool
 ) -> Blueprint:
-    """Return the class as its library builds it; a refusal says first why our tables could not."""
+    """Return the class as its library builds it. If that fails, the error first says why our tables
+    had none."""
     try:
         return _built(part, code, base_model=base_model)
     except UnsupportedError as error:

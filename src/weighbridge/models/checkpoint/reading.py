@@ -70,7 +70,7 @@ BESIDE_WEIGHTS = {  # files of JSON that say nothing without others -> what each
 
 
 class Begun(NamedTuple):
-    """Files whose headers are being read, and the limits that count them."""
+    """Files whose headers are being read, and the limits that apply to them."""
 
     files: tuple[SourceFile, ...]
     headers: Together[Tensors]
@@ -126,7 +126,7 @@ class Reader:
             yield from self._gguf_repository(root)
 
     def _is_one_file(self) -> bool:
-        """Return whether the user names one file, which may be split into several."""
+        """Return whether the user named one file, which may be split into several."""
         paths = {entry.path for entry in self._entries}
         first = self._entries[0].path if self._entries else ""
         if len(self._entries) == 1 and first.lower().endswith(FILES):
@@ -134,7 +134,7 @@ class Reader:
         return first.endswith(".gguf") and paths == set(select.parts(first))
 
     def _file(self) -> StoredModel:
-        """Return the one file that the user names: weights, or a config."""
+        """Return the file that the user named: weights, or a config."""
         path = self._entries[0].path
         if path.lower().endswith(".gguf"):
             return self._gguf(path)
@@ -164,7 +164,7 @@ class Reader:
         )
 
     def _beside(self, path: str) -> Raw | None:
-        """Return the config.json in the folder of the user's file; None if there is none."""
+        """Return the config.json next to the user's file; None if there is none."""
         head = path.rpartition("/")[0]
         place = f"{head}/config.json" if head else "config.json"
         try:
@@ -173,7 +173,7 @@ class Reader:
             return None
 
     def _model(self, files: Folder, name: str = "", library: str = "transformers") -> StoredModel:
-        """Return the model in a folder with a config, weights, or both."""
+        """Return the model of a folder with a config, weights, or both."""
         chosen = weights(files)
         begun = self._begun(chosen)  # headers are on their way while the config is read
         try:
@@ -199,7 +199,8 @@ class Reader:
         )
 
     def _listed(self, chosen: Weights) -> dict[str, Any]:
-        """Return what an index states of missing shards."""
+        """Return the tensors and bytes listed in an index whose shards are missing; {} without
+        one."""
         index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
         if index is None:
             return {}
@@ -213,7 +214,8 @@ class Reader:
         return None
 
     def _quantization(self, files: Folder, declared: Raw | None) -> Raw | None:
-        """Return the format in the config, else that in a file next to it."""
+        """Return the quantization settings in the config, else those in a file next to it, else
+        None."""
         for name, method in QUANTIZATION_FILES.items():
             if files.get(name) is not None:
                 beside = {"quant_method": method, **self._json(files.files[name].path)}
@@ -234,7 +236,8 @@ class Reader:
                 yield replace(part, cls=component.cls)
 
     def _modules(self, root: Folder) -> Iterator[StoredModel]:
-        """Yield the layers of sentence-transformers behind the transformer: Dense and others."""
+        """Yield the layers that sentence-transformers puts after the transformer: Dense and
+        others."""
         entry = root.get("modules.json")
         if entry is None:
             return
@@ -247,7 +250,7 @@ class Reader:
                 yield replace(part, cls=module.cls)
 
     def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
-        """Yield one file of a GGUF repository: llama.cpp takes Q4_K_M by default (arg.cpp)."""
+        """Yield one file of a GGUF repository: Q4_K_M, llama.cpp's default (arg.cpp)."""
         paths = (e.path for e in self._entries if e.path.lower().endswith(".gguf"))
         names = sorted({select.parts(p)[0] for p in paths if "mmproj" not in p.lower()})
         if not names:
@@ -261,7 +264,7 @@ class Reader:
         yield self._gguf(chosen[0])
 
     def _gguf(self, path: str) -> StoredModel:
-        """Return one GGUF file, with all its parts if it is split."""
+        """Return a GGUF file, with all its parts if it is split."""
         from weighbridge.models.formats.gguf import gguf
 
         def plan(file: SourceFile) -> "Plan[Gguf]":
@@ -318,7 +321,8 @@ class Reader:
         return once
 
     def _begun(self, chosen: Weights) -> "Begun | None":
-        """Start to read headers before the index is read, if all shards are there."""
+        """Start to read all headers before the index is read; None if shards are missing or reads
+        do not wait."""
         if not self._source.waits:
             return None
         listed = chosen.listed_in
@@ -362,14 +366,14 @@ class Reader:
         return value
 
     def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
-        """Return a whole small file, parsed."""
+        """Return a small file, read whole and parsed."""
         value = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
         return value
 
 
 def _instead(name: str, raw: Raw) -> str:
-    """Return what to give in place of a file that means nothing without others."""
+    """Return what the user should give instead of a file that means nothing by itself."""
     if name == "adapter_config.json":
         base = raw.get("base_model_name_or_path")
         if isinstance(base, str) and base:
@@ -391,7 +395,8 @@ def _first_read(index: SourceFile, shards: int) -> int | None:
 
 
 def _short(name: str) -> str:
-    """Return a repository's id as it is; for a path, its most telling folder or file."""
+    """Return a repository's id unchanged; of a path, the file's name, or its folder's for a
+    config."""
     if "/" not in name and "\\" not in name:
         return name
     path = PurePath(name)

@@ -41,7 +41,7 @@ Plan = Generator[ByteRange, bytes, T]
 
 
 def whole(parse: Callable[[bytes], T], limit: int) -> Plan[T]:
-    """Parse a small file as a whole; `parse` refuses what is longer than `limit` bytes."""
+    """Return a plan that reads a small file whole; `parse` refuses more than `limit` bytes."""
     return parse((yield ByteRange(0, limit + 1)))
 
 
@@ -51,8 +51,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 def weights_file(
     path: str, size: int | None, first_read: int | None = None
 ) -> Plan[tuple[CheckpointTensor, ...]]:
-    """Return the tensors of one weight file, each once if names share memory. `first_read`: the
-    likely bytes of a safetensors header."""
+    """Return the tensors of one weight file, each once if several names share memory. `first_read`:
+    the likely bytes of a safetensors header."""
     if path.endswith(PICKLES):
         return (yield from _pickled(path, size))
     from weighbridge.models.formats import (
@@ -83,7 +83,11 @@ class MissingBytesError(Exception):
 
 
 class Prefix:
-    """The first bytes of a file of which nothing says where its beginning ends.
+    """The growing start of a file whose header has no known length.
+
+    Reads double, each fetches only what is new, and a parser that runs short is run again from
+    where its present piece (a key, a tensor, a pickle) began. So no byte is fetched twice, and no
+    piece is parsed more often than the prefix doubled.
 
     Reads double, each fetches only what is new, and a parser that runs short is run again from
     where its present piece (a key, a tensor, a pickle) began. So no byte is fetched twice, and no
@@ -107,7 +111,7 @@ class Prefix:
         self.step = max(1, first_read)
 
     def whole(self, parse: Callable[["Prefix"], T]) -> Generator[ByteRange, bytes, T]:
-        """Return what `parse` makes of the bytes at the position; read on while it runs short."""
+        """Return `parse` of the bytes from the position on; read more while it runs short."""
         while True:
             start = self.position
             try:
@@ -127,11 +131,11 @@ class Prefix:
             raise BadFileError(sentence("cut_within", end=self.end_of_file(), what=self.what))
 
     def end_of_file(self) -> int:
-        """The size of the file, known once a read came back short."""
+        """Return the size of the file, known once a read came back short."""
         return max(len(self.data), 0 if self.end == self.limit else self.end)
 
     def skip(self, nbytes: int) -> int:
-        """Skip `nbytes` bytes, and return their start."""
+        """Move the position on by `nbytes` bytes; return the old position."""
         start, stop = self.position, self.position + nbytes
         if stop > len(self.data):
             raise MissingBytesError(stop)

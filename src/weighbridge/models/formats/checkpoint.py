@@ -70,7 +70,7 @@ class FileStorage(NamedTuple):
 
 
 class StoredView(NamedTuple):
-    """A tensor before it has a name; `begin` is its first byte in its storage."""
+    """A tensor that has no name yet; `begin` is its first byte in its storage."""
 
     storage: FileStorage
     dtype: DType
@@ -86,7 +86,8 @@ class Storages:
         self.nbytes: dict[str, int] = {}
 
     def persistent(self, identity: Any) -> Any:
-        """Resolve ("storage", type, key, location, elements[, view]) or ("module", class, ...)."""
+        """Return the storage or the module that a persistent id describes: ("storage", type, key,
+        location, elements[, view]) or ("module", class, ...)."""
         if type(identity) is tuple and len(identity) >= 5 and identity[0] == "storage":
             return self._storage(identity[1], identity[2], identity[4])
         if type(identity) is tuple and len(identity) >= 2 and identity[0] == "module":
@@ -116,8 +117,8 @@ class Stored(NamedTuple):
 
 @frozen_record
 class Checkpoint:
-    """All tensors of a file. `storages`: bytes by key; `uncalled`: other functions that the pickle
-    would have called."""
+    """All tensors of a file. `storages`: bytes by key; `uncalled`: unknown functions that the
+    pickle would have called."""
 
     tensors: tuple[Stored, ...]
     storages: Mapping[str, int]
@@ -125,7 +126,7 @@ class Checkpoint:
     file_bytes: int
 
     def ties(self) -> dict[str, str]:
-        """Return a second name of a tensor's memory -> its first name."""
+        """Return a mapping from each further name of a tensor's memory to its first name."""
         owners: dict[tuple[str, int, int], str] = {}
         second_names = {}
         for tensor, storage, begin in self.tensors:
@@ -136,7 +137,7 @@ class Checkpoint:
 
 
 def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "") -> Checkpoint:
-    """Collect the tensors of an unpickled value, under dotted names in the order of the pickle."""
+    """Return the tensors in an unpickled value, under dotted names, in the pickle's order."""
     stored: dict[str, Stored] = {}
     uncalled: dict[str, None] = {}
     name_characters = 0
@@ -176,8 +177,8 @@ def _add(
 
 
 def _walk(value: Any) -> Iterator[tuple[list[Any], StoredView | PickledCall]]:
-    """Yield every tensor and every unknown call below `value`, with the keys that lead to it; each
-    container once, cycles or not."""
+    """Yield every tensor and unknown call inside `value`, with the keys that lead to it. Each
+    container is visited once, cycles or not."""
     seen: set[int] = set()
     keys: list[Any] = []
     levels: list[Iterator[tuple[Any, Any]]] = [iter([(None, value)])]
@@ -245,8 +246,8 @@ def _storage_dtype(kind: Any) -> DType:
 
 
 def known(function: Global, arguments: Any) -> Any:
-    """Return the result of a call of torch or of containers; for an unknown function, a record of
-    the call."""
+    """Return the result of a known call of torch or of a container class; for other functions a
+    record of the call."""
     rebuild = REBUILD.get((function.module, function.name))
     if rebuild is None or type(arguments) is not tuple:
         return PickledCall(function, arguments)
@@ -297,12 +298,13 @@ def _view(arguments: tuple[Any, ...], dtype: DType) -> StoredView:
 
 
 def _first(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """Return the first argument: torch.nn.Parameter is its tensor, torch.Size its tuple."""
+    """Return the first argument, which stands for torch.nn.Parameter (its tensor) and torch.Size
+    (its tuple)."""
     return arguments[0] if arguments else PickledCall(function, arguments)
 
 
 def _from_type(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """Return what torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, state) gives."""
+    """Return the result of torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, state)."""
     if len(arguments) < 4 or not isinstance(arguments[0], Global):
         return PickledCall(function, arguments)
     result = known(arguments[0], arguments[2])
@@ -312,8 +314,8 @@ def _from_type(function: Global, arguments: tuple[Any, ...]) -> Any:
 
 
 def _dict(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """Return the pairs of OrderedDict(), or, as Python 2 writes it, of OrderedDict([[key, value],
-    ...])."""
+    """Return the pairs of an OrderedDict() call, or as Python 2 writes it, OrderedDict([[key,
+    value], ...])."""
     pairs = Map()
     source = arguments[-1] if arguments else None
     if isinstance(source, Map):

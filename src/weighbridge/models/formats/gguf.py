@@ -34,7 +34,7 @@ MAX_TENSORS = 1 << 16  # experts are stacked: DeepSeek-V3 has 1,025
 MAX_NAME = (1 << 16) - 1  # gguf.md, of keys
 MAX_STRING = 1 << 24  # a chat template takes 100 kB
 MAX_ITEMS = 1 << 24  # strings within one array: Gemma has 262,144 tokens
-ARRAY_ITEMS = 32  # an array within an array counts as so many strings
+ARRAY_ITEMS = 32  # items that an array within an array counts as
 MAX_RANK = 4  # ggml.h, GGML_MAX_DIMS
 MAX_NESTING = 8
 MAX_COUNT = 1 << 63
@@ -88,8 +88,8 @@ KINDS = {
 
 @frozen_record
 class Gguf:
-    """A file's content before its data. `file_bytes`: its size up to the end of the last tensor,
-    without padding."""
+    """A file's metadata and tensors. `file_bytes`: the file's size up to the end of the last
+    tensor, without padding."""
 
     version: int
     big_endian: bool
@@ -105,7 +105,7 @@ class _Info(NamedTuple):
 
 
 def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "") -> Plan[Gguf]:
-    """Parse everything before the data. `size`: the file's, if known; `file`: a name for the
+    """Return what a file has before its data. `size`: the file's, if known; `file`: a name for the
     tensors."""
     prefix = Prefix(size, first_read=first_read, limit=MAX_READ, what="metadata")
     version, order = yield from prefix.whole(_version)
@@ -220,7 +220,7 @@ class _Fields:
         return values
 
     def _step_over(self, kind: int, length: int, key: str) -> None:
-        """Skip arrays of strings, and of arrays; with a stack instead of recursion."""
+        """Skip an array of strings or of arrays, with a stack instead of recursion."""
         stack, items = [(kind, length)], 0
         while stack:
             kind, length = stack.pop()
@@ -277,7 +277,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
 
 
 def _check_layout(infos: list[_Info], alignment: int) -> int:
-    """Return the end of the last tensor, from the start of the data."""
+    """Return the end of the last tensor, in bytes from the start of the data."""
     end, before, names = 0, "", set[str]()
     for tensor, offset in sorted(infos, key=lambda info: (info.offset, info.tensor.nbytes)):
         name = short(tensor.name)

@@ -28,8 +28,8 @@ MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
 
 @frozen_record
 class Index:
-    """The tensors' files, in order of first mention; sizes are None if the metadata have no usable
-    one."""
+    """The file of each tensor, in order of first mention; sizes are None if the metadata have no
+    usable one."""
 
     weight_map: Mapping[str, str]
     files: tuple[str, ...]
@@ -67,7 +67,8 @@ def parse_index(data: bytes) -> Index:
 
 
 def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
-    """Return the files in order of first mention. Raises BadFileError for a value that is none."""
+    """Return the files in order of first mention. Raises BadFileError for a value that is no file
+    name."""
     if set(map(type, weight_map.values())) <= {str}:
         return dict.fromkeys(weight_map.values())
     for name, file in weight_map.items():
@@ -77,15 +78,15 @@ def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _hint(value: Any) -> int | None:
-    """Return a size of the metadata; None for 0, negative or fractional numbers."""
+    """Return a size in the metadata; None for 0, negative or fractional numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 63:
         return None
     return int(value) if value == int(value) else None
 
 
 def safe_path(path: str, where: str) -> str:
-    """Return a path that stays inside the model's folder on any system. Raises BadFileError for
-    others."""
+    """Return `path` if it stays inside the model's folder on any system; else raise
+    BadFileError."""
     parts = path.split("/")
     inside = path and "\0" not in path and "\\" not in path and not re.match("[A-Za-z]:", path)
     if not inside or any(part in ("", ".", "..") for part in parts):
@@ -108,8 +109,8 @@ class PipelinePart:
 
 @frozen_record
 class Pipeline:
-    """A pipeline's class and models. `absent`: parts of the class that this pipeline lacks (a
-    safety checker)."""
+    """A pipeline's class and models. `absent`: components of the class that this pipeline lacks,
+    such as a safety checker."""
 
     cls: str
     parts: tuple[PipelinePart, ...]
@@ -139,7 +140,7 @@ def parse_model_index(data: bytes) -> Pipeline:
 
 
 def _is_part(value: list[Any]) -> bool:
-    """Return whether a value is [library, class]; modular pipelines add the origin as a third
+    """Return whether a value is [library, class]; modular pipelines add the origin as third
     element."""
     return len(value) in (2, 3) and all(isinstance(word, str) for word in value[:2])
 

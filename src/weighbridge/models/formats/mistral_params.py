@@ -102,7 +102,8 @@ def _block(raw: Raw, key: str) -> Raw:
 
 
 def _moved(source: Raw, names: Mapping[str, str]) -> Raw:
-    """Return the known keys of a block under their new names, removed from `source`."""
+    """Return the known keys of a block under transformers' names; they are removed from
+    `source`."""
     return {new: source.pop(old) for old, new in names.items() if old in source}
 
 
@@ -150,7 +151,8 @@ def _text_type(latent: bool, moe: Raw, scaling: Raw) -> str:
 
 
 def _sliding_window(raw: Raw, layers: Any) -> Raw:
-    """Return one window, or a pattern of windows and nulls that repeats over the layers."""
+    """Return the config's window: one, or a repeated pattern of windows and nulls over the
+    layers."""
     window = raw.pop("sliding_window", None)
     if isinstance(window, str) and window.isdecimal():  # the converters meet it as text
         window = int(window)
@@ -177,8 +179,8 @@ def _quantization(block: Raw) -> Raw:
 
 
 def _with_vision(text: Raw, vision: Raw) -> Raw:
-    """Return text and vision as one config: Pixtral 12B is transformers' Llava, models that merge
-    patches its Mistral3."""
+    """Return text and vision as one config: transformers' Llava for Pixtral 12B, its Mistral3 for
+    models that merge patches."""
     merges = vision.pop("mm_projector_id", None) == "patch_merge"
     for key in ("add_pre_mm_projector_layer_norm", "image_break_token_id", "image_end_token_id"):
         vision.pop(key, None)
@@ -216,7 +218,8 @@ def _voxtral(text: Raw, audio: Any) -> Raw:
 
 
 def _mamba(raw: Raw) -> Raw:
-    """Convert Codestral Mamba: Mamba-2 with transformers' defaults of head size and state size."""
+    """Return Codestral Mamba's config as transformers' Mamba-2, with its default head and state
+    sizes."""
     text = _moved(raw, RENAMED | {"tie_embeddings": "tie_word_embeddings"})
     names = {"model_type": "mamba2", "architectures": ["Mamba2ForCausalLM"]}
     return raw | text | names

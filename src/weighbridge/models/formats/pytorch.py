@@ -31,7 +31,7 @@ TAR = b"ustar"  # at byte 257, POSIX.1-1988
 
 
 def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
-    """Parse a file in either format; `file` is a name for the tensors."""
+    """Return the tensors of a file in either format; `file` is a name for them."""
     head = yield ByteRange(0, FIRST_READ)
     if head.startswith(ZIP):
         return (yield from torch_zip(size, head=head, file=file))
@@ -77,7 +77,8 @@ class _Directory(NamedTuple):
 
 
 def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> Plan[Checkpoint]:
-    """Parse a zip. `head`: the beginning, if read already; `file`: a name for the tensors."""
+    """Return the tensors of a zip. `head`: the file's beginning, if already read; `file`: a name
+    for the tensors."""
     tail = yield ByteRange(-TAIL, 0)
     place = _find_directory(tail)
     file_bytes = place.offset + place.size + place.behind
@@ -100,7 +101,8 @@ def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> 
 
 
 def _find_directory(tail: bytes) -> _Directory:
-    """Return the directory's place, from the end record or the zip64 record before it."""
+    """Return the place of the zip's directory, from the end record or the zip64 record before
+    it."""
     end_record = tail.rfind(b"PK\x05\x06")
     if end_record < 0 or len(tail) < end_record + END.size:
         raise BadFileError(sentence("zip.no_directory"))
@@ -145,8 +147,8 @@ def _entries(raw: bytes, place: _Directory) -> dict[str, _ZipEntry]:
 
 
 def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Return those of size, packed size and offset that do not fit into 32 bits, in this order,
-    from the extra field (APPNOTE 4.5.3)."""
+    """Return the values of `small` (size, packed size, offset) with those that do not fit into 32
+    bits replaced from the extra field (APPNOTE 4.5.3)."""
     position = 0
     while position + 4 <= len(extra):
         kind, length = (
@@ -162,7 +164,7 @@ def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
-    """Raise BadFileError for entries that overlap the directory, or each other."""
+    """Raise BadFileError for entries that overlap the directory or each other."""
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
         if entry.offset < end:
@@ -173,7 +175,7 @@ def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
 
 
 def _root(entries: Mapping[str, _ZipEntry]) -> str:
-    """Return the folder in the zip, which torch names after the file: any name."""
+    """Return the root folder in the zip, which torch names after the file."""
     pickles = [n for n in entries if n.endswith("/data.pkl") and n.count("/") == 1]
     if len(pickles) != 1:
         raise BadFileError(sentence("zip.not_torch"))
@@ -183,8 +185,7 @@ def _root(entries: Mapping[str, _ZipEntry]) -> str:
 def _content(
     name: str, entries: Mapping[str, _ZipEntry], place: _Directory, head: bytes
 ) -> Plan[bytes]:
-    """Return an entry that is stored uncompressed; `head`: the file's beginning, if read
-    already."""
+    """Return the bytes of an uncompressed entry; `head`: the file's beginning, if already read."""
     entry = entries[name]
     if entry.method or entry.encrypted or entry.packed != entry.size:
         raise BadFileError(sentence("zip.packed", name=short(name)))
@@ -228,7 +229,8 @@ MAX_READ = 1 << 26
 def torch_legacy(
     size: int | None = None, *, head: bytes = b"", first_read: int = FIRST_PICKLES, file: str = ""
 ) -> Plan[Checkpoint]:
-    """`head` is what was read already of the beginning; `file` goes into the tensors."""
+    """Return the tensors of a legacy file. `head`: the file's beginning, if already read; `file`: a
+    name for the tensors."""
     prefix = Prefix(size, first_read=first_read, limit=MAX_READ, data=head, what="pickles")
     magic = yield from prefix.whole(unpickle)
     if not _is(magic, MAGIC):
@@ -251,7 +253,7 @@ def _is(value: Any, number: int) -> bool:
 
 
 def _value(prefix: Prefix) -> tuple[Any, Storages]:
-    """Unpickle the value that was saved, with the storages that it refers to."""
+    """Return the unpickled value, and the storages that it refers to."""
     storages = Storages()
     return unpickle(prefix, known, storages.persistent), storages
 

@@ -27,13 +27,13 @@ from weighbridge.models.tensors import CheckpointTensor
 
 FIRST_READ = 100_000  # for a lone file: about 900 tensors; what huggingface_hub reads as well
 MAX_HEADER = 40_000_000  # 300,000 tensors; the format allows 100,000,000 (tensor.rs)
-NO_LENGTH = 1 << 56  # what begins with eight bytes that are not 0 is text, or another format
+NO_LENGTH = 1 << 56  # lengths from here on: the file is text, or another format
 MAX_RANK = 64  # torch's limit; without one, a product of a million numbers would be computed
 MAX_COUNT = 1 << 63
 
-# A tensor takes a line of an index, `"name": "model-00001-of-00163.safetensors",`: 45 bytes and its
-# name; of a header some 85 and its name. Shards differ: most hold at most a sixth more than their
-# share of tensors, and where that is little, a few tensors more.
+# Bytes per tensor: 45 and the name in an index (`"name": "model-00001-of-00163.safetensors",`),
+# some 85 and the name in a header. Shards differ: most hold up to a sixth more than the average of
+# tensors, and small ones a few tensors more.
 SHARE, MORE = 1.6, 2048
 
 Row = tuple[CheckpointTensor, int]  # a tensor and where its data begins
@@ -43,8 +43,8 @@ new = tuple.__new__  # half the cost of the record's own, which takes names
 
 @frozen_record
 class Header:
-    """A file's content before its data. `file_bytes`: the size that the file must have;
-    `header_bytes`: the bytes before the data."""
+    """A file's tensors. `file_bytes`: the size that the file must have; `header_bytes`: the bytes
+    before the data."""
 
     tensors: tuple[CheckpointTensor, ...]
     metadata: Mapping[str, str]
@@ -53,15 +53,16 @@ class Header:
 
 
 def expected(index_bytes: int, shards: int) -> int:
-    """Return the bytes of a first read that holds the header of a shard, and little more, where
-    nothing is known but the size of the index and how many shards there are."""
+    """Return the bytes of a first read that likely holds one shard's header, from the index's size
+    and the number of shards."""
     return MORE + round(SHARE * index_bytes / max(1, shards))
 
 
 def header(
     size: int | None = None, *, first_read: int = FIRST_READ, file: str = ""
 ) -> Plan[Header]:
-    """Parse the header. `size`: the file's, if known; `file`: a name for the tensors."""
+    """Return the tensors of a file's header. `size`: the file's, if known; `file`: a name for the
+    tensors."""
     want = max(8, min(first_read, MAX_HEADER))
     data = yield ByteRange(0, want)
     if len(data) < 8:
@@ -108,7 +109,7 @@ def _parse(data: bytes, file: str) -> Header:
 
 
 def _quotes(entries: Mapping[str, Any]) -> int:
-    """Return the quotes in a header of these entries if no key occurs twice.
+    """Return the number of quotes in a header of these entries if no key occurs twice.
 
     A tensor has five strings: its name, three keys, its dtype. The parser silently drops the first
     of two equal keys, and then there are more; a hook that sees each key costs a third more.
@@ -128,7 +129,7 @@ def _metadata(entry: Any) -> dict[str, str]:
 
 
 def _rows(entries: Mapping[str, Any], file: str) -> list[Row]:
-    """Return each tensor with the start of its data; known dtypes and shapes are not checked
+    """Return each tensor with the start of its data; dtypes and shapes seen before are not checked
     again."""
     known: dict[tuple[Any, ...], tuple[DType, tuple[int, ...], int]] = {}
     rows: list[Row] = []
@@ -185,7 +186,7 @@ def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFi
 
 
 def _broken(name: str, entry: Any) -> BadFileError:
-    """Return the reason why this entry could not be read."""
+    """Return an error that says why an entry cannot be read."""
     if not isinstance(entry, dict):
         return BadFileError(sentence("object_expected", key=short(name), value=short(entry)))
     missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]
@@ -201,7 +202,8 @@ def _broken(name: str, entry: Any) -> BadFileError:
 
 
 def _check_cover(rows: list[Row]) -> int:
-    """Return the size of the data, which the tensors must cover without holes or overlaps."""
+    """Return the size of the data in bytes. Raises BadFileError unless the tensors cover it without
+    holes or overlaps."""
     position = 0
     if any(begin >= after for (_, begin), (_, after) in pairwise(rows)):
         rows = sorted(rows, key=_place)

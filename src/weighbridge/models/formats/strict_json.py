@@ -31,12 +31,12 @@ Pairs = list[tuple[str, Any]]
 
 
 def strict_json(data: bytes, limit: int = MAX_CONFIG, *, constants: bool = False) -> Any:
-    """Parse a file; `constants` allows NaN and Infinity, which Mamba's configs hold."""
+    """Return a file's JSON value; `constants` allows NaN and Infinity, as in Mamba's configs."""
     return decode(data, limit, hook=_once, constants=constants)
 
 
 def strict_object(data: bytes, limit: int = MAX_CONFIG, *, constants: bool = False) -> Any:
-    """Parse a file that must be one JSON object."""
+    """Return the JSON object of a file. Raises BadFileError for any other value."""
     value = strict_json(data, limit, constants=constants)
     if not isinstance(value, dict):
         raise BadFileError(sentence("json.no_object", kind=type(value).__name__))
@@ -50,7 +50,7 @@ def decode(
     hook: Callable[[Pairs], dict[str, Any]] | None = None,
     constants: bool = False,
 ) -> Any:
-    """Parse within bounds; without a `hook` the last of two equal keys counts."""
+    """Return JSON parsed within bounds; without a `hook`, the last of two equal keys counts."""
     if len(data) > limit:
         raise BadFileError(sentence("json.large", limit=limit))
     most = len(data) * _DEAREST  # of small files, which need no count
@@ -75,7 +75,7 @@ def decode(
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: it takes half the time of parsing 100,000 entries, and finds
+    """Pause the garbage collector, which takes half the time of parsing 100,000 entries and finds
     nothing."""
     was_on = gc.isenabled()
     gc.disable()
@@ -101,6 +101,6 @@ def _no_constant(text: str) -> Any:
 
 
 def short(value: object) -> str:
-    """Return a file's value for an error of one line; a container by its kind."""
+    """Return a value of a file for a one-line error; of a container only its kind."""
     plain = isinstance(value, str | int | float | None)
     return shown(value) if plain else f"a {type(value).__name__}"

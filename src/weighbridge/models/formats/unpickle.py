@@ -39,19 +39,19 @@ class Global(NamedTuple):
 
 
 class Sequence(list[Any]):
-    """A list or a set of a pickle."""
+    """A pickle's list or set."""
 
     __slots__ = ()
 
 
 class Map(list[tuple[Any, Any]]):
-    """A dict or a subclass: its pairs in order, with those of equal keys."""
+    """A pickle's dict: its pairs in order, including those with equal keys."""
 
     __slots__ = ()
 
 
 class PickledCall:
-    """A call that was not made, and what would be added to its result afterwards.
+    """A call that was not run, and what the pickle would then add to its result.
 
     The keys of `contents` are None for its state (what `__setstate__` would get).
     """
@@ -69,7 +69,7 @@ Persistent = Callable[[Any], Any]
 
 
 def no_known(function: Global, arguments: Any) -> Any:
-    """Return a record of each call: no function is run."""
+    """Return a record of a call, for any function."""
     return PickledCall(function, arguments)
 
 
@@ -80,7 +80,7 @@ def no_persistent(identity: Any) -> Any:
 def unpickle(
     prefix: Prefix, known: Known = no_known, persistent: Persistent = no_persistent
 ) -> Any:
-    """Return the value of the pickle at the prefix's position, which moves behind it.
+    """Return the value of the pickle at the prefix's position; the position moves to its end.
 
     `known` gives the result of a call by name; `persistent` that of a persistent id.
     """
@@ -145,7 +145,7 @@ class _Machine:
         return layout.unpack_from(self.prefix.data, self.prefix.skip(layout.size))[0]
 
     def line(self) -> str:
-        """Read text up to the end of a line: instructions of protocol 0, names of globals."""
+        """Return text up to the end of the line: instructions of protocol 0, names of globals."""
         data, start = self.prefix.data, self.prefix.position
         end = data.find(b"\n", start, start + MAX_LINE)
         if end < 0:
@@ -186,7 +186,8 @@ def _number(layout: Struct) -> Instruction:
 
 
 def _text(layout: Struct) -> Instruction:
-    """Push text or bytes after their length; bytes are Python 2's text."""
+    """Return an instruction that pushes text or bytes after their length; bytes are Python 2's
+    text."""
     return lambda machine: machine.push(
         machine.prefix.take(machine.number(layout)).decode(errors="replace")
     )
@@ -263,7 +264,7 @@ def _set_item(machine: _Machine) -> None:
 
 
 def _build(machine: _Machine) -> None:
-    """Put state into an unknown object; a known one's state has no tensors."""
+    """Add state to an unknown object; states of known ones hold no tensors."""
     state, target = machine.pop(), machine.top()
     if isinstance(target, PickledCall):
         target.contents.append((None, state))

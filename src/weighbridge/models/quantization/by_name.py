@@ -30,14 +30,15 @@ LAYER = re.compile(r"(?:^|\.)(layers\.\d+)(?:\..*)?$")
 
 
 class NamedModules(NamedTuple):
-    """Formats by module name: full names, names within a layer, and of a layer's experts."""
+    """Formats by module name: full names, names within a layer, and the names of layers'
+    experts."""
 
     whole: Mapping[str, Scheme]
     within: Mapping[str, Scheme]
     experts: Mapping[str, Scheme]
 
     def scheme(self, param: Param, *, tower: bool) -> Scheme | None:
-        """Return the format of a parameter; None if it stays as it is."""
+        """Return a parameter's format; None if it stays in its dtype."""
         path = module(param)
         names = self.whole if tower else self.within
         inner = path if tower else _within(path)
@@ -48,8 +49,8 @@ class NamedModules(NamedTuple):
 
 
 def by_name(modules: Mapping[str, Scheme]) -> Scheme:
-    """Return the format of a checkpoint whose config names `modules`; its name has the most
-    frequent format first."""
+    """Return the format of a checkpoint whose config has a format per module name; its own name
+    lists the most frequent format first."""
     counts = Counter(form.name for form in modules.values())
     forms = {form.name: form for form in modules.values()}
     named = NamedModules(
@@ -81,7 +82,7 @@ def _loader(named: NamedModules, forms: Mapping[str, Scheme]) -> Callable[[Loade
 
 
 def _around(path: str) -> Iterator[str]:
-    """Yield a module's name, and those of the modules around it within its layer."""
+    """Yield the module names that enclose `path` within its layer, itself first."""
     least = 2 if path.startswith("layers.") else 1
     names = path.split(".")
     for count in range(len(names), least - 1, -1):
@@ -89,7 +90,7 @@ def _around(path: str) -> Iterator[str]:
 
 
 def _within(path: str) -> str:
-    """Return a name from its layer's number on; without one, its last part."""
+    """Return a name from its layer's number on; without a number, its last part."""
     match = LAYER.search(path)
     return path[match.start(1) :] if match else path.rpartition(".")[2]
 

@@ -35,20 +35,21 @@ SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_m
 
 
 def method_of(raw: Raw) -> str:
-    """Return the method in lower case. A config in memory has a transformers enum there, one in a
-    file its value."""
+    """Return the quantization method in lower case. A config in memory has transformers' enum
+    there, one in a file its value."""
     method = raw.get("quant_method") or next((SIGNS[key] for key in SIGNS if key in raw), "")
     return str(getattr(method, "value", method)).lower()
 
 
 def told_by_keys(raw: Raw) -> str:
-    """Return a method that only other keys imply, which transformers rejects; "" for others."""
+    """Return a method that only other keys imply, which transformers rejects; "" if quant_method or
+    MLX states it."""
     method = method_of(raw)
     return "" if raw.get("quant_method") or method == "mlx" else method
 
 
 def declared(raw: Raw) -> Scheme:
-    """Return the format that a config declares. Raises UnsupportedError for an unknown method."""
+    """Return the format in a config. Raises UnsupportedError for an unknown method."""
     method = method_of(raw)
     name = METHODS.get(method)
     if name is None:
@@ -68,7 +69,7 @@ def _called(name: str) -> Scheme:
 
 
 def _object(raw: Raw, key: str) -> Raw:
-    """Return a nested object; {} if it is missing."""
+    """Return the nested object at `key`; {} if it is missing."""
     value = raw.get(key) or {}
     if not isinstance(value, Mapping):
         raise BadFileError(sentence("quant_object", key=key, value=shown(value)))
@@ -76,7 +77,7 @@ def _object(raw: Raw, key: str) -> Raw:
 
 
 def fallback_dtype(raw: Raw) -> DType:
-    """Return the loader's dtype for weights that are not quantized, if nothing declares one.
+    """Return the dtype of weights that are not quantized, if the config states none.
 
     transformers 5.23 quantizers/quantizer_{gptq,awq,mxfp4}.py, `update_dtype`; bfloat16 for the
     others is assumed: their checkpoints hold it.
@@ -100,7 +101,8 @@ def _number(raw: Raw, *keys: str, default: int) -> int:
 
 
 def _block(raw: Raw, key: str) -> str:
-    """Return the name of FP8 with one scale per block of a matrix, [rows, columns] as in `key`."""
+    """Return the name of FP8 with one scale per block of [rows, columns], the config's value at
+    `key`."""
     size = raw[key]
     both = size.split("x") if isinstance(size, str) else size  # older files: "128x128"
     pair = both if isinstance(both, list | tuple) else ()
@@ -127,7 +129,7 @@ def _bitsandbytes(raw: Raw) -> str:
 
 
 class PackedSize(NamedTuple):
-    """A size of a method's config under one of `keys`, and its most frequent value."""
+    """A size in a method's config: its possible keys, and its most frequent value."""
 
     keys: tuple[str, ...]
     usual: int
@@ -150,8 +152,8 @@ SIZES: dict[str, tuple[PackedSize, ...]] = {
 
 
 def untold(raw: Raw) -> str:
-    """Return a sentence on deciding sizes that a config lacks, with the values taken; "" if it has
-    all of them."""
+    """Return a sentence on required sizes that a config lacks, with the values in use; "" if it has
+    all."""
     method = method_of(raw)
     where = WITHIN[method](raw) if method in WITHIN else raw
     lacking = [
@@ -174,8 +176,8 @@ def _grouped(family: str) -> Callable[[Raw], str]:
 
 
 def _gptq(raw: Raw) -> str:
-    """Return GPTQ's name, with the output layer if `lm_head` is true (GPTQModel's QuantizeConfig,
-    vllm 0.33 layers/quantization/gptq_marlin.py)."""
+    """Return GPTQ's format name, with the output layer if `lm_head` is true (GPTQModel's
+    QuantizeConfig, vllm 0.33 layers/quantization/gptq_marlin.py)."""
     return _grouped("gptq")(raw) + ("-head" if raw.get("lm_head") is True else "")
 
 
@@ -225,7 +227,7 @@ def _modelopt(raw: Raw) -> str:
 
 
 def _by_name(raw: Raw) -> Scheme | None:
-    """Return the format of a config with an algorithm per module; None for another config."""
+    """Return the format of a config that has an algorithm per module; None for other configs."""
     modules = _object(_object(raw, "quantization") or raw, "quantized_layers")
     if not modules:
         return None
@@ -279,7 +281,7 @@ METHODS: dict[str, Callable[[Raw], str]] = {
 
 
 def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
-    """Return a format with routed experts in `theirs` and all else in `others`."""
+    """Return a format with routed experts in `theirs` and all other weights in `others`."""
 
     def loader(facts: LoaderFacts) -> Pack:
         expert, other = theirs.loader(facts), others.loader(facts)
@@ -289,8 +291,8 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
 
 
 def sparing(form: Scheme, raw: Raw) -> Scheme:
-    """Return the format without the modules that the config names as not converted, besides the
-    format's own."""
+    """Return the format, without the modules that the config excludes in addition to the format's
+    own."""
     patterns = patterns_of(raw, SKIPS)
     if not patterns:
         return form
@@ -304,8 +306,8 @@ def sparing(form: Scheme, raw: Raw) -> Scheme:
 
 
 def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> Scheme:
-    """Return the format for modules that a checkpoint has under other `names` than the model: those
-    that the config excludes under one of them, or gives no format, stay as they are."""
+    """Return the format for modules whose checkpoint `names` differ from the model's: those that
+    the config excludes, or gives no format, under such a name stay as they are."""
     plain = method_of(raw) == "fp8"  # vllm fp8.py, Fp8Config.from_config, reads one list alone
     named = () if plain else tuple(_object(_object(raw, "quantization") or raw, "quantized_layers"))
     skipped = named_by(patterns_of(raw, SKIPS[:1] if plain else SKIPS))

@@ -76,12 +76,12 @@ def in_blocks(rows: int, columns: int) -> Pieces:
 
 
 def block_name(rows: int, columns: int) -> str:
-    """Return the format's name for that block size: the plain one for the usual size."""
+    """Return the format's name for a block size: the plain name for the usual size."""
     return "fp8-block" if rows == columns == BLOCK else f"fp8-block-{rows}x{columns}"
 
 
 def block_of(name: str) -> tuple[int, int] | None:
-    """Return the rows and columns of a block with one scale, None for other formats."""
+    """Return [rows, columns] of a format's blocks with one scale, None for other formats."""
     sizes = match(r"fp8-block(?:-(\d+)x(\d+))?(?![\w-])", name)
     if sizes is None:
         return None

@@ -76,8 +76,8 @@ UNREAD = frozenset(_UNREAD.split())
 
 
 def ggml_role(param: Param) -> str:
-    """Return llama.cpp's role: v, k, q, out, down, up, gate, output, embedding; "" for other
-    tensors."""
+    """Return llama.cpp's role of a parameter: v, k, q, out, down, up, gate, output, embedding; ""
+    for others."""
     if param.kind == "embedding":
         return "embedding"
     word = param.name.removesuffix(".weight").rpartition(".")[2]
@@ -111,7 +111,7 @@ LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
 class MixtureFacts(NamedTuple):
-    """Facts on a model that the rules of llama-quantize use."""
+    """Facts about a model that llama-quantize's rules depend on."""
 
     layers: int
     values: int  # tensors in the role of attn_v
@@ -119,8 +119,8 @@ class MixtureFacts(NamedTuple):
     experts: int
     tied: bool
     of_falcon: bool
-    expert_type: str = ""  # the type that experts have and keep
-    ollama: OllamaRules | None = None  # Ollama's rules, if it makes the file
+    expert_type: str = ""  # type in which the experts were trained and which they keep
+    ollama: OllamaRules | None = None  # Ollama's rules, if its quantizer makes the file
 
     @property
     def llama_70b(self) -> bool:
@@ -129,11 +129,11 @@ class MixtureFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Alike:
-    """Facts shared by parameters whose names differ only in layer and expert numbers."""
+    """Facts that parameters share if their names differ only in layer and expert numbers."""
 
     text: bool  # in the language model
     role: str
-    plain: DType | None  # dtype, if the mixture skips it
+    plain: DType | None  # dtype of a parameter that the mixture skips, else None
     matrix: Matrix
 
 
@@ -200,19 +200,19 @@ def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
         return queries // max(1, keys.shape[0])
     if values is None:
         return 1
-    fused = matrix(values, 0).outputs  # what is not queries is keys and values
+    fused = matrix(values, 0).outputs  # rows beyond the queries are keys and values
     return 2 * queries // max(1, fused - queries)
 
 
 def _rules(name: str, known: MixtureFacts) -> Mapping[str, Rule]:
-    """Return the mixture's rules by role."""
+    """Return the mixture's rules, by role."""
     rules = MIXTURES[name].rules
     return {**rules, **FALCON.get(name, {})} if known.of_falcon else rules
 
 
 def _ruled(name: str) -> Takes | None:
-    """Return a test for parameters with a rule, which may depend on the layer; None without
-    rules."""
+    """Return a test for parameters whose type depends on a rule, and so perhaps on the layer; None
+    if the mixture has no rules."""
     roles = MIXTURES[name].rules.keys() | FALCON.get(name, {}).keys()
     return (lambda p: ggml_role(p) in roles) if roles else None
 
@@ -220,7 +220,7 @@ def _ruled(name: str) -> Takes | None:
 def _chosen(
     param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts
 ) -> str:
-    """Return the type, before the row length is considered."""
+    """Return a matrix's GGML type, before its row length is considered."""
     if known.expert_type and param.kind in EXPERTS:
         return known.expert_type
     by_ollama = None if known.ollama is None else known.ollama(param.name, param.kind, place.role)
@@ -230,7 +230,7 @@ def _chosen(
 
 
 def _type(param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
-    """Return the type by the rules of `name`."""
+    """Return a matrix's GGML type by the rules of the file type `name`."""
     if place.role == "output" or (place.role == "embedding" and known.tied):
         return _of_logits(weight, MIXTURES[name], known)
     if name == "MXFP4_MOE":
@@ -241,14 +241,14 @@ def _type(param: Param, weight: Matrix, name: str, place: TensorPlace, known: Mi
 
 
 def _of_logits(weight: Matrix, mixture: Mixture, known: MixtureFacts) -> str:
-    """Return the type of the output layer, which may be the embedding."""
+    """Return the GGML type of the output layer, which may be the embedding."""
     whole = weight.inputs % GGML_BY_NAME[mixture.default].block == 0
     return mixture.output if whole and not known.of_falcon else "Q8_0"
 
 
 def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
-    """Return the type of a matrix in a layer. Keys and values get more bits in Mixtral, where they
-    are small next to its eight experts, and in Llama 70B, next to its 64 heads."""
+    """Return the GGML type of a matrix in a layer. Keys and values get more bits in Mixtral, where
+    they are small next to its eight experts, and in Llama 70B, next to its 64 heads."""
     mixture = MIXTURES[name]
     if place.role in ("v", "k") and known.experts == MIXTRAL_EXPERTS and not mixture.tiny:
         return "Q8_0"
@@ -261,7 +261,8 @@ def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
 
 
 def fitting(name: str, param: Param, inputs: int) -> str:
-    """Return `name`, or its fallback type if its block does not divide the row."""
+    """Return the type `name`, or its fallback if its block does not divide the row of `inputs`
+    elements."""
     if inputs % GGML_BY_NAME[name].block == 0:
         return name
     if name not in FALLBACK:
@@ -279,7 +280,7 @@ def fitting(name: str, param: Param, inputs: int) -> str:
 
 
 def left_alone(facts: LoaderFacts, param: Param, maker: str = "") -> DType | None:
-    """Return the dtype of a parameter that the mixture skips; None if it does not."""
+    """Return the dtype of a parameter that the file type does not quantize; None if it does."""
     if in_tower(facts.plan, param):
         return FLOAT16 if len(param.shape) > 1 else FLOAT32
     passed_by = (*PASSED_BY, PER_LAYER) if maker else PASSED_BY
@@ -299,7 +300,7 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
         shapes = {p.name: p.shape for p in facts.plan.counted}
         rules = _rules(name, known)
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
-        settled: dict[_Alike, Ends] = {}  # of roles without a rule: every layer has the same
+        settled: dict[_Alike, Ends] = {}  # roles without a rule are alike in all layers
 
         def typed(param: Param, like: _Alike) -> str:
             role = like.role
@@ -336,8 +337,8 @@ Ends = tuple[tuple[str, DType, tuple[int, ...]], ...]  # behind the module's nam
 
 
 def _end(param: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
-    """Name, dtype and shape of one tensor of a file; GGUF's row is along the inputs, whatever the
-    class's order."""
+    """Return (name's ending, dtype, shape) of a tensor in a file; GGUF's rows run along the inputs,
+    whatever the class's order."""
     dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, param, weight.inputs)]
     return end, dtype, (*weight.stack, weight.outputs, weight.inputs)
 
@@ -345,8 +346,9 @@ def _end(param: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType,
 def latent_halves(
     param: Param, weight: Matrix, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Matrix]:
-    """Return attn_k_b, transposed, with rows of a head's unrotated size, and attn_v_b for
-    kv_b_proj; any other parameter as one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and V3]
+    """Return the matrices of kv_b_proj by name's ending: k_b, transposed, with rows of a head's
+    unrotated size, and v_b; other parameters as one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and
+    V3]
 
     Sizes come from the layer's other shapes: o_proj takes all heads' values, kv_a_proj's rows are
     rank + rotated size, and the queries' are heads x (unrotated + rotated).
@@ -380,7 +382,7 @@ def _scheme(name: str) -> Scheme:
 
 
 def by_ollama(form: Scheme) -> Scheme:
-    """Return a file type as Ollama's own quantizer makes it."""
+    """Return the file type `form` as Ollama's own quantizer makes it."""
     return replace(
         form, maker="ollama", loader=_loader(ALIASES.get(form.name, form.name), "ollama")
     )

@@ -61,14 +61,14 @@ GROUPED = re.compile(r"(?:gptq|awq)-\d+bit-g(?P<group>\d+)(?:-head)?|w\d+a16-g(?
 
 
 def group_of(name: str) -> int | None:
-    """Return the inputs per scale of formats with groups along the inputs, else None."""
+    """Return the inputs per scale of a format with groups along the inputs; None for others."""
     match = GROUPED.fullmatch(name)
     return int(match["group"] or match["of_words"]) if match else None
 
 
 def in_layers(facts: LoaderFacts) -> Takes:
-    """Return a test for weights in the repeated layers, where calibration works; for all weights
-    without such layers."""
+    """Return a test for weights in the repeated layers, where calibration works; without layers,
+    for all weights."""
     blocks = [re.compile(translate(f"{pattern}.*")) for pattern in facts.plan.blocks]
     takes = published(facts)
     return lambda p: takes(p) and (not blocks or any(block.match(p.name) for block in blocks))
@@ -114,7 +114,8 @@ def _awq(bits: int, group: int) -> Pieces:
 
 
 def _rare(facts: LoaderFacts) -> frozenset[str]:
-    """Return the names of matrices in less than half as many layers as the most frequent one."""
+    """Return the names of matrices that are in less than half as many layers as the most frequent
+    one."""
     takes, of_kind = in_layers(facts), defaultdict(list)
     for p in facts.plan.counted:
         if takes(p) and is_weight(p):
@@ -124,9 +125,8 @@ def _rare(facts: LoaderFacts) -> frozenset[str]:
 
 
 def _packs_awq(facts: LoaderFacts, bits: int, group: int) -> Takes:
-    """Return a test for what AWQ can hold: outputs that fill words, and whole groups of what most
-    layers have. A matrix of few layers that has none stays as it is, among modules_to_not_convert.
-    """
+    """Return a test for weights that AWQ can pack: outputs fill words, and groups divide the
+    inputs. Matrices in few layers that fail go to modules_to_not_convert."""
     takes, rare, size = in_layers(facts), cache(partial(_rare, facts)), width(facts.plan)
 
     def packs(param: Param) -> bool:
@@ -177,8 +177,8 @@ def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
         return _divides(plan, bits, group) or not _divides(plan, bits, SMALLER)
 
     def fitted(plan: Blueprint) -> Scheme:
-        """Return the scheme of a checkpoint, which has one group_size: where it does not divide,
-        the next usual."""
+        """Return a checkpoint's scheme, which has one group_size: the next usual one if the
+        requested one does not divide the inputs."""
         if group <= SMALLER or memo(plan, ("awq", bits, group), lambda: fits(plan)):
             return wanted
         return _awq_scheme(f"awq-{bits}bit-g{SMALLER}", bits, SMALLER)

@@ -27,7 +27,7 @@ MLX_BITS = (4, 8, 6, 5, 3, 2)
 
 
 def beside(name: str, other: str) -> str:
-    """Return the name of a companion tensor of the parameter `name`."""
+    """Return the name of the companion tensor `other` of the parameter `name`."""
     if other.startswith(("_", ".")):
         return name + other
     if other.startswith("/"):
@@ -38,7 +38,8 @@ def beside(name: str, other: str) -> str:
 
 
 class Packed(NamedTuple):
-    """A tensor with quantized values, and its companions by the names in `needs` and `EXTRAS`."""
+    """A tensor with quantized values; its companions are keyed by the names in `needs` and
+    `EXTRAS`."""
 
     name: str  # of the parameter
     main: CheckpointTensor
@@ -50,7 +51,7 @@ class Packed(NamedTuple):
         return tensor.shape if tensor else ()
 
     def setting(self, key: str) -> int | None:
-        """Return a number of the config, the module's own if it has one (MLX)."""
+        """Return a number in the config, the module's own if it has one (MLX); None without one."""
         of_module = self.raw.get(self.name.removesuffix(".weight"))
         value = of_module.get(key) if isinstance(of_module, Mapping) else self.raw.get(key)
         return value if isinstance(value, int) and value > 0 else None
@@ -58,7 +59,8 @@ class Packed(NamedTuple):
 
 @frozen_record
 class Layout:
-    """One layout; `shape` returns None if the shapes are another layout's."""
+    """One layout. `shape` returns a weight's true shape, or None if the tensors have another
+    layout."""
 
     format: str
     end: str
@@ -84,13 +86,14 @@ def halves(packed: Packed) -> Shape:
 
 
 def bnb_four_bit(packed: Packed) -> Shape:
-    """Return a flat shape: the true one is in a JSON blob. An odd count reads one too many."""
+    """Return a flat shape, since the true one is in a JSON blob. An odd count reads one too
+    many."""
     return (2 * packed.main.nbytes,)
 
 
 def gptq(packed: Packed) -> Shape | None:
-    """Return the shape of GPTQ, AWQ's GEMM and AWQ's GEMV weights; the side that equals the scales'
-    tells which."""
+    """Return the shape of GPTQ's, AWQ GEMM's or AWQ GEMV's weights; the side equal to the scales'
+    shows which it is."""
     *stack, rows, columns = packed.main.shape
     groups, outputs = packed.shape("scales")[-2:]
     if columns == outputs:
@@ -103,8 +106,8 @@ def gptq(packed: Packed) -> Shape | None:
 
 
 def _gptq_inputs(packed: Packed, rows: int, outputs: int) -> int | None:
-    """Return the inputs: the length of g_idx; else by the bits in the zeros' shape, else in the
-    config."""
+    """Return the weight's inputs: the length of g_idx; else by the bits in the zeros' shape, else
+    those in the config."""
     if "g_idx" in packed.others:
         return packed.shape("g_idx")[-1]
     zeros = packed.shape("qzeros")
@@ -119,7 +122,8 @@ def mxfp4_blocks(packed: Packed) -> Shape:
 
 
 def four_bit_float(packed: Packed) -> Shape | None:
-    """Shape behind modelopt's NVFP4 and DeepSeek-V4's experts: a scale for 16 or 32 values."""
+    """Return the shape of modelopt's NVFP4 and DeepSeek-V4's experts, with a scale per 16 or 32
+    elements; None if the scales do not fit."""
     scale = packed.shape("_scale") or packed.shape("scale")
     *rows, last = packed.main.shape
     fits = any(scale[-1] * group == 2 * last for group in (16, 32)) if scale else False
@@ -133,7 +137,7 @@ def bitnet(packed: Packed) -> Shape | None:
 
 
 def int32_rows(packed: Packed) -> Shape | None:
-    """Return the shape of compressed-tensors' words; their bits are those of a config group that
+    """Return the shape of compressed-tensors' words. Their bits are those of the config group that
     fits the scale's shape."""
     *rows, words = packed.main.shape
     groups = packed.shape("_scale")[-1]
@@ -148,7 +152,7 @@ def int32_rows(packed: Packed) -> Shape | None:
 
 
 def widths(raw: Raw) -> list[tuple[int, int]]:
-    """Return (bits, group size) of each group in a compressed-tensors config; -1 is a whole row."""
+    """Return (bits, group size) per group of a compressed-tensors config; -1 is a whole row."""
     groups = raw.get("config_groups")
     sizes = []
     for group in groups.values() if isinstance(groups, Mapping) else ():
@@ -161,7 +165,7 @@ def widths(raw: Raw) -> list[tuple[int, int]]:
 
 
 def hqq(packed: Packed) -> Shape | None:
-    """Shape behind groups along rows or columns of W_q; the scale has one value a group."""
+    """Return the shape of HQQ's W_q, with groups along rows or columns and one scale per group."""
     rows, columns = packed.main.shape
     groups = prod(packed.shape("scale"))
     if packed.shape("scale")[-1] == 1:  # axis 1, the default of transformers
@@ -179,12 +183,12 @@ def _hqq_bits(raw: Raw) -> int | None:
 
 
 def quanto_bits(packed: Packed) -> Shape:
-    """Return the shape as rows of one group each; the scale's rows count them."""
+    """Return the shape as rows of one group each, as many as the scale has."""
     return (packed.shape("._scale")[0], packed.main.shape[-1])
 
 
 def torchao(packed: Packed) -> Shape | None:
-    """Return the shape of the weight. The dtype of qdata tells the packing: bytes, halves, or tiles
+    """Return the weight's shape. The dtype of qdata shows the packing: bytes, halves, or tiles
     [out/8, in/(16 i), 32, i/2] of int32."""
     if packed.main.dtype.name == "uint8":
         return halves(packed)
@@ -197,7 +201,8 @@ def torchao(packed: Packed) -> Shape | None:
 
 
 def mlx(packed: Packed) -> Shape | None:
-    """Shape behind uint32 words: bits x inputs = 32 x words, and inputs = groups x group size."""
+    """Return the shape of uint32 words: bits x inputs = 32 x words, and inputs = groups x group
+    size."""
     *rows, words = packed.main.shape
     groups = packed.shape("scales")[-1]
     bits, group = packed.setting("bits"), packed.setting("group_size")
@@ -267,7 +272,7 @@ _SHAPES = {
 
 
 def _layout(row: str) -> Layout:
-    """Return the layout in a row of `_LAYOUTS`."""
+    """Return the layout that a row of `_LAYOUTS` describes."""
     *words, lists = row.replace("float8", ",".join(FLOAT8)).split(None, 3)
     end, to, shape = (word.strip("-") for word in words)
     needs, dtypes, name = (tuple(part.strip("-").split(",")) for part in lists.split(None, 2))

@@ -15,8 +15,8 @@ from weighbridge.base.records import NamedTuple
 
 
 class TensorPlace(NamedTuple):
-    """The place of a tensor: the `nth` of `among` in its role, in a model with `gqa` query heads
-    per KV head and `experts` routed experts."""
+    """A tensor's place among others: number `nth` of `among` in its role, in a model with `gqa`
+    query heads per KV head and `experts` routed experts."""
 
     role: str
     nth: int
@@ -29,7 +29,7 @@ Rule = Callable[[TensorPlace], str | None]  # a type, or None: the default stays
 
 
 def _is_in_middle(place: TensorPlace) -> bool:
-    """Return whether a layer is of neither the first nor the last eighth."""
+    """Return whether a layer is in neither the first nor the last eighth."""
     return place.among // 8 <= place.nth < 7 * place.among // 8
 
 
@@ -60,7 +60,7 @@ def _rule(text: str) -> Rule:
 
 
 class Mixture(NamedTuple):
-    """A file type. `tiny`: one of the smallest, with its own rules for values and keys."""
+    """A file type. `tiny`: one of the smallest, which has special rules for values and keys."""
 
     default: str
     rules: Mapping[str, Rule]
@@ -94,7 +94,7 @@ LATENT_MATRICES = ("q_a_proj.", "q_b_proj.", "kv_a_proj_with_mqa.", "kv_b_proj."
 
 
 def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
-    """Return the type for Qwen3-Next and Qwen3.5: down projections of all experts have more bits in
+    """Return the type for Qwen3-Next and Qwen3.5: down projections of experts get more bits in
     every layer."""
     if role == "down" and (kind in EXPERTS or "shared_expert" in name):
         return "Q6_K"
@@ -104,12 +104,12 @@ def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
 
 
 def _of_latents(name: str, kind: str, role: str) -> str | None:
-    """Return the type for GLM-4.7-Flash: eight bits for the small matrices of its MLA."""
+    """Return the type for GLM-4.7-Flash: 8 bits for the small matrices of its MLA."""
     return "Q8_0" if any(word in name for word in LATENT_MATRICES) else None
 
 
 def _beside_mxfp4(name: str, kind: str, role: str) -> str | None:
-    """Return the type for gpt-oss: experts stay in MXFP4, all else in 16 bits."""
+    """Return the type for gpt-oss: MXFP4 for experts, 16 bits for all others."""
     return None if kind in EXPERTS else "BF16"
 
 

@@ -17,7 +17,7 @@ NESTED = r"\)[*+{]"  # (a+)+, (a|aa)*
 
 
 def patterns_of(raw: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    """Return the texts under any of `keys`."""
+    """Return the patterns listed under any of `keys`."""
     return [text for key in keys for text in _texts(raw.get(key))]
 
 
@@ -28,8 +28,8 @@ def _texts(value: Any) -> list[str]:
 
 
 def named_by(patterns: list[str]) -> Test:
-    """Return a test for modules that one of `patterns` names. Experts differ only in their number,
-    so unless a pattern has one, the first expert stands for all."""
+    """Return a test for modules that one of `patterns` matches. Experts differ only in their
+    number, so unless a pattern has one, the first expert stands for all."""
     names = list(dict.fromkeys(patterns))
     within = _within([_needle(text) for text in names if not _searched(text)])
     tests = [within, *(_test(text) for text in names if _searched(text))]
@@ -44,17 +44,17 @@ def named_by(patterns: list[str]) -> Test:
 
 
 def of_one_expert(patterns: Iterable[str]) -> bool:
-    """Return whether a pattern names an expert by its number."""
+    """Return whether a pattern names a single expert by its number."""
     return any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
 
 
 def _searched(text: str) -> bool:
-    """Return whether a pattern is, or stands for, a regular expression, and no module's name."""
+    """Return whether a pattern is a regular expression or has a wildcard inside."""
     return text.startswith("re:") or "*" in text.strip("*")
 
 
 def _test(text: str) -> Test:
-    """Return a test for one pattern: `re:...` is a regular expression from the start of a path;
+    """Return a test for one pattern: `re:...` is a regular expression from the start of a path,
     otherwise * is a wildcard."""
     if text.startswith("re:"):
         expression = _expression(text[3:])
@@ -65,16 +65,16 @@ def _test(text: str) -> Test:
 
 
 def _needle(text: str) -> str:
-    """Return the text in the dotted path of a module with that name, or below one."""
+    """Return the text to search in a dotted path for a module with that name, or one below it."""
     before = "" if text.startswith("*") else "."
     after = "" if text.endswith("*") else "."
     return f"{before}{text.strip('*')}{after}"
 
 
 def _within(needles: list[str]) -> Test:
-    """Return a test for paths that have one of `needles` in them. Configs list hundreds of modules
-    by their names: of those that are in order and begin none of the others, the last that is not
-    behind a text is the only one that it can begin with."""
+    """Return a test for paths that contain one of `needles`. Configs list hundreds of module names:
+    sorted, and without names that begin with another, only the last one not after a text can be its
+    start."""
     anywhere = [needle for needle in needles if not needle.startswith(".")]
     names: list[str] = []
     for needle in sorted(set(needles).difference(anywhere)):
@@ -95,13 +95,14 @@ def _within(needles: list[str]) -> Test:
 
 
 def intricate(text: str, repeats: int) -> bool:
-    """Return whether a regular expression could search for hours: nested or many repeats."""
+    """Return whether a regular expression might search for hours: nested or many repeats."""
     count = len(re.findall(REPEAT, text))
     return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
 
 
 def _expression(text: str) -> re.Pattern[str]:
-    """Compile a stranger's regular expression, if it is none that could search for hours."""
+    """Return a compiled regular expression from a config. Raises an error if it might search for
+    hours."""
     if intricate(text, MAX_REPEATS):
         raise UnsupportedError(sentence("pattern_intricate", text=text[:80]))
     try:

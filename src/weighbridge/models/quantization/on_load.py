@@ -20,8 +20,8 @@ Version = tuple[int, int]
 
 @frozen_record
 class ConfigCall:
-    """A config as a Python call. `inner`: torchao's config within transformers'; `dtypes`:
-    arguments that are torch dtypes."""
+    """A quantization config as a Python call. `inner`: torchao's config within transformers';
+    `dtypes`: arguments that are torch dtypes."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class ConfigCall:
 
 
 def written(form: str, computes: str) -> ConfigCall | None:
-    """Return the config of a format; None if transformers does not make it."""
+    """Return the config call that makes a format; None if transformers does not make it."""
     for pattern, make in MAKES:
         match = re.fullmatch(pattern, form)
         if match:
@@ -40,14 +40,14 @@ def written(form: str, computes: str) -> ConfigCall | None:
 
 
 def dequantizing(method: str) -> ConfigCall | None:
-    """Return the config that dequantizes a checkpoint of that quant_method while it loads; None if
-    there is none."""
+    """Return the config call that dequantizes a checkpoint of quant_method `method` while it loads;
+    None if there is none."""
     name = DEQUANTIZES.get(method)
     return None if name is None else ConfigCall(name=name, arguments={"dequantize": True})
 
 
 def arguments(config: ConfigCall, storage: str | None = None) -> tuple[str, ...]:
-    """Return the arguments of a config as Python source; `storage` is the dtype of packed
+    """Return the arguments of a config call as Python source; `storage` is the dtype of packed
     weights."""
     inner = config.inner
     given = [] if inner is None else [f"{inner.name}({', '.join(arguments(inner))})"]
@@ -61,7 +61,8 @@ def arguments(config: ConfigCall, storage: str | None = None) -> tuple[str, ...]
 
 
 def named(name: str, arguments: Mapping[str, Any], inner: str = "") -> str | None:
-    """Return the format that a config makes; None for an unknown one."""
+    """Return the format name of a quantization config's class `name` and `arguments`; None if
+    unknown. `inner`: torchao's config class."""
     reader = READS.get(name)
     return None if reader is None else reader(arguments, inner)
 

@@ -29,12 +29,12 @@ from weighbridge.models.tensors import CheckpointTensor
 
 class Logical(NamedTuple):
     """A parameter: its true shape (flat, or rows of groups, if only a blob in the file has it), and
-    the names and bytes of its tensors."""
+    its tensors' names and bytes."""
 
     name: str
     shape: Shape
     stored: tuple[str, ...]
-    format: str  # a layout's name, or the dtype when it is plain
+    format: str  # a layout's name, or the dtype if not quantized
     nbytes: int
 
     @property
@@ -53,8 +53,9 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
 def logical(
     tensors: Iterable[CheckpointTensor], quantization: Mapping[str, Any] | None
 ) -> Unpacked:
-    """Return parameters in the order of `tensors`. `quantization`: the config's settings as they
-    are (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
+    """Return the parameters behind `tensors`, in order, and notes. `quantization`: the config's
+    settings unchanged (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or
+    None."""
     index = {tensor.name: tensor for tensor in tensors}
     raw = flat(quantization or {})
     ends = {name.rpartition(".")[2] for name in index}
@@ -79,7 +80,8 @@ def logical(
 
 
 def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings, which modelopt's hf_quant_config.json nests one level deeper."""
+    """Return the quantization settings, which modelopt's hf_quant_config.json nests one level
+    deeper."""
     inner = raw.get("quantization")
     return inner if isinstance(inner, Mapping) else raw
 
@@ -97,8 +99,8 @@ class PackedFiles(NamedTuple):
 
 
 def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
-    """Return the layouts by dtype that names with these `ends` may have; most files are plain and
-    have none."""
+    """Return the possible layouts by dtype for tensors with these name `ends`; most files have
+    none."""
 
     def present(part: str) -> bool:
         return any(end.endswith(part.rpartition(".")[2].lstrip("/")) for end in ends)
@@ -142,7 +144,7 @@ def _others(
     companions: Iterable[str],
     tensors: Mapping[str, CheckpointTensor],
 ) -> dict[str, CheckpointTensor]:
-    """Return the companions of the parameter `name` that exist, apart from `main` itself."""
+    """Return the existing companions of the parameter `name`, apart from its `main` tensor."""
     companions_found = {}
     for other in companions:
         tensor = tensors.get(beside(name, other))
@@ -152,7 +154,7 @@ def _others(
 
 
 def _shape(layout: Layout, packed: Packed) -> Shape | None:
-    """Return the true shape; None if the tensors' dimensions do not fit the layout."""
+    """Return the weight's true shape; None if the tensors' dimensions do not fit the layout."""
     try:
         return layout.shape(packed)
     except (ValueError, IndexError, ZeroDivisionError):
@@ -160,7 +162,7 @@ def _shape(layout: Layout, packed: Packed) -> Shape | None:
 
 
 def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """Yield a note per kind of tensor that looks packed and was not understood."""
+    """Yield a note per kind of tensor that looks quantized but has no known layout."""
     odd = Counter(
         (tensor.name.rpartition(".")[2], tensor.dtype.name)
         for tensor in plain
@@ -171,7 +173,7 @@ def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
 
 
 def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a note on packed weights whose bits are guessed from their scales' shapes."""
+    """Yield a note on quantized weights whose bits are guessed from the shapes of their scales."""
     known = "bits" in raw or "config_groups" in raw
     count = 0 if known else sum(parameter.format in UNSURE for parameter in params)
     if count:
@@ -194,10 +196,10 @@ ALL_INTEGERS = INTEGERS | {"int64", "uint64", "bool"}
 
 
 def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
-    """Return whether all tensors of a checkpoint are plain numbers."""
+    """Return whether no tensor of a checkpoint is quantized."""
     return bool(tensors) and all(tensor.dtype.name in WHOLE for tensor in tensors)
 
 
 def is_packed(parameter: Logical) -> bool:
-    """Return whether a parameter is in a format that its loader must know."""
+    """Return whether a parameter is quantized, so that its loader must know the format."""
     return len(parameter.stored) > 1 or parameter.format in PACKED_ALONE

@@ -71,7 +71,7 @@ class QualityRow(NamedTuple):
 
 
 class QualityTable(NamedTuple):
-    """Figures that may be compared: one page, model, text and quantizer."""
+    """Comparable figures: from one page, for one model, text and quantizer."""
 
     page: str
     family: str
@@ -88,8 +88,8 @@ class QualityTable(NamedTuple):
     rows: tuple[QualityRow, ...]
 
     def change(self, row: QualityRow) -> float:
-        """Return by how many percent perplexity rises or accuracy falls, or the divergence. A
-        result better than its baseline is noise or a tuned model: 0."""
+        """Return the loss: percent by which perplexity rises or accuracy falls, or the KL
+        divergence. Better than the baseline counts as 0, since it is noise or a tuned model."""
         return max(0.0, self._change(row.value))
 
     def _change(self, value: float) -> float:
@@ -104,13 +104,13 @@ class QualityTable(NamedTuple):
         return 100 * (1 - ratio) if self.metric == "accuracy" else 100 * (ratio - 1)
 
     def source(self, row: QualityRow) -> str:
-        """Return the page's address, with the line if it has lines."""
+        """Return the page's address, with the line if the page has lines."""
         return f"{self.page}#L{row.line}" if row.line else self.page
 
 
 @cache
 def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the file's pages, and its tables, not parsed yet."""
+    """Return the pages, and the lines of the tables, not yet parsed."""
     with open(os.path.join(os.path.dirname(__file__), "quality.jsonl"), encoding="utf-8") as lines:
         all_lines = lines.readlines()
     pages = [json.loads(line)["page"] for line in all_lines if line.startswith('{"page"')]
@@ -119,13 +119,13 @@ def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @cache
 def families() -> frozenset[str]:
-    """Return the families with tables: the first value of each line."""
+    """Return the model families with tables, from each line's first value."""
     return frozenset(filter(None, (line.split('"', 4)[3] for line in _lines()[1])))
 
 
 @cache
 def tables(family: str | None = None) -> tuple[QualityTable, ...]:
-    """Return the tables of a family, or all, in the order of the file."""
+    """Return the tables of `family`, or of all families, in file order."""
     pages, lines = _lines()
     start = "" if family is None else f'{{"family":"{family}"'
     read = map(json.loads, (line for line in lines if line.startswith(start)))
@@ -180,7 +180,7 @@ class NamedModel(NamedTuple):
 
 
 def words(name: str) -> list[re.Match[str]]:
-    """Return the words of a name without its owner; for a distilled model those of its base."""
+    """Return the words of a model name without owner; for a distilled model, of its base."""
     return list(NAMED.finditer(bare(name).rpartition("distill-")[2]))
 
 
@@ -189,8 +189,8 @@ def bare(name: str) -> str:
 
 
 def family(name: str) -> tuple[str, str] | None:
-    """Return the first word that is a family, and the generation next to it; "?" for a distilled
-    model."""
+    """Return (family, generation): the first word that is a family and the number next to it, "?"
+    for a distilled model; None without a family."""
     for match in words(name):
         if match["word"] in families():
             lost = "distill-" in name.lower()
@@ -199,7 +199,7 @@ def family(name: str) -> tuple[str, str] | None:
 
 
 def named(name: str, billions: float | None, *, experts: bool) -> NamedModel | None:
-    """Return a parsed model name; None if its family has no figures."""
+    """Return a parsed model name; None if its family has no tables."""
     known = family(name)
     if known is None:
         return None
@@ -208,7 +208,8 @@ def named(name: str, billions: float | None, *, experts: bool) -> NamedModel | N
 
 
 def distance(a: NamedModel, b: NamedModel) -> float | None:
-    """Return how far apart two models are; None if one's figures do not apply to the other."""
+    """Return the distance of two models, in doublings of size; None if one's figures do not apply
+    to the other."""
     if a.family != b.family:
         return None
     doublings = 0.0 if a.billions is None or b.billions is None else size(a.billions, b.billions)
@@ -220,7 +221,7 @@ def distance(a: NamedModel, b: NamedModel) -> float | None:
 
 
 def size(a: float, b: float) -> float:
-    """Return the doublings of parameters from one size to the other."""
+    """Return how many doublings lie between two parameter counts."""
     doublings = abs(log2(a / b))
     return 0.0 if doublings < SAME else doublings
 
@@ -234,7 +235,7 @@ def generations(a: str, b: str) -> float:
 
 
 def nearness(a: NamedModel, b: NamedModel) -> Near:
-    """Return a word for how near two models are."""
+    """Return how near two models are: the same "model", "generation" or "family"."""
     if distance(a, b) == 0:
         return "model"
     return "generation" if generations(a.generation, b.generation) < OTHER else "family"
@@ -263,8 +264,8 @@ UNITS: Mapping[Metric, str] = {
 
 
 class Finding(NamedTuple):
-    """A loss against the baseline of the same table. `least` is lower than `change` if the page has
-    files of one name from several makers."""
+    """A loss against the baseline of the same table. `least` is below `change` if several makers'
+    files on the page have the same name."""
 
     metric: Metric
     change: float  # percent by which perplexity rises or accuracy falls; nats of divergence
@@ -282,13 +283,13 @@ class Finding(NamedTuple):
 
     @property
     def amount(self) -> str:
-        """Return the change as text, with about two digits."""
+        """Return the loss as text, with about two digits."""
         places = 3 if self.metric == "kl_divergence" else 2 if self.change < SMALL else 1
         return f"{self.change:.{0 if self.change >= LARGE else places}f}"
 
     @property
     def task(self) -> str:
-        """The text's name without brackets."""
+        """Return the name of the text or benchmark without brackets."""
         return self.text.partition(" (")[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -305,7 +306,8 @@ class _TableEntry(NamedTuple):
 def published(
     name: str, parameters: int, form: str, *, experts: bool = False, of: str = "weights"
 ) -> Finding | None:
-    """Return the published loss of `form` on this model, or on the nearest of its family."""
+    """Return the published loss of the format `form` for this model, else for the nearest of its
+    family; None if there is none."""
     asked = named(name, parameters / 1e9, experts=experts)
     if asked is None:
         return None
@@ -356,7 +358,7 @@ def _finding(asked: NamedModel, entry: _TableEntry, form: str) -> Finding:
 
 
 def usable(table: QualityTable) -> bool:
-    """Return whether a table shows the loss of a format."""
+    """Return whether a table's figures show a format's loss: no noisy task, no cautioned page."""
     noisy = METRICS[table.metric] == "accuracy" and table.text.lower().startswith(NOISY)
     return table.caution not in NEVER and not noisy
 
@@ -379,7 +381,8 @@ def entries(family: str) -> Mapping[tuple[str, str], Sequence[_TableEntry]]:
 def scoreboards(
     name: str, parameters: int, *, experts: bool = False, same: bool = False
 ) -> Iterator[QualityTable]:
-    """Yield tables of weights, those of the nearest models first; of the `same` model alone."""
+    """Yield tables of quantized weights, those of the nearest models first; with `same`, only of
+    the model itself."""
     asked = named(name, parameters / 1e9, experts=experts)
     if asked is None:
         return

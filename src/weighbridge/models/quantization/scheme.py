@@ -15,7 +15,7 @@ from weighbridge.models.arch.roles import role_of
 
 
 class PackedPiece(NamedTuple):
-    """One tensor of a packed parameter, under its full name."""
+    """One tensor of a quantized parameter, under its full name."""
 
     name: str
     dtype: DType
@@ -23,7 +23,7 @@ class PackedPiece(NamedTuple):
 
 
 class LoaderFacts(NamedTuple):
-    """The model, as a loader knows it before it looks at one parameter."""
+    """What a loader knows of the model before it looks at a parameter."""
 
     plan: Blueprint
     dtype: DType  # the model's own
@@ -36,7 +36,8 @@ Takes = Callable[[Param], bool]
 
 @frozen_record
 class Scheme:
-    """A format by its name. `left` says what it leaves alone, `source` where that is written."""
+    """A weight format. `left`: text on what it does not quantize; `source`: where that is
+    documented."""
 
     name: str
     loader: Callable[[LoaderFacts], Pack]
@@ -44,15 +45,15 @@ class Scheme:
     source: str
     engine: str = ""  # the only engine that loads it, if not transformers
     maker: str = ""  # whose quantizer makes it, if there are several
-    named: Callable[[LoaderFacts], Pack] | None = None  # of modules that a config names, any kind
-    by_layer: Takes | None = None  # what two layers may store differently, though it is equal
-    by_expert: bool = False  # whether two experts of a layer may
-    stacks: bool = False  # bitsandbytes alone: stacks of experts are packed, too
+    named: Callable[[LoaderFacts], Pack] | None = None  # for modules named in a config, of any kind
+    by_layer: Takes | None = None  # equal weights that two layers may store differently
+    by_expert: bool = False  # whether two experts of a layer may be stored differently
+    stacks: bool = False  # bitsandbytes: stacks of experts are quantized, too
     fitted: "Callable[[Blueprint], Scheme] | None" = None  # its variant for a model's shapes
 
 
 class Matrix(NamedTuple):
-    """One weight as its format sees it, in any layout of its class."""
+    """One weight as a format sees it, whatever layout its class has."""
 
     outputs: int
     inputs: int
@@ -60,7 +61,7 @@ class Matrix(NamedTuple):
 
     @property
     def numel(self) -> int:
-        """The elements of all matrices of the stack."""
+        """Return the elements of all matrices in the stack."""
         count = self.outputs * self.inputs
         for size in self.stack:
             count *= size
@@ -126,7 +127,7 @@ FLOAT32_MODULES = (
 
 
 def not_converted(facts: LoaderFacts) -> frozenset[str]:
-    """Return the modules that transformers skips by default: get_keys_to_not_convert.
+    """Return the modules that transformers does not convert by default: get_keys_to_not_convert.
 
     Tied weights, the output embedding, and the module of the last parameter. Version 5 takes only
     ".weight" off the last parameter's name, so a last Linear with a bias is not recognised and is
@@ -162,7 +163,8 @@ BARE_ROUTERS_4 = ("Deepseek", "Dots1", "Glm4Moe", "Glm4vMoe", "GptOss")
 
 
 def replaced_kinds(facts: LoaderFacts, *, derived: bool) -> set[ParamKind]:
-    """Return the kinds of parameters in an nn.Linear, or with `derived` also in its subclasses.
+    """Return the kinds of parameters that are weights of nn.Linear; with `derived`, also of its
+    subclasses.
 
     Version 5 stacks all experts into 3-D parameters, which no quantizer of a Linear touches; in
     version 4 each expert has Linears of its own.
@@ -211,13 +213,13 @@ def checkpoint_linears(facts: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> T
 
 
 def is_weight(param: Param) -> bool:
-    """Return False for the stacked biases of experts (gpt-oss)."""
+    """Return whether `param` is a weight; False for stacked biases of experts (gpt-oss)."""
     return param.kind != "experts" or not param.name.endswith("bias")
 
 
 def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1) -> Pack:
-    """Return a loader that packs the weights that `takes` accepts, if `group` divides their inputs,
-    and no others."""
+    """Return a loader that quantizes the weights that `takes` accepts, if `group` divides their
+    inputs; None for other parameters."""
     size = width(facts.plan)
 
     def pack(param: Param) -> Iterable[PackedPiece] | None:
@@ -229,14 +231,14 @@ def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1)
     return pack
 
 
-# what formats leave alone that take `published`
+# text on what formats with `published` do not quantize
 PUBLISHED_LEFT = (
     "embeddings, norms, biases, routers, gates, the output layer and vision and audio parts stay "
     "in the model's dtype"
 )
 # Projections to a number a head, or to one: modules_to_not_convert of Qwen3.8-2.4T-A95B-FP8 and
 # GLM-5-FP8, and what quantized_layers of nvidia/Qwen3.6-27B-NVFP4 lacks
-HEADS = 128  # that a model has fewer of
+HEADS = 128  # a projection to fewer outputs counts as one per head
 A_NUMBER_A_HEAD = (
     *("linear_attn.in_proj_a", "linear_attn.in_proj_b", "linear_attn.in_proj_ba"),
     *("shared_expert_gate", "indexer.weights_proj"),
@@ -247,8 +249,8 @@ MATRICES: tuple[ParamKind, ...] = ("linear", "conv1d", "expert", "experts")
 
 
 def published(facts: LoaderFacts) -> Takes:
-    """Return a test for every weight matrix of `checkpoint_linears`, experts included, that is no
-    projection to one element per head."""
+    """Return a test for weight matrices that `checkpoint_linears` accepts, experts included, except
+    projections to one element per head."""
     takes = checkpoint_linears(facts, kinds=MATRICES)
     return lambda param: takes(param) and not _a_number_a_head(param)
 
@@ -259,7 +261,8 @@ def _a_number_a_head(param: Param) -> bool:
 
 
 def sibling(param: Param, name: str) -> str:
-    """Return a tensor's name next to `param`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
+    """Return the name of a tensor next to `param`: "x.weight" -> "x.name", "x.up" ->
+    "x.up_name"."""
     if param.name.endswith(".weight"):
         return f"{param.name.removesuffix('weight')}{name}"
     return f"{param.name}_{name}"

@@ -39,7 +39,7 @@ __all__ = [
 
 
 class StoredTensor(NamedTuple):
-    """A tensor on the device, and the parameter (`source`) that it holds or helps to hold."""
+    """A tensor on the device, and the parameter (`source`) that it is part of."""
 
     name: str
     dtype: DType
@@ -53,7 +53,7 @@ OFTEN = ("nf4", "bnb-int8", "fp8", "awq", "gptq", "Q4_K_M", "Q6_K", "Q8_0")
 
 
 def scheme(name: str) -> Scheme:
-    """Return the format called `name`, GGUF types in any case. Raises UsageError with the nearest
+    """Return the format called `name`; GGUF types in any case. Raises UsageError with the nearest
     names."""
     plain = name.strip().lower().replace("_", "-") if name.upper() not in GGUF else name.upper()
     if plain in TABLE:
@@ -78,6 +78,9 @@ def stored(
 
     `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
     version of the loader.
+
+    `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
+    version of the loader.
     """
     facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
     return (tensor for tensor, _ in _stored(plan.params, scheme, facts))
@@ -86,7 +89,7 @@ def stored(
 def weighed(
     params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
 ) -> dict[str, int]:
-    """Return the bytes of `params` in a format, by name."""
+    """Return the bytes of each of `params` in a format, by name; 0 for tied ones."""
     facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
     pack = _loader(scheme, facts)
     nbytes = {}
@@ -104,7 +107,7 @@ def weighed(
 def counted(
     plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
 ) -> Iterator[tuple[StoredTensor, int]]:
-    """Yield all tensors of `plan` in `scheme` with a count; like experts of a layer are one
+    """Yield (tensor, count) for all tensors of `plan` in `scheme`; equal experts of a layer are one
     tensor."""
     params = plan.params if scheme.by_expert else plan.counted
     return _stored(params, scheme, LoaderFacts(plan=plan, dtype=dtype, major=transformers))
@@ -133,7 +136,7 @@ def _loader(scheme: Scheme, facts: LoaderFacts) -> Pack:
 
 
 def describe(scheme: Scheme) -> str:
-    """Return a sentence on what a format leaves alone, and its source."""
+    """Return a sentence on what a format does not quantize, with its source."""
     return f"{scheme.name}: {scheme.left} ({scheme.source})"
 
 
@@ -151,7 +154,7 @@ PATTERNS = {
     **torch_libraries.PATTERNS,
     **mlx.PATTERNS,
 }
-# The names that the report's table is about: contract of the report.
+# Names in the report's table: part of the report's contract.
 USUAL: tuple[str, ...] = (
     "bnb-int8",
     "nf4",

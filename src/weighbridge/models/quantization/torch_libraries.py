@@ -102,8 +102,8 @@ def _bitsandbytes(name: str, pieces: Pieces) -> Scheme:
 
 
 def with_experts(form: Scheme, maker: str, *, others: bool = True) -> Scheme:
-    """Return bitsandbytes' 4 bits as `maker` packs them: experts too, in any layout of the class
-    (Params4bit of a stack); `others`: and all that is packed elsewhere."""
+    """Return bitsandbytes' 4-bit format as `maker` quantizes: experts too, in any layout of the
+    class (Params4bit of a stack); with `others`, everything else as usual."""
     pieces = PIECES[form.name]
 
     def loader(facts: LoaderFacts) -> Pack:
@@ -193,7 +193,8 @@ LEFT = (
 
 
 def tag(name: str) -> str:
-    """Return a module's name as in HqqConfig's skip list: without numbers, "model" and "layers"."""
+    """Return a module's name as HqqConfig's skip list spells it: without numbers, "model" and
+    "layers"."""
     parts = [part for part in name.split(".") if part not in ("model", "layers")]
     return ".".join(part for part in parts if not part.isnumeric())
 

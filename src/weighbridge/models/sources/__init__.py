@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def resolve(
     text: str, *, catalogue: Callable[[str], bool], revision: str | None = None, disk: bool = True
 ) -> Reference:
-    """Return the parsed reference, with this machine's files unless `disk` is False, and the Hub of
-    HF_ENDPOINT."""
+    """Return the parsed reference: a local file unless `disk` is False, a catalogue name, or a
+    repository of the Hub in HF_ENDPOINT."""
     return parse(
         text,
         revision=revision,

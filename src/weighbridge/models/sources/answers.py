@@ -20,8 +20,8 @@ class UnreachableError(HubError):
 
 
 class Silence:
-    """Hosts that could not be reached a moment ago, so that a user of many models waits for each
-    host once, and not for each model."""
+    """A record of hosts that could not be reached a moment ago, so that a user of many models waits
+    once for a host, not once per model."""
 
     SECONDS = 30
 
@@ -29,25 +29,24 @@ class Silence:
         self._failures: dict[str, tuple[float, str]] = {}
 
     def of(self, host: str) -> str:
-        """Return how a host failed, "" if it may be asked."""
+        """Return a host's recent failure, "" if it may be tried."""
         since, failure = self._failures.get(host, (0.0, ""))
         return failure if failure and time.monotonic() - since < self.SECONDS else ""
 
     def begin(self, host: str, failure: str) -> None:
-        """Remember how a host failed, after all tries."""
+        """Record a host's failure after all tries."""
         self._failures[host] = (time.monotonic(), failure)
 
 
 class ResponseHeaders(Protocol):
-    """Headers of an answer, found by name in any case."""
+    """Headers of a response, found by name in any case."""
 
     def get(self, name: str, default: str = "", /) -> str: ...
 
 
 class Response(Protocol):
-    """An answer whose body has not been read. `punctual` says whether each step of `chunks` ends
-    within the time that a read may take; the body arrives without its encoding.
-    """
+    """A response whose body has not been read. `punctual`: whether each step of `chunks` ends
+    within the read timeout; the body arrives decoded."""
 
     punctual: bool
 
@@ -66,9 +65,9 @@ class Response(Protocol):
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """Return the result of `job`; raise TimeoutError after `seconds`, and let it end by itself: a
-    server that sends a byte per second never exceeds the timeout of one read. Without threads there
-    is no limit: the browser's requests have their own."""
+    """Return the result of `job`; raise TimeoutError after `seconds`, while `job` runs on to its
+    end: a server that sends a byte per second never exceeds the timeout of one read. Without
+    threads there is no limit: the browser's requests have their own."""
     if surroundings.IN_BROWSER:
         return job()
     done: list[Any] = []

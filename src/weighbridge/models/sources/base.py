@@ -24,7 +24,7 @@ WORKERS = 32  # requests wait, they do not work: 163 shards at 2 x 50 ms are 0.6
 
 
 class SourceFile(NamedTuple):
-    """One file of a source; its size in bytes if the source knows it."""
+    """A file of a source; its size in bytes, None if the source does not know it."""
 
     path: str
     size: int | None
@@ -32,13 +32,13 @@ class SourceFile(NamedTuple):
 
 @frozen_record
 class SourceOptions:
-    """Options for reaching a source. None: as huggingface_hub's settings and environment state; a
-    token of False is no token."""
+    """Options for reaching a source. None: huggingface_hub's settings and the environment decide;
+    token False: no token."""
 
     token: str | bool | None = None
     cache_dir: str | None = None
     offline: bool = False
-    silence: "Silence | None" = None  # shared by all who ask one after the other
+    silence: "Silence | None" = None  # shared by models that are read one after the other
 
 
 class Source(Protocol):
@@ -71,14 +71,14 @@ class Source(Protocol):
 
 
 class Together(Generic[T]):
-    """Jobs that run `workers` at a time. Their threads end with the process, and after the current
-    job if the rest is not needed."""
+    """Jobs that run in `workers` threads. These are daemons, and stop after the current job if the
+    rest is not needed."""
 
     def __init__(self, jobs: Sequence[Callable[[], T]], workers: int = 1) -> None:
         self._todo, self._lock, self._count = enumerate(jobs), threading.Lock(), len(jobs)
         self._done: SimpleQueue[tuple[int, Callable[[], T]]] = SimpleQueue()
         self._found: dict[int, T] = {}
-        self._asking = threading.Lock()  # whoever comes second finds what the first has collected
+        self._asking = threading.Lock()  # a second caller gets what the first has collected
         for _ in range(0 if surroundings.IN_BROWSER else min(workers, len(jobs))):
             threading.Thread(target=self._work, daemon=True).start()
 
@@ -101,24 +101,24 @@ class Together(Generic[T]):
         return tuple(self._found[index] for index in range(self._count))
 
     def _collect(self) -> None:
-        if surroundings.IN_BROWSER and (job := self._next()) is not None:  # nobody else does it
+        if surroundings.IN_BROWSER and (job := self._next()) is not None:  # no worker threads there
             self._done.put((job[0], _outcome(job[1])))
         index, outcome = self._done.get()
         try:
             self._found[index] = outcome()
         except BaseException:
-            self._done.put((index, outcome))  # for whoever asks again
+            self._done.put((index, outcome))  # for the next caller
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Start no further job."""
+        """Start no further jobs."""
         with self._lock:
             self._todo = enumerate(())
 
 
 def _outcome(job: Callable[[], T]) -> Callable[[], T]:
-    """Run `job`, and return a function that returns its result, or raises its error."""
+    """Run `job` now; return a function that returns its result or raises its error."""
     try:
         result = job()
     except BaseException as error:
@@ -136,7 +136,7 @@ def _outcome(job: Callable[[], T]) -> Callable[[], T]:
 
 
 def read_plan(plan: Plan[T], source: Source, path: str) -> T:
-    """Return what a parser reads from one file of a source; errors get the file's name."""
+    """Return what the parser `plan` reads from one file of a source; errors get the file's name."""
     try:
         wanted = next(plan)
         while True:
@@ -155,7 +155,8 @@ def read_plans(
     *,
     progress: Progress | None = None,
 ) -> tuple[T, ...]:
-    """Run one parser a file, several at a time where they wait. The first error ends it."""
+    """Return the results of one parser per file, several at once if reads wait. The first error
+    ends all."""
     if len(entries) == 1 or not source.waits:
         return tuple(_one_by_one(plan, source, entries, progress))
     return together(plan, source, entries).results(progress)
@@ -181,14 +182,16 @@ def _one_by_one(
 
 
 def span(start: int, stop: int, size: int) -> tuple[int, int]:
-    """Return (start, stop) of the bytes of `read(start, stop)` in a file of `size` bytes."""
+    """Return (start, stop) of the bytes that `read(start, stop)` covers in a file of `size`
+    bytes."""
     if start < 0:
         return max(0, size + start), size
     return min(start, size), max(min(start, size), min(stop, size))
 
 
 def inside(path: str) -> str:
-    """Return `path` if it stays below the root: indexes and listings are not trusted."""
+    """Return `path` if it stays below the root, else raise an error, since indexes and listings are
+    not trusted."""
     # A drive of Windows is refused everywhere, so that a repository is read alike on all systems.
     drive = path[1:2] == ":"
     if not path or drive or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
@@ -197,7 +200,7 @@ def inside(path: str) -> str:
 
 
 class Ahead:
-    """A source that loads some whole files before they are needed."""
+    """A source that starts to load some whole files before they are read."""
 
     def __init__(self, source: Source, entries: Iterable[SourceFile]) -> None:
         self._source = source

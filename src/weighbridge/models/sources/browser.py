@@ -60,8 +60,8 @@ class _Headers:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> BrowserResponse:
-    """Return the answer after all redirects. Raises OSError where a second try may help. `timeout`
-    and `seconds` are those of a head, which does not come before its body here."""
+    """Return the response after all redirects. Raises OSError if a second try may help. `timeout`
+    and `seconds` limit the headers, which come together with the body here."""
     from js import XMLHttpRequest  # Pyodide's
 
     if not allowed(url):
@@ -96,7 +96,7 @@ def _hub() -> str:
 
 
 def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that a page may send; a token goes only to the Hub itself."""
+    """Return the headers that a page may send; the token only if the address is the Hub's."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     ours = (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc)
     allowed = {name: value for name, value in headers.items() if name.lower() not in FORBIDDEN}
@@ -106,7 +106,8 @@ def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _failed(error: Exception) -> NoReturn:
-    """Raise what `get` promises. A browser does not tell a page why there was no answer."""
+    """Raise the error that `get` documents. A browser does not tell a page why there was no
+    response."""
     from js import navigator
 
     name = str(getattr(error, "name", "")) or str(error).partition(":")[0]
@@ -119,14 +120,14 @@ def _failed(error: Exception) -> NoReturn:
 
 
 def _parsed(text: str) -> dict[str, str]:
-    """Return headers by their names in lower case, as browsers list them."""
+    """Return the headers of a browser's text, by names in lower case."""
     lines = (line.partition(":") for line in re.split(r"\r?\n", text) if ":" in line)
     return {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
 def _filled(headers: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
-    """Return the headers with those that the client reads and the server hides: the body is
-    unpacked, and 206 answers the requested range."""
+    """Return the headers, with those that the server hides from pages filled in: the body is
+    decoded, and a 206 has the requested range."""
     headers.pop("content-encoding", None)
     if status == 200:
         headers["content-length"] = str(length)

@@ -13,12 +13,13 @@ from weighbridge.models.sources.answers import ResponseHeaders
 
 LEFT = re.compile(r"r=(\d{1,9})\b.*?t=(\d{1,6})\b")
 REFUSED = 60.0  # seconds to wait after a 429 that does not say how long
-ROUNDED = 1.0  # windows are told in whole seconds: what ends later is the next one
-LONGEST = 600.0  # a window: who says more is not believed
+ROUNDED = 1.0  # the Hub rounds windows to seconds: one that ends later is the next
+LONGEST = 600.0  # longest window that is believed
 
 
 class RequestBudget:
-    """Requests that are left in a window, for all threads. Before the first answer nobody waits."""
+    """The requests left in the Hub's rate-limit window, for all threads. Until the first response
+    nobody waits."""
 
     def __init__(
         self,
@@ -36,11 +37,11 @@ class RequestBudget:
             self._sleep(pause)
 
     def _pause(self) -> float:
-        """Take a request and return 0, or return the seconds until there is one."""
+        """Take a request and return 0.0, or return the seconds until the next window."""
         with self._turn:
             now = self._clock()
             if now >= self._until:
-                self._left = None  # a new window, of which no answer has told
+                self._left = None  # new window; no response has stated its remaining requests yet
             if self._left is None or self._left > 0:
                 self._left = None if self._left is None else self._left - 1
                 return 0.0
@@ -48,7 +49,7 @@ class RequestBudget:
             return self._until - now
 
     def told(self, headers: ResponseHeaders, *, refused: bool) -> None:
-        """Store what an answer says is left; `refused`: it was a 429, so nothing is."""
+        """Store the requests that a response says are left; with `refused` (a 429), none are."""
         found = LEFT.search(headers.get("RateLimit", ""))
         if found is None and not refused:
             return
@@ -61,5 +62,5 @@ class RequestBudget:
             until = now + min(LONGEST, max(seconds, 0.01))
             before, ends = self._left, self._until
             if before is not None and now < ends and until < ends + ROUNDED:
-                left = min(left, before)  # of answers that overtook each other the one of less
+                left = min(left, before)  # of overtaking responses the lower count
             self._left, self._until = 0 if refused else left, until

@@ -26,7 +26,7 @@ SMALL = ".json"  # the files that are kept
 
 
 class Revision(NamedTuple):
-    """A revision of a repository as the user names it, and its commit."""
+    """A revision as the user names it, and its commit."""
 
     name: str
     commit: str
@@ -45,7 +45,7 @@ def is_repository(path: Path) -> bool:
 
 
 def commit_of(repo: Path, revision: str) -> str | None:
-    """Return the commit of `revision` when last fetched; None if it never was."""
+    """Return the commit of `revision` when it was last fetched; None if it never was."""
     if COMMIT.fullmatch(revision):
         return revision
     try:
@@ -62,7 +62,8 @@ def snapshot(repo: Path, commit: str | None) -> Path | None:
 
 
 def chosen_snapshot(repo: Path, revision: str | None) -> Path:
-    """Return the snapshot of a repository's cache folder, if the user names that folder."""
+    """Return the snapshot of `revision` in a repository's cache folder; by default main's, or the
+    only one. Raises NotFoundError without one."""
     chosen = snapshot(repo, commit_of(repo, revision or "main"))
     snapshots = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
     if chosen is None and revision is None and len(snapshots) == 1:
@@ -77,14 +78,14 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
 
 
 def is_damaged(place: Path, data: bytes) -> bool:
-    """Return whether a whole file of a snapshot differs from the hash in its link's name. Without
-    links it is not known."""
+    """Return whether a snapshot's file differs from the hash in its link's target; False without
+    links."""
     named = os.path.basename(os.path.realpath(place))
     return ETAG.fullmatch(named) is not None and not is_of(named, data)
 
 
 def is_of(etag: str, data: bytes) -> bool:
-    """Return whether an ETag is a file's: git's hash of it, or SHA-256 (LFS)."""
+    """Return whether an ETag fits the data: git's hash of it, or SHA-256 (LFS)."""
     if len(etag) == 64:
         return hashlib.sha256(data).hexdigest() == etag
     head = b"blob %d\0" % len(data)
@@ -92,7 +93,7 @@ def is_of(etag: str, data: bytes) -> bool:
 
 
 def forget(place: Path) -> None:
-    """Remove a damaged file of a snapshot, so that it is fetched again."""
+    """Delete a damaged file of a snapshot, so that it is fetched again."""
     with suppress(OSError):
         Path(os.path.realpath(place)).unlink()
         place.unlink(missing_ok=True)
@@ -123,7 +124,7 @@ def _write(place: Path, data: bytes) -> None:
 
 
 def _point(pointer: Path, blob: Path, data: bytes) -> None:
-    """Create a link if the system has them, else a copy of the file."""
+    """Create a link to `blob` if the system has links, else a copy."""
     constants = surroundings.constants()
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):
@@ -139,7 +140,7 @@ def _point(pointer: Path, blob: Path, data: bytes) -> None:
 
 
 def _refer(repo: Path, revision: Revision) -> None:
-    """Write down a branch's or tag's commit. It stays for a snapshot with more than small files:
+    """Write the commit of a branch or tag, unless the older snapshot has more than small files:
     without a network, these are worth more than a newer config."""
     before = commit_of(repo, revision.name)
     older = snapshot(repo, before)

@@ -43,14 +43,14 @@ HEAD_SECONDS = 15  # for all headers of an answer, redirects included
 MAX_SECONDS = 60  # for one answer, so that a trickle ends as well
 SLOW_AFTER, SLOWEST = 8, 4096  # seconds after which so many bytes a second are the least
 MAX_SKIP = 64 * MIB  # what is read and thrown away where a server does not know ranges
-WINDOWS = 12  # refusals by one that counts requests, each waited out: an hour of the Hub's windows
+WINDOWS = 12  # refusals for too many requests that are waited out: an hour of the Hub's windows
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @frozen_record
 class HttpResponse:
-    """A response. `size`: the whole file's, if the server sent it; `url`: the address after
-    redirects; `link`: its Link header, where a list continues."""
+    """A response. `size`: of the whole file, if stated; `url`: the address after redirects; `link`:
+    the Link header, where a listing continues."""
 
     data: bytes
     size: int | None
@@ -59,7 +59,7 @@ class HttpResponse:
 
 
 class RefusedAnswerError(HubError):
-    """An answer that a second try will not change. `reason` is the Hub's X-Error-Code."""
+    """A response that a second try will not change. `reason`: the Hub's X-Error-Code."""
 
     def __init__(self, message: str, *, status: int, headers: ResponseHeaders) -> None:
         super().__init__(message)
@@ -72,18 +72,18 @@ class _TransientError(Exception):
     def __init__(self, message: str, wait: float | None = None, *, counted: bool = False) -> None:
         super().__init__(message)
         self.wait = wait
-        self.counted = counted  # too many requests
+        self.counted = counted  # a 429: too many requests
 
     def wait_after(self, attempt: int) -> float:
         return BACKOFF * 2 ** (attempt - 1) if self.wait is None else self.wait
 
 
 class _AwayError(_TransientError):
-    """No answer at all."""
+    """Raised if there is no response at all."""
 
 
 class Client:
-    """A client for one host: its headers and its way to open an address."""
+    """A client for one host: its headers, and a function that opens an address."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Client:
         budget: "RequestBudget | None" = None,
         silence: Silence | None = None,
     ) -> None:
-        """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none.
-        `budget` is shared by all heavy users of a host: then a refusal is waited out."""
+        """Set up requests. `token`: a token, None for the stored one (HF_TOKEN, a login), False for
+        none. `budget` is shared by all heavy users of a host, which then wait out refusals."""
         self._budget = budget
         self._silence = silence or Silence()
         self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
@@ -102,7 +102,8 @@ class Client:
         self._get: Get | None = None
 
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
-        """Return the bytes `wanted`, or the whole of a file of at most `limit` bytes."""
+        """Return the response with the bytes `wanted`, or with the whole of a file of at most
+        `limit` bytes."""
         begin, attempt, refusals, host = time.monotonic(), 1, 0, _host(url)
         if failed := self._silence.of(host):
             raise UnreachableError(failed)
@@ -143,7 +144,7 @@ class Client:
 
     @contextmanager
     def _asked(self, url: str, headers: Mapping[str, str]) -> Iterator[Response]:
-        """Open a response, within the budget if there is one."""
+        """Yield an open response, requested within the budget if there is one."""
         if self._get is None:
             self._get = _way(url)
         if self._budget is not None:
@@ -155,7 +156,7 @@ class Client:
 
 
 def endpoint(address: str) -> str:
-    """Return the address of a Hub. Raises UsageError if it is no HTTP address."""
+    """Return a Hub's address, checked. Raises UsageError if it is no HTTP address."""
     parts = urlsplit(address)
     try:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -193,9 +194,9 @@ def _authorization(token: str | bool | None) -> Mapping[str, str]:
 
 
 def _stored_token() -> str | None:
-    """Return the token that `huggingface_hub.get_token` finds. Without a login, or with one that is
-    not renewed, that is a variable or a file (utils/_auth.py@2.4); importing it imports its
-    client."""
+    """Return the token that `huggingface_hub.get_token` would find, None without one. Without a
+    login, or with one that is not renewed, that is a variable or a file (utils/_auth.py@2.4);
+    importing it imports its client."""
     constants = surroundings.constants()
     exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
     if not exchanged:
@@ -227,7 +228,7 @@ def _file(path: str) -> str:
 
 @contextmanager
 def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
-    """Open a response without reading its body, after redirects; all failures are our errors."""
+    """Yield a response after redirects, with its body unread; all failures become HubError."""
     if surroundings.constants().HF_HUB_OFFLINE:
         raise HubError(sentence("offline_mode"), where=_host(url))
     try:
@@ -247,7 +248,7 @@ def _unreached(url: str, error: OSError) -> str:
 
 
 def _through(url: str) -> str:
-    """Return the proxy of requests to an address, without its login."""
+    """Return a phrase on the proxy for requests to `url`, without its login; "" without a proxy."""
     from urllib.request import getproxies, proxy_bypass
 
     address, host = urlsplit(url), _host(url)
@@ -276,7 +277,7 @@ def _read(response: Response, count: int) -> bytes:
 
 
 def _first(response: Response, count: int) -> bytes:
-    """Return the first `count` bytes of the body, fewer if it ends; no more is fetched."""
+    """Return the body's first `count` bytes, fewer if it ends; no more is fetched."""
     chunks, size = [], 0
     if count <= 0:
         return b""
@@ -299,7 +300,7 @@ def _whole(response: Response, limit: int) -> HttpResponse:
 
 
 def _part(response: Response, wanted: ByteRange) -> HttpResponse:
-    """Return a 206 answer: the server says which bytes follow."""
+    """Return the range of a 206 response, whose header says which bytes follow."""
     first, last, total = _content_range(response)
     if wanted.start >= 0 and first != wanted.start:
         raise _TransientError(sentence("http.from", first=first, wanted=wanted.start))
@@ -311,7 +312,8 @@ def _part(response: Response, wanted: ByteRange) -> HttpResponse:
 
 
 def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
-    """Return the range from a 200 answer: the server ignored it and sends the whole file."""
+    """Return the range from a 200 response, whose server ignored the range and sends the whole
+    file."""
     length = _number(response.headers.get("Content-Length"))
     total = None if response.headers.get("Content-Encoding") else length
     start = wanted.start if wanted.start >= 0 else None if total is None else total + wanted.start
@@ -334,7 +336,7 @@ def _range_header(wanted: ByteRange) -> str:
 
 
 def _content_range(response: Response) -> tuple[int, int, int | None]:
-    """Return (first, last, total) of "bytes 0-99/1234"; the total may be "*", None."""
+    """Return (first, last, total) of "bytes 0-99/1234"; total is None for "*"."""
     header = response.headers.get("Content-Range", "")
     span, _, total = header.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
@@ -348,7 +350,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _checked(response: Response) -> None:
-    """Raise an error if a server's answer is not what was requested."""
+    """Raise an error unless the response has what was requested."""
     if response.status_code in TRANSIENT:
         _again(response)
     if response.status_code not in (200, 206):

@@ -45,12 +45,12 @@ MOST_KEPT = 16 * MIB  # a file up to this size is kept: the index of 163 shards 
 
 @frozen_record
 class _Listing:
-    """One revision of a repository: its present id, and its files with their sizes."""
+    """One revision of a repository: its current id, and its files with their sizes."""
 
     repo_id: str
     commit: str | None
     sizes: Mapping[str, int | None]
-    snapshot: LocalSource | None  # what the cache holds of it
+    snapshot: LocalSource | None  # the cached snapshot, if there is one
     etags: Mapping[str, str] = field(default_factory=dict)  # of files that may be kept
     gated: bool = False
     notes: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class _Listing:
 
 @frozen_record
 class HubRequest:
-    """A request as it was made. `authorized`: it had a token."""
+    """A repository's request as it was made. `authorized`: with a token."""
 
     repo_id: str
     revision: str | None
@@ -66,7 +66,7 @@ class HubRequest:
     authorized: bool
     gated: bool = False
     path: str | None = None
-    revisions: tuple[str, ...] = ()  # that exist, where they are known
+    revisions: tuple[str, ...] = ()  # the repository's revisions, if known
 
     @property
     def page(self) -> str:
@@ -130,14 +130,14 @@ class HubSource:
         return data
 
     def _is_whole(self, path: str, data: bytes, count: int) -> None:
-        """Raise HubError if a file's length differs from the listing's."""
+        """Raise HubError if a file's length differs from the one in the listing."""
         if len(data) != count:
             line = sentence("hub.short", path=path, size=len(data), listed=count)
             raise HubError(line, where=self._where())
 
     def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
-        """Return a file's bytes from the cache; None if it is not there, or if a small one is
-        damaged and fetched again. Raises BadFileError."""
+        """Return a file's bytes from the cache; None if it is missing, or small and damaged, which
+        deletes it. Raises BadFileError for a damaged one offline."""
         if listing.snapshot is None or not listing.snapshot.holds(path):
             return None
         data, place = listing.snapshot.read(path, *wanted), listing.snapshot.place(path)
@@ -151,7 +151,8 @@ class HubSource:
         return None
 
     def _keep(self, listing: _Listing, path: str, data: bytes) -> None:
-        """Keep a whole file, but for a mirror that only a pasted URL names: it may say anything."""
+        """Cache a whole file, unless it is from a mirror that only a pasted URL names, which is not
+        trusted."""
         if listing.commit is not None and self._ref.endpoint is None:
             revision = cache.Revision(self._ref.revision or "main", listing.commit)
             cache.keep(self._cache(self._ref.repo_id), revision, path, listing.etags[path], data)
@@ -234,8 +235,8 @@ class HubSource:
         )
 
     def _snapshot(self, repo_id: str, commit: str | None) -> LocalSource | None:
-        """Return the cached snapshot of a commit, under the user's id or the repository's present
-        one."""
+        """Return the cached snapshot of a commit, under the user's id or the repository's current
+        one; None without one."""
         if commit is None:
             return None
         folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
@@ -275,7 +276,7 @@ class HubSource:
 
 
 def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
-    """Return the range to request; None for the whole of a small file."""
+    """Return the byte range to request; None to request a small file whole."""
     if size is None:
         return asked
     first, last = span(asked.start, asked.stop, size)
@@ -283,8 +284,8 @@ def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
 
 
 def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
-    """Return (id, commit) of the answer, checked: both are printed, and become parts of addresses
-    and paths."""
+    """Return (id, commit) of the API's response, checked, since both are printed and become parts
+    of addresses and paths."""
     repo_id, commit = info.get("id"), info.get("sha")
     try:
         name = asked if repo_id is None else check_repo_id(repo_id)
@@ -296,7 +297,7 @@ def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
 
 
 def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """Yield (path, size) of each file in the API's answer. Raises BadFileError."""
+    """Yield (path, size) of each file in the API's response. Raises BadFileError."""
     siblings = info.get("siblings")
     if not isinstance(siblings, list):
         raise BadFileError(sentence("hub.siblings"))
@@ -311,8 +312,8 @@ def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
 
 
 def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield (path, ETag) of each small file; the listing has what the file's own address
-    answers."""
+    """Yield (path, ETag) of each small file; the listing has the ETag that the file's address
+    returns."""
     for sibling in siblings:
         path, size, lfs = sibling["rfilename"], sibling.get("size"), sibling.get("lfs")
         if not path.endswith(cache.SMALL) or type(size) is not int or not 0 < size <= MOST_KEPT:
@@ -323,7 +324,7 @@ def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _revisions(client: Client, url: str) -> tuple[str, ...]:
-    """Return names of branches and tags for an error; () if the Hub does not list them."""
+    """Return the repository's branches and tags, for an error; () if the Hub does not list them."""
     try:
         refs = strict_object(client.get(f"{url}/refs", limit=MIB).data)
     except (HubError, BadFileError):

@@ -51,7 +51,7 @@ class LocalSource:
         return (self._root / inside(path)).is_file()
 
     def place(self, path: str) -> Path:
-        """Return the path of one of its files."""
+        """Return the local path of one of the source's files."""
         return self._root / inside(path)
 
     def read(self, path: str, start: int, stop: int) -> bytes:
@@ -87,7 +87,7 @@ def _explained(place: Path, error: Exception) -> WeighbridgeError:
 
 
 def _walk(root: Path, name: str) -> Iterator[SourceFile]:
-    """Yield all files below `root` that are not hidden, in no order."""
+    """Yield all files below `root` that are not hidden, unordered."""
     folders, seen = [(root, "", 0)], {_identity(root)}
     count = 0
     while folders:

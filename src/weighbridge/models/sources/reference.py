@@ -29,7 +29,7 @@ class LocalRef:
 
 @frozen_record
 class CatalogueRef:
-    """A name of the built-in catalogue."""
+    """A name in the built-in catalogue."""
 
     name: str
 
@@ -56,7 +56,7 @@ class UrlRef:
 
 @frozen_record
 class TimmRef:
-    """A name of the timm library; with its tag it is also the repository `timm/name`."""
+    """A timm name; with its tag it is also the repository `timm/name`."""
 
     name: str
     revision: str | None = None
@@ -64,7 +64,7 @@ class TimmRef:
 
 @frozen_record
 class SizeRef:
-    """A bare number of parameters, whose answer is rough by nature."""
+    """A bare number of parameters; its answer is rough."""
 
     parameters: int
 
@@ -102,7 +102,7 @@ def parse(
     return next(reference for reader in READERS if (reference := reader(typed)) is not None)
 
 
-# Readers: each returns None where the text is not its kind.
+# Readers of one kind each; they return None for text of another kind.
 
 
 def _existing(typed: _Typed) -> Reference | None:
@@ -117,7 +117,8 @@ def _catalogued(typed: _Typed) -> Reference | None:
 
 
 def _config_text(typed: _Typed) -> Reference | None:
-    """Raise UsageError for the text of a config in place of its file, and for a Python net."""
+    """Raise UsageError for a config's text instead of its file, or for a Python network
+    (FILE.py:NAME); else return None."""
     if typed.text.startswith(("{", "[")):
         raise UsageError(sentence("ref.config", text=_shown(typed.text)))
     if ".py:" in typed.text:
@@ -139,7 +140,8 @@ def _size(typed: _Typed) -> Reference | None:
 
 
 def _of_ollama(typed: _Typed) -> Reference | None:
-    """Raise UsageError for a page of Ollama's library: the user should give the model's tag."""
+    """Raise UsageError for a page of Ollama's library, which asks for the model's tag; else return
+    None."""
     page = re.fullmatch(r"(?:https?://)?(?:www\.)?ollama\.com/(?:library/)?([\w.:-]+)", typed.text)
     if page is not None:
         raise UsageError(sentence("ref.of_ollama", text=_shown(typed.text), tag=page[1]))
@@ -160,7 +162,7 @@ def _schemed(typed: _Typed) -> Reference | None:
 
 
 def _bare_host(typed: _Typed) -> Reference | None:
-    """Return the reference of huggingface.co/org/name, copied without its scheme."""
+    """Return the reference of huggingface.co/org/name, typed without https://."""
     from urllib.parse import urlsplit  # here and below: a name of the catalogue does without
 
     host = typed.text.partition("/")[0].lower()
@@ -190,7 +192,7 @@ def _missing_path(typed: _Typed) -> Reference | None:
 
 
 def _repository(typed: _Typed) -> Reference | None:
-    """Return org/name and its suffixes, also after timm's prefix for the Hub."""
+    """Return the reference in org/name with its suffixes, also after timm's prefix for the Hub."""
     repository = _hub(typed, re.sub(r"^hf[-_]hub:", "", typed.text))
     owner, _, name = repository.repo_id.partition("/")
     if owner == "timm" and not (repository.filename or repository.subfolder or repository.quant):
@@ -275,8 +277,8 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
 
 
 def _hub_path(typed: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
-    """Return (endpoint, path below it) of a Hub's URL, else None; the endpoint is None for the
-    configured one."""
+    """Return (endpoint, path below it) of a Hub's URL, None for other URLs; the endpoint is None
+    for the configured Hub."""
     from urllib.parse import urlsplit
 
     ours = urlsplit(typed.endpoint)
@@ -300,7 +302,7 @@ def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
 
 
 def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
-    """Return the reference of a page of the Hub's site, from the segments of its path."""
+    """Return the reference of a page of the Hub's website, from its path's segments."""
     for prefix in (["api", "models"], ["models"]):
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
@@ -369,7 +371,7 @@ def _hub_ref(
 
 
 def check_repo_id(repo_id: str) -> str:
-    """Return the id if it follows the Hub's rules for names. Raises UsageError."""
+    """Return `repo_id` if it follows the Hub's rules. Raises UsageError."""
     name = r"\b[\w.-]{1,96}\b"
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):

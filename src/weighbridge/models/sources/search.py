@@ -26,7 +26,7 @@ BASE = re.compile(r"base_model:(?:[a-z_]+:)?([\w.-]+/[\w.-]+)")
 
 
 class NamedRepositories(NamedTuple):
-    """Repositories that a search lists: those of exactly the name, makers before copies, and the
+    """Repositories that a search lists: those of exactly the name, makers before copies, and all
     others."""
 
     exact: tuple[str, ...] = ()
@@ -34,8 +34,8 @@ class NamedRepositories(NamedTuple):
 
 
 def named(name: str, options: SourceOptions) -> NamedRepositories:
-    """Return the Hub's repositories of a name, in any case; none offline, or if it does not answer
-    as a Hub does."""
+    """Return the Hub's repositories called `name`, in any case; none offline, or if the response is
+    not a Hub's."""
     constants = surroundings.constants()
     if options.offline or constants.HF_HUB_OFFLINE:
         return NamedRepositories()
@@ -50,8 +50,8 @@ def named(name: str, options: SourceOptions) -> NamedRepositories:
 
 
 def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
-    """Return a listing, sorted by its ids and tags."""
-    bases: dict[str, list[str]] = {}  # by id
+    """Return a listing's repositories, sorted by ids and tags."""
+    bases: dict[str, list[str]] = {}  # each id's bases
     for each in listing:
         if isinstance(each, dict) and (repo_id := _id(each.get("id"))):
             bases[repo_id] = list(_bases(each.get("tags")))
@@ -72,7 +72,8 @@ def _last(repo_id: str) -> str:
 
 
 def _id(repo_id: Any) -> str:
-    """Return a listed id, "" for an invalid one: it is printed, and becomes part of addresses."""
+    """Return a listed id, "" for an invalid one, since it is printed and becomes part of
+    addresses."""
     try:
         return check_repo_id(repo_id)
     except (UsageError, TypeError):

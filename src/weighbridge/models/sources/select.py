@@ -14,11 +14,12 @@ from weighbridge.models.sources.base import SourceFile
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 MAX_PARTS = 10_000
-LOOKED_AT = 500  # most characters and names compared: the cost is their product
+LOOKED_AT = 500  # longest names, and most names, compared: cost is their product
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """Return all parts of the split GGUF file with `path`; only itself if it is not split."""
+    """Return all parts of the split GGUF file that `path` belongs to; only itself if it is not
+    split."""
     match = SPLIT.fullmatch(path)
     if match is None:
         return (path,)
@@ -29,7 +30,7 @@ def parts(path: str) -> tuple[str, ...]:
 
 
 def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
-    """Return the entries of one file: several for a split GGUF file."""
+    """Return the files of one name: several for a split GGUF file."""
     by_path = {entry.path: entry for entry in entries}
     for wanted in (path, *parts(path)):
         if wanted not in by_path:
@@ -38,7 +39,7 @@ def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFi
 
 
 def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
-    """Return the entries below a folder, with paths relative to it."""
+    """Return the files below a folder, with paths relative to it."""
     entries = tuple(entries)
     inner = tuple(
         SourceFile(entry.path.removeprefix(f"{path}/"), entry.size)
@@ -52,7 +53,7 @@ def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[Source
 
 
 def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple[SourceFile, ...]:
-    """Return the GGUF file with `quant` as a word in its path: Q4_K is not in Q4_K_M."""
+    """Return the GGUF files with `quant` as a word in their path: Q4_K is not in Q4_K_M."""
     ggufs = [e for e in entries if e.path.lower().endswith(".gguf") and "mmproj" not in e.path]
     word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(quant)}(?![A-Za-z0-9_])", re.IGNORECASE)
     wholes = {parts(e.path) for e in ggufs if word.search(e.path)}
@@ -66,7 +67,7 @@ def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple
 
 
 def _absent(line: str, wanted: str, names: list[str]) -> NotFoundError:
-    """Return the error that something is missing, with what exists."""
+    """Return an error that `wanted` is missing, with the names that exist."""
     if not names:
         return NotFoundError(sentence("nor_others", line=line))
     near = _some(spelled_like(wanted, names[:LOOKED_AT], 3) or sorted(names))

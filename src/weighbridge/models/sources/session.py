@@ -39,8 +39,8 @@ class SessionResponse:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> SessionResponse:
-    """Return the answer after all redirects: `timeout` is that of one step, `seconds` that of all.
-    Raises OSError where a second try may help."""
+    """Return the response after all redirects: `timeout` is for one step, `seconds` for all. Raises
+    OSError if a second try may help."""
     return within(seconds, lambda: _sent(url, headers, timeout))
 
 
@@ -60,8 +60,8 @@ def _send(url: str, headers: Mapping[str, str], timeout: float) -> Any:
 
 
 def _ours(error: Exception) -> Exception:
-    """Turn an error of the client into one of ours: its own failures, and those over a server's
-    bytes (addresses that are none, unknown encodings)."""
+    """Turn an error of huggingface_hub's client into one of ours: its own failures, and those over
+    a server's bytes (invalid addresses, unknown encodings)."""
     from huggingface_hub import errors
 
     http_error: type[Exception] = errors.HTTPError  # the client's; requests' own are OSErrors

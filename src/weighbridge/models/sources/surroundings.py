@@ -11,7 +11,7 @@ from typing import Any
 from weighbridge.models.sources.reference import ENDPOINT
 
 IN_BROWSER = sys.platform == "emscripten"
-NOWHERE = os.devnull + "/none"  # a folder that cannot be: nothing is kept between two visits
+NOWHERE = os.devnull + "/none"  # an impossible folder: a page keeps nothing between visits
 
 
 class BrowserSettings:
@@ -29,7 +29,7 @@ class BrowserSettings:
 
 
 def constants() -> Any:
-    """Return `huggingface_hub.constants`, or its replacement in a page."""
+    """Return `huggingface_hub.constants`, or its replacement in a browser page."""
     if IN_BROWSER:
         return BrowserSettings()
     from huggingface_hub import constants
@@ -38,7 +38,7 @@ def constants() -> Any:
 
 
 def agent() -> str:
-    """Return the User-Agent of a request. A browser sends its own anyway."""
+    """Return the User-Agent header of a request. Browsers send their own anyway."""
     from weighbridge.base._version import __version__
 
     python = f"python/{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,5 +50,5 @@ def agent() -> str:
 
 
 def login() -> str:
-    """Return what to do if the Hub requires a login."""
+    """Return a sentence on what to do if the Hub requires a login."""
     return "give a token of yours" if IN_BROWSER else "log in with `hf auth login` or give --token"

@@ -68,7 +68,7 @@ class UrlSource:
 
 
 def _part_urls(ref: UrlRef) -> dict[str, str]:
-    """Return file names -> URLs: several for a split GGUF file."""
+    """Return URLs by file name: several for a split GGUF file."""
     split = urlsplit(ref.url)
     folder = split.path.rpartition("/")[0]
     names = select.parts(ref.filename)

@@ -34,7 +34,7 @@ SYSTEMS = ("darwin", "win32")  # whose proxies and certificates are settings of 
 
 
 def suits(url: str) -> bool:
-    """Return whether nothing is set up that needs huggingface_hub's client."""
+    """Return whether nothing is configured that only huggingface_hub's client supports."""
     parts = urlsplit(url)
     return (
         "huggingface_hub.utils._http" not in sys.modules  # where a client may have been set
@@ -58,8 +58,8 @@ def _proxies() -> bool:
 
 @cache
 def _certificates_known() -> bool:
-    """Return whether we find the certificates that the client trusts; version 2 has the system's, 1
-    and 0 others."""
+    """Return whether we know the certificates that its client trusts: version 2 uses the system's,
+    1 and 0 others."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__
@@ -67,7 +67,7 @@ def _certificates_known() -> bool:
 
 
 def _certificates() -> Mapping[str, str]:
-    """Return the certificates that the environment names, else OpenSSL's own (httpcore2 2.16,
+    """Return the certificates that the environment names, else OpenSSL's (httpcore2 2.16,
     _ssl.py)."""
     if file := os.environ.get("SSL_CERT_FILE"):
         return {"cafile": file}
@@ -117,7 +117,7 @@ class UrlOrigin(NamedTuple):
 
 
 class Idle:
-    """Connections not in use, the last one returned first."""
+    """A pool of idle connections; the last one returned is used first."""
 
     def __init__(self) -> None:
         self._held: deque[tuple[float, UrlOrigin, HTTPConnection]] = deque()
@@ -143,7 +143,7 @@ class Idle:
                 self._held.popleft()[2].close()
 
     def close(self) -> None:
-        """Close all; in a child process, which must not speak on its parent's connections."""
+        """Close all connections. A forked child does so too, since it must not use its parent's."""
         self._lock = threading.Lock()
         while self._held:
             self._held.popleft()[2].close()
@@ -156,7 +156,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _left(until: float) -> float:
-    """Return the seconds that are left. Raises TimeoutError if none are."""
+    """Return the seconds until `until`. Raises TimeoutError if none are left."""
     seconds = until - time.monotonic()
     if seconds <= 0:
         raise TimeoutError("timed out")
@@ -164,8 +164,8 @@ def _left(until: float) -> float:
 
 
 class _Arriving(RawIOBase):
-    """Bytes that are here by `until` or not at all: where a server sends one a second, a timeout
-    of each read never expires."""
+    """A body that must arrive by `until`: if a server sends a byte per second, the timeout of each
+    read never expires."""
 
     def __init__(self, sock: Any, raw: Any, until: float) -> None:
         self._sock, self._raw, self.until = sock, raw, until
@@ -190,8 +190,8 @@ class _Response(HTTPResponse):
         self.fp = BufferedReader(self.arriving, CHUNK)
 
     def begin(self) -> None:
-        """Read the head of the answer itself; of those before it, http.client passes over "100
-        Continue" alone."""
+        """Read the final response's headers, skipping all 1xx responses; http.client skips only
+        "100 Continue"."""
         super().begin()
         while self.status < 200:
             self.headers: Any = None  # else nothing more is read
@@ -199,7 +199,7 @@ class _Response(HTTPResponse):
 
 
 class WireResponse:
-    """One answer. Its connection is reused if the body was read to its end."""
+    """One response. Its connection is reused if the body was read to its end."""
 
     punctual = True
 
@@ -213,7 +213,7 @@ class WireResponse:
         self.headers: ResponseHeaders = headers
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the body, unpacked."""
+        """Yield the body in pieces, decoded."""
         coding = self.headers.get("Content-Encoding", "").lower()
         if coding in ("", "identity"):
             return self._plain(size)
@@ -248,7 +248,8 @@ class WireResponse:
             return self._response.read1(size)
 
     def close(self) -> None:
-        """Return the connection, or close it: the rest of a long body is not fetched."""
+        """Return the connection to the pool, or close it: the rest of a long body is not
+        fetched."""
         response = self._response
         with suppress(OSError, WeighbridgeError):
             if response.length and response.length <= MAX_REST:
@@ -263,8 +264,8 @@ class WireResponse:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> WireResponse:
-    """Return the answer after all redirects: `timeout` is that of one step, `seconds` that of all.
-    Raises OSError where a second try may help."""
+    """Return the response after all redirects: `timeout` is for one step, `seconds` for all. Raises
+    OSError if a second try may help."""
     until = time.monotonic() + seconds
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **headers}
     before: UrlOrigin | None = None
@@ -282,7 +283,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
 
 
 def _address(url: str) -> tuple[UrlOrigin, str]:
-    """Return an address's origin and target."""
+    """Return (origin, target) of an address."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -297,7 +298,8 @@ def _address(url: str) -> tuple[UrlOrigin, str]:
 
 
 def _same_host(before: UrlOrigin, after: UrlOrigin) -> bool:
-    """Return whether a token may follow a redirect: to the same port, or from http to https."""
+    """Return whether the token may follow a redirect: to the same host and port, or from http to
+    https."""
     upgraded = (before.scheme, before.port, *after[::2]) == ("http", 80, "https", 443)
     return after.host == before.host and (after == before or upgraded)
 
@@ -305,8 +307,8 @@ def _same_host(before: UrlOrigin, after: UrlOrigin) -> bool:
 def _asked(
     origin: UrlOrigin, target: str, headers: Mapping[str, str], timeout: float, until: float
 ) -> tuple[HTTPConnection, _Response]:
-    """Send a request over a connection that is still open, else over a new one: the other side may
-    have closed an idle one just now."""
+    """Return (connection, response) of a request over an idle connection, else over a new one: the
+    server may have just closed the idle one."""
     idle = IDLE.take(origin)
     if idle is not None:
         with suppress(ConnectionError, ssl.SSLError):
@@ -345,7 +347,7 @@ def _answered(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn errors of http.client into the failures that `get` speaks of."""
+    """Turn http.client's errors into those that `get` documents."""
     try:
         yield
     except (OSError, WeighbridgeError):

@@ -71,7 +71,7 @@ def one_layer(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def two_layers(c: Config, prefix: str) -> Iterator[Param]:
-    """Voxtral stacks frames until they are as wide as the tower's feed-forward."""
+    """Yield Voxtral's projector: two Linears over frames stacked to the tower's MLP width."""
     into, out = nested(c, AUDIO).num("intermediate_size"), nested(c, TEXT).num("hidden_size")
     yield from linear(f"{prefix}{PROJECTOR}linear_1", out, into)
     yield from linear(f"{prefix}{PROJECTOR}linear_2", out, out)
@@ -99,8 +99,8 @@ ULTRAVOX_TEXT = Inner(path="language_model.", head="ForCausalLM")
 
 
 def ultravox_projector(c: Config, prefix: str) -> Iterator[Param]:
-    """SwiGLU: value and gate come out of the first Linear; the second norm is in the middle since
-    version 0.5, after the second Linear before."""
+    """Yield Ultravox's projector, by default a SwiGLU whose first Linear gives value and gate. Its
+    second norm is in the middle since version 0.5, after the second Linear before."""
     inner, out = c.num("hidden_size"), nested(c, ULTRAVOX_TEXT).num("hidden_size")
     into = nested(c, AUDIO).num("d_model") * c.num("stack_factor", default=8)
     half = inner // 2 if c.word("projector_act", default="swiglu") == "swiglu" else inner

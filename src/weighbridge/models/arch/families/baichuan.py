@@ -40,7 +40,7 @@ from weighbridge.models.arch.windows import layer_kinds
 
 
 def packed_layer(c: Config) -> Submodules:
-    """W_pack is as wide as three times the model, whatever the config says of heads."""
+    """Return a layer with W_pack, three times the hidden size whatever the config says of heads."""
     width = c.num("hidden_size")
     return (
         submodule(
@@ -163,7 +163,7 @@ def score(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def no_images(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Yield no buffers, and refuse Qwen-VL: its layers are known, its image tower is not."""
+    """Yield no buffers. Raises UnsupportedError for Qwen-VL, whose image tower is not known."""
     if c.has("visual"):
         raise UnsupportedError(sentence("qwen_vl_tower"), where=c.where)
     return iter(())

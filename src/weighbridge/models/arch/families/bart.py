@@ -90,7 +90,7 @@ def rows(c: Config, kind: BartVariant, half: str) -> int:
 
 
 def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Param]:
-    """All of one half but its words."""
+    """Yield one `half` (encoder or decoder) of the model, without its token embedding."""
     path, width = f"{prefix}{half}.", c.num("d_model")
     c.skip(*IDLE)
     if not kind.in_buffer:
@@ -104,7 +104,8 @@ def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Para
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:
-    """The shared table and the two that are views of it unless the config unties them."""
+    """Yield the shared token embedding, and both halves' ones, tied to it unless the config unties
+    them."""
     count, width = c.num("vocab_size"), c.num("d_model")
     owner = f"{prefix}shared.weight" if c.enabled("tie_word_embeddings") else ""
     yield from embedding(f"{prefix}shared", count, width)
@@ -114,7 +115,7 @@ def words(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def marian_words(c: Config, prefix: str) -> Iterator[Param]:
-    """Marian may keep a vocabulary for each language; `shared` is then absent."""
+    """Yield Marian's token embeddings: one shared table, or one per language without `shared`."""
     if c.enabled("share_encoder_decoder_embeddings"):
         yield from words(c, prefix)
         return
@@ -147,7 +148,8 @@ def towers(kind: BartVariant) -> ParamRule:
 
 
 def decoder(kind: BartVariant, *, own_words: bool = False) -> ParamRule:
-    """The decoder alone, below ForCausalLM."""
+    """Return a rule for the decoder of a ForCausalLM class, without the encoder. With `own_words`,
+    it has as many embedding rows as the decoder's own vocabulary."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         count = decoder_vocabulary(c) if own_words else c.num("vocab_size")
@@ -158,7 +160,7 @@ def decoder(kind: BartVariant, *, own_words: bool = False) -> ParamRule:
 
 
 def bart_classifier(c: Config, prefix: str) -> Iterator[Param]:
-    """Three labels where BART's config names none (BartConfig): it was tuned on MNLI."""
+    """Yield the classifier, with three labels if the config names none: BART was tuned on MNLI."""
     named = c.has("id2label") or c.has("num_labels")
     yield from dense_project("classification_head", size=labels(c) if named else 3)(c, prefix)
 
@@ -173,12 +175,13 @@ def sines(kind: BartVariant, *halves: str) -> Buffers:
 
 
 def final_logits_bias(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Zeros as wide as the vocabulary, in the checkpoint."""
+    """Yield `final_logits_bias`: zeros as wide as the vocabulary, stored in the checkpoint."""
     yield Buffer("final_logits_bias", (1, marian_target(c)), "", persistent=True)
 
 
 def decoder_lm(base: str) -> ParamRule:
-    """The output of a decoder alone, tied to its own embedding."""
+    """Return a rule for the `lm_head` of a class with only the decoder, tied to the decoder's
+    embedding."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         ties = c.enabled("tie_word_embeddings")
@@ -189,7 +192,7 @@ def decoder_lm(base: str) -> ParamRule:
 
 
 def alone(kind: BartVariant, blocks: tuple[str, ...], base: str = "model") -> Family:
-    """The classes that hold the decoder and nothing of the encoder."""
+    """Return the family of ForCausalLM classes, which hold the decoder but no encoder."""
     return Family(
         body=decoder(kind),
         base=base,
@@ -202,7 +205,7 @@ def alone(kind: BartVariant, blocks: tuple[str, ...], base: str = "model") -> Fa
 def family(
     kind: BartVariant, name: str, *, blocks: tuple[str, ...] = (), base: str = "model"
 ) -> Family:
-    """final_logits_bias stands beside the generating class only."""
+    """Return the family of BART's kind; only ForConditionalGeneration has `final_logits_bias`."""
     whole = joined(words, towers(kind))
     generator = Family(
         body=whole,
@@ -225,7 +228,8 @@ def family(
 
 
 def fsmt(c: Config, prefix: str) -> Iterator[Param]:
-    """A vocabulary for each language; sines as a parameter, after the rows of the padding."""
+    """Yield FSMT's parameters: one vocabulary per language, and sines as a parameter that begins
+    with the rows up to the padding token."""
     kind = BartVariant(spare=c.num("pad_token_id", default=1) + 1)
     width, target = c.num("d_model"), c.num("tgt_vocab_size")
     owner = f"{prefix}decoder.embed_tokens.weight"
@@ -238,7 +242,7 @@ def fsmt(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def nothing(c: Config, prefix: str) -> Iterator[Param]:
-    """The class adds no tensor of its own to the base model."""
+    """Yield no parameters: the class adds none to the base model."""
     yield from ()
 
 

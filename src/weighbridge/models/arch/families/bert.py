@@ -66,7 +66,8 @@ def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def crosses(c: Config) -> bool:
-    """True if the layers attend to an encoder as well; the classes allow it to decoders alone."""
+    """Return whether the layers have cross-attention. Raises an error if a class that is no decoder
+    asks for it."""
     crossing = c.flag("add_cross_attention")
     if crossing and not c.flag("is_decoder"):
         raise c.error("add_cross_attention", "is.without_decoder")
@@ -87,7 +88,7 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def words(c: Config, prefix: str, width: int) -> Iterator[Param]:
-    """Words, segments and norm: what every one of these embeddings has."""
+    """Yield the token and segment embeddings and their norm, which all these classes have."""
     c.skip("num_attention_heads", "projection_dim", *UNUSED)
     yield from embedding(f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), width)
     yield from embedding(
@@ -120,7 +121,7 @@ def layout_positions(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def embedding_size(c: Config) -> int:
-    """ELECTRA and RoFormer: words may be narrower than the model."""
+    """Return the token embedding's width; ELECTRA's and RoFormer's may be below the hidden size."""
     return c.num("embedding_size", default=c.num("hidden_size"))
 
 
@@ -147,7 +148,8 @@ def electra_generator(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def roformer(c: Config, prefix: str) -> Iterator[Param]:
-    """Rotary positions: a table of sines, one row a position, as wide as a head."""
+    """Yield RoFormer's parameters; rotary positions are a table of sines, [positions, head
+    size]."""
     yield from words(c, prefix, embedding_size(c))
     yield from embeddings_project(c, prefix)
     rows = c.num("max_position_embeddings")
@@ -186,7 +188,7 @@ def dpr_reader(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def pair_heads(base: str) -> dict[str, ParamRule]:
-    """Heads of the classes with a pooler, in BERT and ERNIE."""
+    """Return the heads of the classes with a pooler, in BERT and ERNIE."""
     relation = project("cls.seq_relationship", 2)
     return {
         "ForPreTraining": joined(predictions(f"{base}.{WORDS}"), relation),
@@ -197,7 +199,7 @@ def pair_heads(base: str) -> dict[str, ParamRule]:
 
 
 def token_heads(base: str) -> dict[str, ParamRule]:
-    """Heads of the classes without one."""
+    """Return the heads of the classes without a pooler."""
     lm = predictions(f"{base}.{WORDS}")
     return {
         "ForMaskedLM": lm,
@@ -215,7 +217,7 @@ def pooled(
     heads: Mapping[str, ParamRule],
     bare: Mapping[str, ParamRule],
 ) -> Family:
-    """A family whose `heads` have the pooler below them and whose `bare` ones do not."""
+    """Return a family in which the classes of `heads` have a pooler and those of `bare` do not."""
     without = Family(body=stack, base=base, heads=bare, buffers=IDS, blocks=BLOCKS[base])
     return Family(
         body=joined(stack, pooler),

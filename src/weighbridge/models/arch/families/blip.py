@@ -71,7 +71,7 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def attention(prefix: str, width: int, seen: int) -> Iterator[Param]:
-    """`seen` is the width of what keys and values are made of."""
+    """Yield an attention whose keys and values are computed from an input of width `seen`."""
     yield from affine(f"{prefix}self.query", width, width)
     yield from affine(f"{prefix}self.key", width, seen)
     yield from affine(f"{prefix}self.value", width, seen)
@@ -100,7 +100,8 @@ def text(c: Config, prefix: str, seen: int) -> Iterator[Param]:
 
 
 def decoder(c: Config, prefix: str, seen: int, *, ties: bool) -> Iterator[Param]:
-    """Yield the decoder with BERT's head; weight and bias of its last Linear belong to others."""
+    """Yield the decoder with BERT's head. The weight and bias of the head's last Linear are tied:
+    each belongs to another module."""
     width, rows = c.num("hidden_size"), c.num("vocab_size")
     head = f"{prefix}cls.predictions."
     yield from text(c, f"{prefix}bert.", seen)
@@ -127,7 +128,7 @@ def pair(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def tower_and(*names: str) -> ParamRule:
-    """The tower, and those of text_encoder and text_decoder that the class has."""
+    """Return a rule for the image tower, and "text_encoder" and "text_decoder" if in `names`."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         language, tower = parts(c)
@@ -199,7 +200,8 @@ BLIP = Family(
 
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return layers that attend to the caption, and to an image's patches and class token."""
+    """Return the decoder's layers, with self-attention to the caption and cross-attention to an
+    image's patches and class token."""
 
     from weighbridge.models.arch import cache_layers
 

@@ -44,7 +44,7 @@ def layers(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def side(c: Config) -> int:
-    """Patches along one side of the (square) image."""
+    """Return the patches along one side of the (square) image."""
     return c.num("image_size") // max(1, c.num("patch_size"))
 
 
@@ -73,7 +73,8 @@ def clip_text(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def pooling(c: Config, prefix: str) -> Iterator[Param]:
-    """One learned query attends to all patches (nn.MultiheadAttention), then an MLP."""
+    """Yield the attention pooling head: one learned query over all patches (nn.MultiheadAttention),
+    then an MLP."""
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield Param(f"{prefix}probe", (1, 1, width), "other")
     yield Param(f"{prefix}attention.in_proj_weight", (3 * width, width), "other")
@@ -99,7 +100,8 @@ def siglip_vision(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def siglip2_vision(c: Config, prefix: str) -> Iterator[Param]:
-    """Patches come cut out, so that images keep their shape: a Linear, not a convolution."""
+    """Yield SigLIP 2's tower: the processor cuts the patches, so a Linear embeds them, no
+    convolution."""
     prefix, width = f"{prefix}vision_model.", c.num("hidden_size")
     pixels = c.num("num_channels", default=3) * c.num("patch_size") ** 2
     yield from affine(f"{prefix}embeddings.patch_embedding", width, pixels)
@@ -126,7 +128,7 @@ def chinese_layer(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def chinese_text(c: Config, prefix: str) -> Iterator[Param]:
-    """A BERT without pooler."""
+    """Yield Chinese CLIP's text tower, a BERT without pooler."""
     prefix, width = f"{prefix}text_model.", c.num("hidden_size")
     tables = {
         "word": c.num("vocab_size"),
@@ -147,7 +149,7 @@ def chinese_text_pooled(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def halves(c: Config) -> tuple[Config, Config]:
-    """Text and vision configs; early ones have them as `text_config_dict`."""
+    """Return the text and the vision config; early files call them `text_config_dict` and so on."""
     return (c.sub("text_config", "text_config_dict"), c.sub("vision_config", "vision_config_dict"))
 
 
@@ -199,7 +201,8 @@ def visual_projection(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def concepts(c: Config, prefix: str) -> Iterator[Param]:
-    """diffusers' StableDiffusionSafetyChecker: 17 concepts and 3 that need special care."""
+    """Yield the heads of diffusers' StableDiffusionSafetyChecker: 17 concepts and 3 special-care
+    ones."""
     vision, out = halves(c)[1], c.num("projection_dim")
     yield from linear(f"{prefix}visual_projection", out, vision.num("hidden_size"))
     for name, count in (("concept", 17), ("special_care", 3)):
@@ -208,7 +211,7 @@ def concepts(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def text_ids(c: Config, prefix: str) -> Iterator[Buffer]:
-    """arange over the positions; releases before 4.31 stored it in the checkpoint."""
+    """Yield the buffer of position indexes; releases before 4.31 stored it in the checkpoint."""
     rows = c.num("max_position_embeddings")
     yield Buffer(f"{prefix}text_model.embeddings.position_ids", (1, rows), "int64")
 
@@ -228,7 +231,7 @@ def siglip_ids(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def no_ids(c: Config, prefix: str) -> Iterator[Buffer]:
-    """SigLIP 2 interpolates its positions and keeps no index."""
+    """Yield no buffers: SigLIP 2 interpolates its positions and keeps no index."""
     return iter(())
 
 
@@ -258,7 +261,8 @@ VISION_BLOCKS = ("vision_model.embeddings", "vision_model.encoder.layers.*")
 
 
 def pooled_blocks(c: Config) -> tuple[str, ...]:
-    """The pooling head is a block of its own, where there is one."""
+    """Return the modules that device_map="auto" never splits; the pooling head, if there is one, is
+    among them."""
     head = ("vision_model.head",) if c.enabled("vision_use_head") else ()
     return (*VISION_BLOCKS, *head)
 

@@ -31,7 +31,7 @@ SCALARS = ("stride", "kernel_size", "padding_total")  # each convolution keeps t
 
 
 class Convolution(NamedTuple):
-    """One of SEANet's: [out, in, kernel], or [in, out, kernel] where it is transposed."""
+    """A convolution of SEANet, [out, in, kernel]; its weight is [in, out, kernel] if transposed."""
 
     path: str
     outputs: int
@@ -46,7 +46,7 @@ class Convolution(NamedTuple):
 
 
 def ratios(c: Config) -> tuple[int, ...]:
-    """Mimi's config fills in its own where it is null (MimiConfig.__post_init__)."""
+    """Return upsampling ratios; Mimi's own if the config has null (MimiConfig.__post_init__)."""
     strides = c.nums("upsampling_ratios") or MIMI_RATIOS
     if not all(strides):
         raise c.error("upsampling_ratios", "has.zero")
@@ -54,7 +54,8 @@ def ratios(c: Config) -> tuple[int, ...]:
 
 
 def residuals(c: Config, prefix: str, start: int, width: int) -> Iterator[Convolution]:
-    """The blocks of one width, numbered from `start`; activations stand between (0, 2)."""
+    """Yield the convolutions of the residual blocks of one width. `start` is the first block's
+    number; between them are activations without weights (0, 2)."""
     inner = width // max(1, c.num("compress"))
     for i in range(start, start + c.layers("num_residual_layers")):
         yield Convolution(f"{prefix}{i}.block.1", inner, width, c.num("residual_kernel_size"))
@@ -111,7 +112,7 @@ def normalised(c: Config, convolution: Convolution) -> Iterator[Param]:
 
 
 def lstm(c: Config, prefix: str, width: int) -> Iterator[Param]:
-    """Four gates, each of input and of state."""
+    """Yield an LSTM: four gates, each with a weight and a bias for the input and for the state."""
     for layer in range(c.layers("num_lstm_layers")):
         for side in ("ih", "hh"):
             yield Param(f"{prefix}.lstm.weight_{side}_l{layer}", (4 * width, width), "other")
@@ -134,7 +135,7 @@ def encodec(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def frames(c: Config) -> int:
-    """Frames a second, before any further downsampling."""
+    """Return the frames per second that the convolutions give, before any further downsampling."""
     return ceil(c.num("sampling_rate") / max(1, prod(ratios(c))))
 
 
@@ -177,18 +178,19 @@ def mimi_layer(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def frame_rate(c: Config) -> float:
-    """`frame_rate` where the config still says it; else one frame to two of the convolutions'."""
+    """Return the codes per second: `frame_rate` if the config has it, else half of the
+    convolutions' frame rate."""
     return c.ratio("frame_rate", default=c.num("sampling_rate") / (2 * max(1, prod(ratios(c)))))
 
 
 def latent_stride(c: Config) -> int:
-    """Frames of the convolutions to one of the codes; 0 where no resampling is built."""
+    """Return the stride from the convolutions' frames to codes; 0 if there is no resampling."""
     rate = frame_rate(c)
     return 0 if rate in (0, frames(c)) else int(frames(c) / rate)
 
 
 def halves(c: Config) -> tuple[str, ...]:
-    """Mimi may be kept without its encoder or its decoder: their config is then null."""
+    """Return the halves in the files; Mimi's config is null for a missing encoder or decoder."""
     return tuple(
         half
         for half in ("encoder", "decoder")

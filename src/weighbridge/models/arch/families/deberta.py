@@ -32,7 +32,7 @@ def embedding_size(c: Config) -> int:
 
 
 def positive(c: Config, name: str) -> int:
-    """-1 is how these configs leave a size unset."""
+    """Return a size of the config; 0 if it is missing or -1, which means unset."""
     return 0 if c.get(name) in (None, -1) else c.num(name)
 
 
@@ -42,7 +42,8 @@ def span(c: Config, *names: str) -> int:
 
 
 def position_kinds(c: Config) -> set[str]:
-    """{"c2p", "p2c"}, given as a list or as "c2p|p2c"; empty without relative attention."""
+    """Return the kinds of relative attention ("c2p", "p2c"), from a list or from "c2p|p2c"; empty
+    without relative attention."""
     kinds = c.get("pos_att_type") or []
     if isinstance(kinds, str):
         kinds = kinds.lower().split("|")
@@ -110,7 +111,7 @@ def deberta(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def convolution(c: Config, prefix: str) -> Iterator[Param]:
-    """v2-xlarge: one convolution beside the first layer."""
+    """Yield the convolution next to the first layer, which only v2-xlarge has."""
     if kernel := c.num("conv_kernel_size", default=0):
         width = c.num("hidden_size")
         groups = max(1, c.num("conv_groups", default=1))
@@ -128,7 +129,8 @@ def deberta_v2(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
-    """`legacy` is BERT's head; the other keeps no decoder and reads the embedding itself."""
+    """Yield the masked-language head: with `legacy` BERT's, else one whose output matrix is the
+    embedding."""
     if c.enabled("legacy"):
         owner = f"{prefix}deberta.{WORDS}"
         yield from prediction_head(c, f"{prefix}cls.predictions.", owner, width=embedding_size(c))
@@ -140,7 +142,7 @@ def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def pooled(outputs: int | None = None) -> ParamRule:
-    """ContextPooler and a classifier."""
+    """Return a rule for ContextPooler and a classifier with `outputs`, else one per label."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("pooler_hidden_size", default=c.num("hidden_size"))

@@ -68,7 +68,8 @@ from weighbridge.models.arch.sparse import (
 
 
 def query_rank(c: Config) -> int | None:
-    """An explicit null says that queries are not compressed; an absent key says nothing."""
+    """Return the rank of the compressed queries; None if the config has null. A missing key means
+    the class default."""
     return None if c.null("q_lora_rank") else c.maybe("q_lora_rank")
 
 
@@ -97,7 +98,8 @@ def queries(c: Config, path: str, latent: Latent) -> Iterator[Param]:
 
 
 def latent(c: Config, path: str = "self_attn.", picks: Indexer | None = None) -> Submodule:
-    """Multi-head latent attention: its latent has no key-value heads."""
+    """Return multi-head latent attention (MLA), with an indexer if `picks` is given.
+    `num_key_value_heads` has no meaning for it."""
     c.skip("num_key_value_heads", "head_dim", "qk_head_dim")
     width, bias, m = c.num("hidden_size"), c.flag("attention_bias"), latent_mixer(c, picks)
     return submodule(
@@ -117,7 +119,7 @@ def own_indexer(c: Config) -> Indexer:
 
 
 def indexer(c: Config, path: str, picks: Indexer) -> Iterator[Param]:
-    """The small attention that picks which tokens the large one sees."""
+    """Yield the DSA indexer, a small attention that selects the tokens for the main one."""
     width = c.num("hidden_size")
     yield from linear(f"{path}wq_b", picks.heads * picks.dim, c.num("q_lora_rank"), role="whole")
     yield from linear(f"{path}wk", picks.dim, width, role="index_k")
@@ -134,7 +136,7 @@ def choice(c: Config) -> RoutedExperts:
 
 
 def shared_size(c: Config) -> int | None:
-    """All shared experts are one wide MLP; a null means that there are none."""
+    """Return the width of all shared experts, stored as one MLP; None if there are none."""
     count = c.maybe("n_shared_experts")
     return (
         None
@@ -148,7 +150,8 @@ def deepseek_moe(c: Config) -> Submodule:
 
 
 def indexed_choice(c: Config) -> RoutedExperts:
-    """The classes with an index let `num_experts` decide where both are set."""
+    """Return the routed experts of classes with an indexer: `num_experts` wins over
+    `n_routed_experts` if the config sets both."""
     name = "num_experts" if c.has("num_experts") else "n_routed_experts"
     return routed(c, name, "moe_intermediate_size")
 
@@ -160,14 +163,14 @@ def indexed_moe(c: Config) -> Submodule:
 def with_shared(
     c: Config, experts: RoutedExperts, *params: Params, bias: bool = False
 ) -> Submodule:
-    """`params` of the routed experts, and the shared ones behind them."""
+    """Return an MoE module: `params` of the routed experts, then the shared experts' MLP."""
     width, shared = c.num("hidden_size"), shared_size(c)
     shared_mlp = () if shared is None else gated_mlp("mlp.shared_experts", width, shared, bias=bias)
     return submodule(*params, shared_mlp, feed=fed(experts, shared=shared or 0))
 
 
 def v2_moe(c: Config) -> Submodule:
-    """V2 also knows a bias in its MLPs, the shared one included."""
+    """Return DeepSeek-V2's MoE module, whose shared MLP may have biases."""
     e = choice(c)
     return with_shared(c, e, block("mlp.", c.num("hidden_size"), e), bias=c.flag("mlp_bias"))
 
@@ -184,7 +187,8 @@ def v1_attention(c: Config) -> Submodule:
 
 
 def v2_attention(c: Config) -> Submodule:
-    """Heads of the small DeepSeek-VL2 are their own: a rank of null or 0, or `use_mla` off."""
+    """Return DeepSeek-V2's attention: MLA, or multi-head for a rank of null or 0 and without
+    `use_mla` (small DeepSeek-VL2)."""
     if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.enabled("use_mla"):
         heads = multi_head(c.num("num_attention_heads"), c.num("hidden_size"))
         return attention(c, LlamaSwitches())._replace(mixer=heads)
@@ -192,7 +196,7 @@ def v2_attention(c: Config) -> Submodule:
 
 
 def stacked_moe(c: Config) -> Submodule:
-    """Mistral 4 stores all experts in one parameter."""
+    """Return Mistral 4's MoE module, with all experts stacked in one parameter."""
     width, e = c.num("hidden_size"), choice(c)
     return with_shared(
         c, e, router("mlp.gate", e.count, width), stacked_pair("mlp.experts", width, e)
@@ -214,7 +218,8 @@ def read(parts: Parts) -> Callable[[Config], Decoder]:
 
 
 def glm_moe_dsa(c: Config) -> Decoder:
-    """Layers whose indexer is "shared" use the choice of an earlier layer, and store no keys."""
+    """Return GLM-5's decoder. Layers whose indexer is "shared" reuse an earlier layer's selection
+    and store no indexer keys."""
     chooses = [kind != "shared" for kind in index_kinds(c)]
     c.skip("intermediate_size", "shared_expert_intermediate_size")
 
@@ -248,7 +253,7 @@ def latent_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
 def balanced(
     parts: Parts, chosen: Callable[[Config], RoutedExperts] = choice
 ) -> Callable[[Config, str], Iterator[Buffer]]:
-    """Return a rule that yields the correction bias of V3's router."""
+    """Return a rule that yields rotary frequencies and the correction bias of each V3 router."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         yield from latent_rotary(c, prefix)
@@ -259,7 +264,7 @@ def balanced(
 
 
 def kimi_k2(c: Config) -> Decoder:
-    """DeepSeek-V3 with other numbers, and the same classes."""
+    """Return Kimi K2's decoder: DeepSeek-V3's classes with other sizes."""
     return sparse_decoder(c.retyped(c.held("")), V3)
 
 

@@ -30,7 +30,7 @@ SPARSE, HEAVY, SLIDING = (
 )
 RATES = {SPARSE: 4, HEAVY: 128}
 KINDS = {0: SLIDING, 4: SPARSE, 128: HEAVY}  # compress_ratios of the published configs
-WHOLE = "float32"  # what the class keeps there
+WHOLE = "float32"  # dtype in which the class keeps norms, sinks and hyper-connections
 
 
 def mixers(c: Config) -> list[str]:
@@ -55,7 +55,8 @@ def rate(c: Config, kind: str) -> int:
 
 
 def hashed(c: Config) -> Sequence[bool]:
-    """The first layers choose experts by a table from token to expert."""
+    """Return for each layer whether a table from token to expert routes it: by default the first
+    layers."""
     count, first = c.layers("num_hidden_layers"), c.num("num_hash_layers", default=3)
     named = c.many("mlp_layer_types")
     return [kind == "hash_moe" for kind in named[:count]] or [i < first for i in range(count)]
@@ -169,7 +170,7 @@ def rotated(c: Config) -> int:
 
 
 def both(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Two sets of frequencies, of the recent and of the compressed past."""
+    """Yield the rotary frequencies of the recent tokens and those of the compressed past."""
     yield from frequencies(f"{prefix}rotary_emb.main_", rotated(c))
     yield from frequencies(f"{prefix}rotary_emb.compress_", rotated(c))
 

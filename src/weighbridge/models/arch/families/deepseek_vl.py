@@ -94,7 +94,8 @@ def siglip(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def projector(c: Config, prefix: str) -> Iterator[Param]:
-    """downsample_mlp_gelu: the patches of a square become one, then `depth` Linears."""
+    """Yield VL2's projector (downsample_mlp_gelu): squares of patches become one, then `depth`
+    Linears."""
     out = c.num("n_embed") * c.num("mlp_ratio", default=1)
     into = c.num("input_dim") * c.num("downsample_ratio", default=2) ** 2
     depth = c.layers("depth", default=2)
@@ -130,7 +131,7 @@ SAM_NAMES = (
 
 
 def sam_tower(c: Config, prefix: str, out: int) -> Iterator[Param]:
-    """SAM's own names, and two convolutions that halve its output again."""
+    """Yield SAM's tower under its own names, and two convolutions that halve its output again."""
     tower = Config(SAM, where=c.where, model_type=c.held("tower"))
     for p in sam(tower, ""):
         name = next((re.sub(a, b, p.name) for a, b in SAM_NAMES if re.match(a, p.name)), p.name)
@@ -161,7 +162,7 @@ def clip(prefix: str) -> Iterator[Param]:
 
 
 def joined(c: Config, prefix: str) -> Iterator[Param]:
-    """The Linear that follows the towers, and the tokens between views."""
+    """Yield the projector's Linear and the token between views."""
     bridge = c.sub("projector_config")
     out = bridge.num("n_embed")
     yield from affine(f"{prefix}projector.layers", out, bridge.num("input_dim"))
@@ -169,7 +170,7 @@ def joined(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def ocr(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield the projector, which reads both towers' features side by side."""
+    """Yield DeepSeek-OCR's parameters; its projector reads both towers' features side by side."""
     read = c.sub("projector_config").num("input_dim")
     yield from text(language(c), prefix)
     yield from sam_tower(c, f"{prefix}sam_model.", read - Config(CLIP).num("width"))

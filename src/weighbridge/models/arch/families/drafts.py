@@ -27,11 +27,11 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import head_dim, rotary
 
-READ = 3  # layers of the model whose hidden states it reads, where no config says
+READ = 3  # layers of the target model whose hidden states the draft reads, if no config says
 
 
 def of_model(c: Config) -> int:
-    """Count the layers of the model whose hidden states are read; 0 where none are."""
+    """Return the number of target-model layers whose hidden states the draft reads; 0 for none."""
     eagle: Mapping[str, Any] = c.get("eagle_config") or {}
     if not eagle.get("use_aux_hidden_state", True):
         return 0
@@ -42,7 +42,8 @@ def of_model(c: Config) -> int:
 
 
 def attention(c: Config, *, both: bool) -> Submodule:
-    """Grouped-query attention; of `both`, the embedding beside the hidden state."""
+    """Return grouped-query attention. With `both`, its input is the embedding next to the hidden
+    state, 2 D wide."""
     heads, size, width = c.num("num_attention_heads"), head_dim(c), c.num("hidden_size")
     kv_heads = c.num("num_key_value_heads", default=heads)
     mixer = Attention(heads=heads, kv_heads=kv_heads, key_dim=size, value_dim=size)
@@ -73,7 +74,8 @@ def eagle3(c: Config) -> Decoder:
 
 
 def _joined(c: Config, width: int, read: int) -> Iterator[Param]:
-    """Yield what brings the hidden states of the model's layers to the draft's width."""
+    """Yield the projection of the target layers' hidden states to the draft's width, and their
+    norms if there are any."""
     if not read:
         return
     wide = c.num("target_hidden_size", default=width)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def width(c: Config, *, output: bool = False) -> int:
-    """The hidden size; a pyramid (Swin) doubles its embed_dim at each stage but the first."""
+    """Return the hidden size; a pyramid (Swin) doubles embed_dim at each stage but the first."""
     if output and (output_width := c.maybe("output_hidden_size")):
         return output_width
     depths = c.many("depths")
@@ -45,12 +45,13 @@ def plain_bridge(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def speech_bridge(c: Config, prefix: str) -> Iterator[Param]:
-    """Compared with what an adapter makes of the encoder's width; built on the width itself."""
+    """Yield the projection from a speech encoder to the decoder. It is there if the adapter's
+    output width differs, but takes the encoder's width."""
     yield from bridge(c, prefix, output=True)
 
 
 def untied(c: Config) -> bool:
-    """The decoder ties its own embedding; the whole has none."""
+    """Return False: the decoder ties its own embedding, the whole model has none to tie."""
     return False
 
 
@@ -71,8 +72,7 @@ SPEECH = pair("audio tower", "SpeechEncoderDecoderModel", speech=True)
 
 
 def decoder_layers(c: Config, source: "Source") -> "tuple[Layer, ...]":
-    """Return the layers of whatever the decoder is, with a cross-attention of the same sizes in
-    each."""
+    """Return the decoder's layers, each with a cross-attention of its self-attention's sizes."""
 
     from weighbridge.models.arch import cache_layers
 

@@ -53,7 +53,8 @@ def new_architecture(c: Config) -> bool:
 
 
 def kv_heads(c: Config) -> int:
-    """`multi_query` is one head; the new architecture has `num_kv_heads`."""
+    """Return the KV heads: `num_kv_heads` in the new architecture, else 1 with `multi_query`, else
+    all heads."""
     if new_architecture(c):
         return c.num("num_kv_heads", "n_head_kv", default=heads(c))
     return 1 if c.flag("multi_query") else heads(c)
@@ -142,12 +143,13 @@ def bloom(c: Config) -> Decoder:
 
 
 def remote(c: Config) -> bool:
-    """MPTForCausalLM (llm-foundry) reads keys that MptForCausalLM has no use for."""
+    """Return whether it is llm-foundry's MPTForCausalLM, which reads keys that MptForCausalLM
+    ignores."""
     return c.cls.startswith("MPT")
 
 
 def mpt_heads(c: Config) -> int:
-    """Key-value heads of the remote class."""
+    """Return the KV heads of the remote class (MPTForCausalLM)."""
     heads, attn = c.num("n_heads"), c.sub("attn_config")
     kinds = {
         "multihead_attention": heads,
@@ -161,7 +163,8 @@ def mpt_heads(c: Config) -> int:
 
 
 def mpt_layer(c: Config) -> Submodules:
-    """transformers' class has as many key-value heads as heads, whatever attn_config says."""
+    """Return a layer of MPT. transformers' class has as many KV heads as heads, whatever
+    attn_config says."""
     width, keys, inner, bias = c.num("d_model"), c.num("d_model"), 4 * c.num("d_model"), False
     if remote(c):
         keys = mpt_heads(c) * (width // max(1, c.num("n_heads")))
@@ -192,7 +195,7 @@ def mpt(c: Config) -> Decoder:
 
 
 def mpt_known(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Yield nothing: the known classes have no buffers."""
+    """Yield nothing: MPT's classes have no buffers."""
     attn = c.sub("attn_config")
     if remote(c) and (attn.flag("qk_ln") or not attn.flag("alibi")):
         raise UnsupportedError(sentence("mpt_known"), where=f"{c.where}: attn_config")

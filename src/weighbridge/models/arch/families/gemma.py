@@ -44,7 +44,8 @@ AROUND = (*BEFORE, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 def tree(norms: tuple[str, ...], *, qk_norm: bool = False) -> Callable[[Config], Decoder]:
-    """Biases of attention are the config's to choose; the MLP has none."""
+    """Return a rule for the decoder of Gemma 1 to 3; the config decides on attention biases, the
+    MLP has none."""
 
     def read(c: Config) -> Decoder:
         biased = c.flag("attention_bias")
@@ -55,7 +56,7 @@ def tree(norms: tuple[str, ...], *, qk_norm: bool = False) -> Callable[[Config],
 
 
 def scale(path: str) -> Buffer:
-    """The square root of the hidden size, rounded as the model's dtype rounds it."""
+    """Return the embedding's scale: the root of the hidden size, in the model's dtype."""
     return Buffer(f"{path}.embed_scale", (), "")
 
 
@@ -117,7 +118,7 @@ def attention(c: Config, *, shared: bool) -> Submodule:
 
 
 def per_layer_input(c: Config, prefix: str) -> Iterator[Param]:
-    """Return the module that takes a layer's slice of the per-layer embedding."""
+    """Yield a layer's module that takes its slice of the per-layer embedding."""
     width, slim = c.num("hidden_size"), c.num("hidden_size_per_layer_input")
     yield from linear(f"{prefix}per_layer_input_gate", slim, width)
     yield from linear(f"{prefix}per_layer_projection", width, slim)
@@ -125,7 +126,7 @@ def per_layer_input(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def per_layer_embedding(c: Config, prefix: str) -> Iterator[Param]:
-    """One table and one projection, as wide as all layers' slices together."""
+    """Yield the per-layer embedding and its projection, as wide as all layers' slices together."""
     slim = c.num("hidden_size_per_layer_input")
     packed = c.layers("num_hidden_layers") * slim
     rows = c.num("vocab_size_per_layer_input")

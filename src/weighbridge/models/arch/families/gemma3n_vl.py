@@ -38,7 +38,7 @@ AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower")
 
 
 def pairs(c: Config, name: str, default: int) -> list[int]:
-    """The second number, along frequency, of each of two [time, frequency] pairs."""
+    """Return the frequency parts of a list of two [time, frequency] pairs."""
     listed = c.many(name) or [[default, default]] * 2
     if len(listed) != 2 or not all(isinstance(p, list | tuple) and len(p) == 2 for p in listed):
         raise c.error(name, "must.pairs", listed=listed)
@@ -46,7 +46,8 @@ def pairs(c: Config, name: str, default: int) -> list[int]:
 
 
 def subsampling(c: Config, prefix: str) -> Iterator[Param]:
-    """Frequencies are padded by one on either side."""
+    """Yield the two strided convolutions of the audio tower, and a Linear to its width. Frequencies
+    are padded by one on either side."""
     bins, into = c.num("input_feat_size"), 1
     kernels, strides = pairs(c, "sscp_conv_kernel_size", 3), pairs(c, "sscp_conv_stride_size", 2)
     for i, out in enumerate(c.per_layer("sscp_conv_channel_size", count=2)):
@@ -101,7 +102,8 @@ CLIPPED = ("ffw_layer_start", "attention", "lconv1d", "ffw_layer_end")
 
 
 def audio_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Scalars, the mask of a chunk, and a time scale for half of the values."""
+    """Yield the audio tower's buffers: clipping scalars, the mask of a chunk, and time scales for
+    half of the width."""
     chunk, future = c.num("conf_attention_chunk_size"), c.num("conf_attention_context_right")
     past = max(0, c.num("conf_attention_context_left") - 1)
     for i in range(c.layers("conf_num_hidden_layers")):
@@ -156,8 +158,8 @@ class FusedConvs(NamedTuple):
 
 
 class Inverted(NamedTuple):
-    start: int  # kernel of the depthwise convolution before, 0: none
-    middle: int  # and in the middle
+    start: int  # kernel of the depthwise convolution at the start; 0: none
+    middle: int  # kernel of the depthwise convolution in the middle; 0: none
     expansion: int
 
 

@@ -59,7 +59,7 @@ def kinds(c: Config) -> list[str]:
 
 
 def heads_by_kind(c: Config, kind: str) -> tuple[int, int]:
-    """Head size and key-value heads, as published configs say them."""
+    """Return (head size, KV heads) of layers of `kind`, from the keys of the published configs."""
     size, few = head_dim(c), c.num("num_key_value_heads")
     if kind != FULL:
         return size, few
@@ -69,7 +69,8 @@ def heads_by_kind(c: Config, kind: str) -> tuple[int, int]:
 
 
 def heads_by_layer(c: Config) -> Mapping[int, tuple[int, int]]:
-    """The same as transformers 5 saves them: what differs, layer by layer ("5" or "05")."""
+    """Return (head size, KV heads) by layer number, from `per_layer_config`, which transformers 5
+    saves with keys such as "5" or "05"."""
     by_kind = {}
     for key, raw in c.sub("per_layer_config").raw.items():
         if not str(key).isdecimal() or not isinstance(raw, Mapping):
@@ -99,7 +100,8 @@ def plan(c: Config) -> Iterator[Gemma4Layer]:
 
 
 def attention(c: Config, one: Gemma4Layer) -> Submodule:
-    """Keys and values are normalised apart, so that both are stored even where they are equal."""
+    """Return a layer's attention. Keys and values have different norms, so the cache stores both
+    even if one projection makes them."""
     width, bias, path = c.num("hidden_size"), c.flag("attention_bias"), "self_attn."
     a = Attention(
         heads=c.num("num_attention_heads"),
@@ -123,7 +125,8 @@ def attention(c: Config, one: Gemma4Layer) -> Submodule:
 
 
 def mixture(c: Config) -> Submodules:
-    """Router, stacked experts, and the norms that keep them apart from the dense MLP."""
+    """Return the MoE part of a layer: router, stacked experts, and the norms that separate it from
+    the dense MLP."""
     width, names = c.num("hidden_size"), ("num_experts", "moe_intermediate_size", "top_k_experts")
     e = routed(c, *names)
     extra = ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2")

@@ -53,7 +53,7 @@ NORMS = (
 
 
 def vision_linears(c: Config, prefix: str) -> Iterator[tuple[str, int, int]]:
-    """(path, out, in) of the clippable Linears of one layer."""
+    """Yield (path, outputs, inputs) of the clippable Linears of one vision layer."""
     width, inner, size = c.num("hidden_size"), c.num("intermediate_size"), c.num("head_dim")
     heads, kv_heads = c.num("num_attention_heads"), c.num("num_key_value_heads")
     yield f"{prefix}self_attn.q_proj", heads * size, width

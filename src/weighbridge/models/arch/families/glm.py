@@ -69,7 +69,7 @@ ROTATED = 4
 
 
 def first(c: Config) -> bool:
-    """The 6B of March 2023 has this key, all later ones `ffn_hidden_size`."""
+    """Return whether it is ChatGLM-6B of March 2023; later ones have `ffn_hidden_size` instead."""
     return c.has("inner_hidden_size")
 
 
@@ -152,7 +152,7 @@ def classify(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Stored in the checkpoint, in the model's dtype."""
+    """Yield the rotary frequencies, which the checkpoint stores in the model's dtype."""
     shape = (channels(c) // ROTATED,)
     if not first(c):
         yield Buffer(f"{prefix}rotary_pos_emb.inv_freq", shape, "", persistent=True)

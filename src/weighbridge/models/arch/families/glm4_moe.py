@@ -108,7 +108,8 @@ def read(parts: Parts) -> Callable[[Config], Decoder]:
 def balanced(
     parts: Parts, name: str, *, part: float = 1.0, dtype: str = "float32"
 ) -> Callable[[Config, str], Iterator[Buffer]]:
-    """Rotary frequencies and the correction bias of each router."""
+    """Return a rule for the rotary frequencies and the correction bias of each router. `part`: the
+    rotated fraction of a head."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         yield from partly_rotary(part)(c, prefix)
@@ -178,7 +179,7 @@ def ernie_sparse(c: Config) -> Sequence[bool]:
 
 
 def ernie_moe(c: Config) -> Submodule:
-    """Router and correction bias stay in float32."""
+    """Return ERNIE 4.5's MoE module, whose router and correction bias stay in float32."""
     e = routed(c, "moe_num_experts", "moe_intermediate_size", "moe_k")
     width, inner = c.num("hidden_size"), c.num("moe_num_shared_experts") * e.inner
     shared = gated_mlp("mlp.shared_experts", width, inner, bias=c.flag("use_bias"))
@@ -213,7 +214,7 @@ def ernie_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def hunyuan_moe(c: Config) -> Decoder:
-    """The router stays in float32."""
+    """Return Hunyuan-A13B's decoder, whose routers stay in float32."""
     layers = c.layers("num_hidden_layers")
     counts = c.per_layer("num_experts", count=layers)
     ks = c.per_layer("moe_topk", count=layers)

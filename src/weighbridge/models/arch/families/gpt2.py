@@ -59,7 +59,7 @@ def attention(module: Module, width: int, attention: Attention) -> Submodule:
 
 
 def cross_attention(module: Module, width: int) -> Submodule:
-    """Keys and values come from an encoder, queries from here."""
+    """Return cross-attention: keys and values from the encoder, queries from the decoder."""
     return submodule(
         module("crossattention.c_attn", 2 * width, width, bias=True),
         module("crossattention.q_attn", width, width, bias=True),
@@ -105,7 +105,7 @@ def gpt2(c: Config) -> Decoder:
 
 
 def gpt_bigcode(c: Config) -> Decoder:
-    """One key-value head for all queries, unless `multi_query` is off."""
+    """Return GPT-BigCode's decoder, with one KV head unless `multi_query` is off."""
     all_heads = multi_head(c.num("n_head"), c.num("n_embd"))
     one = replace(all_heads, kv_heads=1) if c.enabled("multi_query") else all_heads
     return decoder(c, linear, one)
@@ -123,7 +123,8 @@ def one_mask(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def double_heads(c: Config, prefix: str) -> Iterator[Param]:
-    """The language model, and a classifier of a summary (GPT2SequenceSummary)."""
+    """Yield both heads of the double-heads class: `lm_head` and a classifier of a summary
+    (GPT2SequenceSummary)."""
     yield from causal_lm(c, prefix)
     if c.enabled("summary_use_proj"):
         width = c.num("n_embd")

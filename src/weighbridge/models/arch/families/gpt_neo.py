@@ -158,8 +158,7 @@ def sines(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def spans(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield the head for spans of text: an output for each label, 2 unless the config says
-    otherwise."""
+    """Yield the head for spans of text, with one output per label, by default 2."""
     yield from affine(f"{prefix}qa_outputs", labels(c), c.num("n_embd"))
 
 
@@ -236,14 +235,15 @@ def persimmon(c: Config) -> Decoder:
 
 
 def rotary(c: Config, prefix: str, *, part: float) -> Iterator[Buffer]:
-    """`rotary_pct` is their name for the share that is rotated."""
+    """Yield the rotary frequencies of a fraction of the head, here called `rotary_pct`."""
     yield from frequencies(
         f"{prefix}rotary_emb.", int(head_dim(c) * share(c, "rotary_pct", default=part))
     )
 
 
 def reward(c: Config, prefix: str) -> Iterator[Param]:
-    """GPTNeoXRewardModel of Open-Assistant: one score (model_training/models/reward_model.py)."""
+    """Yield the head of Open-Assistant's GPTNeoXRewardModel: one score
+    (model_training/models/reward_model.py)."""
     yield from affine(f"{prefix}out_proj", 1, c.num("hidden_size"))
 
 

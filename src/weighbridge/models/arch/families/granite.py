@@ -40,14 +40,15 @@ from weighbridge.models.arch.windows import layer_kinds
 
 
 def granite_swa(c: Config) -> Decoder:
-    """Llama's layer, with one learnt logit a head that absorbs attention."""
+    """Return Llama's decoder with a sink in each attention: one learnt logit per head."""
     sinks = Param("self_attn.sinks", (c.num("num_attention_heads"),), "other")
     layers = alike(c, lambda: (*llama_layer(c, llama(c)), submodule([sinks])))
     return tree(c, layers, kinds=layer_kinds)
 
 
 def theta_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
-    """One for the model, unused, and one for every base that a layer asks for; 0 is none."""
+    """Yield the model's own rotary frequencies, which are unused, and those of each base in
+    `layer_rope_theta` but 0."""
     yield from rotary(c, prefix)
     known = c.has("layer_rope_theta")
     bases = {base for base in c.many("layer_rope_theta") if base} if known else {1}
@@ -56,7 +57,7 @@ def theta_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def feed_forward(c: Config, *, shared: int) -> Submodule:
-    """Experts, where there are any, and the MLP beside them of width `shared`."""
+    """Return the experts, if there are any, and the shared MLP of width `shared`."""
     width, e = c.num("hidden_size"), routed(c, "num_local_experts", "intermediate_size")
     path = "block_sparse_moe."
     experts = (
@@ -95,7 +96,8 @@ def hybrid(c: Config) -> Decoder:
 
 
 def attention_kinds(c: Config) -> Sequence[str]:
-    """Return that attention sees all, wherever there is any. Raises BadFileError for MLA."""
+    """Return full attention as the kind of all layers; Mamba layers ignore it. Raises BadFileError
+    for MLA."""
     listed = kinds(c, "layer_types", lambda _: MAMBA)
     if "multihead_latent_attention" in listed:
         raise c.error("layer_types", "may.mamba")

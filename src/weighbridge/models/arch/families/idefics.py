@@ -76,7 +76,7 @@ def perceiver(c: Config, prefix: str, width: int) -> Iterator[Param]:
 
 
 def resampled(c: Config, prefix: str) -> Iterator[Param]:
-    """The perceiver has the width of the language model, whatever its own config says."""
+    """Yield Idefics2's connector: an MLP and the perceiver, both of the language model's width."""
     text = nested(c, TEXT)
     width, inner = text.num("hidden_size"), text.num("intermediate_size")
     into = nested(c, VISION).num("hidden_size")
@@ -207,7 +207,7 @@ def head(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Every attention has frequencies of its own, and before transformers 5 the cosines and sines
+    """Yield rotary frequencies for every attention, and before transformers 5 the cosines and sines
     of all positions (4.57, IdeficsEmbedding)."""
     places = side(parts(c)[0]) ** 2 + 1
     yield Buffer(f"{prefix}vision_model.embeddings.position_ids", (1, places), "int64")

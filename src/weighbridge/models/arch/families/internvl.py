@@ -70,7 +70,7 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def merged(c: Config) -> int:
-    """Patches that become one: int(1 / downsample_ratio) squared."""
+    """Return the number of patches merged into one: int(1 / downsample_ratio) squared."""
     ratio = c.ratio("downsample_ratio", default=0.5)
     if not ratio:
         raise c.error("downsample_ratio", "is.zero")

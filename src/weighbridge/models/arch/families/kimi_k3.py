@@ -90,7 +90,8 @@ def experts(c: Config) -> Submodule:
 
 
 def residuals(c: Config, names: tuple[str, ...]) -> Iterator[Param]:
-    """Yield what weighs the blocks of layers before this one."""
+    """Yield a norm and a vector per name, which weight the outputs of earlier blocks of layers;
+    nothing without `attn_res_block_size`."""
     width = c.num("hidden_size")
     for name in names if c.has("attn_res_block_size") else ():
         yield from norm(f"{name}_norm", width)

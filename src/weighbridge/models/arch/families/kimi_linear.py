@@ -64,7 +64,7 @@ def shared_size(c: Config) -> int:
 
 
 def delta(c: Config, path: str, delta: KimiDelta) -> Iterator[Param]:
-    """Yield what both models share of delta attention."""
+    """Yield the parameters of delta attention that Kimi and Bailing share."""
     width, inner = c.num("hidden_size"), delta.heads * delta.dim
     for name in "qkv":
         yield from linear(f"{path}{name}_proj", inner, width)
@@ -78,7 +78,8 @@ def delta(c: Config, path: str, delta: KimiDelta) -> Iterator[Param]:
 
 
 def kimi_kinds(c: Config) -> list[str]:
-    """linear_attn_config counts layers from one; without it, every fifth layer but the first."""
+    """Return the kind of each layer, from linear_attn_config (which counts from one); without it,
+    layers 4, 8, 12... (from zero) have full attention."""
     lists = c.sub("linear_attn_config")
     full, others = lists.get("full_attn_layers"), lists.get("kda_layers")
     if None in (full, others):
@@ -134,7 +135,8 @@ def kimi_linear(c: Config) -> Decoder:
 
 
 def kimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """No rotary position embeddings. Kimi K3's layers remember alike, and hold other things."""
+    """Yield the correction biases; there are no rotary buffers. Raises UnsupportedError for Kimi
+    K3, which holds other tensors."""
     for key in ("routed_expert_hidden_size", "attn_res_block_size"):
         if c.has(key):
             raise UnsupportedError(sentence("kimi.vision", key=key), where=c.where)
@@ -155,7 +157,8 @@ def bailing_sparse(c: Config) -> Sequence[bool]:
 
 
 def bailing_delta(c: Config) -> Submodule:
-    """Convolution, decay and time step stay in float32; gates have full rank."""
+    """Return Bailing's delta attention: gates have full rank, convolution and time step stay in
+    float32."""
     width, path = c.num("hidden_size"), "attention."
     d = KimiDelta(
         heads=c.num("linear_num_heads", "num_attention_heads"),
@@ -176,7 +179,7 @@ def bailing_delta(c: Config) -> Submodule:
 
 
 def bailing_latent(c: Config) -> Submodule:
-    """Latent attention without compressed queries, and a gate a head."""
+    """Return Bailing's MLA: queries are not compressed, and each head has an output gate."""
     path, width, usual = "attention.", c.num("hidden_size"), latent(c, "attention.")
     size = c.num("qk_nope_head_dim") + c.num("qk_rope_head_dim")
     heads = c.num("num_attention_heads")
@@ -212,7 +215,7 @@ def bailing_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def never(_: Config) -> bool:
-    """The classes have no list of tied weights, whatever their configs say."""
+    """Return False: the classes have no list of tied weights, whatever their configs say."""
     return False
 
 

@@ -27,7 +27,7 @@ def choice(c: Config) -> RoutedExperts:
 
 
 def layer(c: Config) -> Submodules:
-    """Attention, experts with one shared MLP beside them, and the norms."""
+    """Return a layer: attention, experts with one shared MLP, and four norms."""
     width, e = c.num("hidden_size"), choice(c)
     shared = c.num("shared_expert_intermediate_size")
     return (
@@ -42,7 +42,7 @@ def kolibri(c: Config) -> Decoder:
 
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Rotary frequencies and the correction bias of each router."""
+    """Yield the rotary frequencies and the correction bias of each router."""
     yield from rotary(c, prefix)
     yield from correction(prefix, every(c), "moe.router.expert_bias", choice(c).count)
 

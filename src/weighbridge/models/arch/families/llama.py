@@ -54,7 +54,7 @@ class LlamaSwitches(NamedTuple):
 
 
 def kv_heads(c: Config) -> int:
-    """Count key-value heads: as many as heads where the config has none, or a null."""
+    """Return the KV heads; as many as heads if the config has none, or a null."""
     heads = c.num("num_attention_heads")
     if c.null("num_key_value_heads"):
         return heads
@@ -62,7 +62,7 @@ def kv_heads(c: Config) -> int:
 
 
 def grouped(c: Config) -> Attention:
-    """Queries in groups that share keys and values, in the usual spelling."""
+    """Return grouped-query attention, with sizes from the usual keys."""
     size = head_dim(c)
     return Attention(
         heads=c.num("num_attention_heads"), kv_heads=kv_heads(c), key_dim=size, value_dim=size
@@ -76,7 +76,7 @@ def attention(c: Config, switches: LlamaSwitches, path: str = "self_attn.") -> S
 
 
 def layer(c: Config, switches: LlamaSwitches) -> Submodules:
-    """Attention, MLP, and the norms over the hidden size."""
+    """Return a layer: attention, MLP, and norms over the hidden size."""
     width = c.num("hidden_size")
     return (
         attention(c, switches),
@@ -140,7 +140,8 @@ def helium(c: Config) -> LlamaSwitches:
 
 
 def nemotron(c: Config) -> LlamaSwitches:
-    """LayerNorm1P adds one to its weight; it holds what LayerNorm holds. Jais 2 likewise."""
+    """Return Nemotron's switches. LayerNorm1P adds one to its weight but has LayerNorm's
+    parameters, as in Jais 2."""
     bias = c.flag("attention_bias")
     return LlamaSwitches(
         qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), norm_bias=True, mlp=ungated
@@ -159,7 +160,8 @@ def hunyuan(c: Config) -> LlamaSwitches:
 
 
 def shared_keys(c: Config, layers: Sequence[Submodules]) -> tuple[Submodules, ...]:
-    """`use_cla`: of `cla_share_factor` layers the first stores keys and values for the others."""
+    """Return the layers; with `use_cla`, the first of each `cla_share_factor` layers stores keys
+    and values for the others."""
     if not c.flag("use_cla"):
         c.skip("cla_share_factor")
         return tuple(layers)

@@ -137,16 +137,16 @@ MLLAMA = composite(
 
 
 def whole_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the layers of a model with its tower: an image takes all its tiles, used or not, each
-    of its patches and a class token."""
+    """Return the layers of a model with its tower. An image has all its tiles, used or not, each
+    with a class token."""
     tower = c.sub("vision_config")
     length = tower.num("max_num_tiles") * (side(tower) ** 2 + 1)
     return text_layers(c.sub("text_config"), length)
 
 
 def text_layers(c: Config, length: int | None = None) -> "tuple[Layer, ...]":
-    """Return the layers of the text model: some look at `length` positions of an image alone, the
-    others at the text."""
+    """Return the text model's layers: some only cross-attend to an image's `length` positions, the
+    others attend to the text."""
     from weighbridge.models.arch.cache_layers import attention, grouped, over
     from weighbridge.models.arch.mixers import Layer
 
@@ -188,7 +188,7 @@ def llama4_vision(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def rotations(c: Config, prefix: str) -> Iterator[Buffer]:
-    """One complex number a patch and pair of values."""
+    """Yield the rotary buffer: one complex number per patch and pair of values."""
     half = c.num("hidden_size") // max(1, c.num("num_attention_heads")) // 2
     shape = (side(c) ** 2 + 1, 1, half)
     yield Buffer(f"{prefix}rotary_embedding.freqs_ci", shape, "complex64")

@@ -67,7 +67,7 @@ def widths(c: Config) -> tuple[int, int]:
 
 
 def feature_layers(c: Config) -> int:
-    """Count the layers of the tower that are read, side by side."""
+    """Return how many of the tower's layers are concatenated as its features."""
     chosen = c.get("vision_feature_layer", "vision_feature_layers")
     return len(chosen) if isinstance(chosen, Sequence) else 1
 
@@ -84,7 +84,7 @@ def llava(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def newline(c: Config, prefix: str) -> Iterator[Param]:
-    """A learned token ends each row of an image that was cut into tiles."""
+    """Yield LLaVA's projector and a learned token, which ends each row of a tiled image."""
     yield from llava(c, prefix)
     yield Param(f"{prefix}image_newline", (widths(c)[1],), "other")
 
@@ -106,7 +106,8 @@ def vipllava(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def paligemma(c: Config, prefix: str) -> Iterator[Param]:
-    """Out to `projection_dim`, which is the width of the language model in all releases."""
+    """Yield PaliGemma's projector, a Linear to `projection_dim`: the language model's width in all
+    releases."""
     vision, _ = widths(c)
     yield from affine(f"{prefix}{PROJECTOR}linear", c.num("projection_dim"), vision)
 
@@ -121,7 +122,7 @@ def mistral3(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def gated(c: Config, prefix: str, inner: int) -> Iterator[Param]:
-    """The first Linear gives value and gate, so the second reads half (SwiGLU)."""
+    """Yield a SwiGLU projector: its first Linear gives value and gate, so the second reads half."""
     vision, text = widths(c)
     into = vision * c.num("downsample_factor") ** 2
     yield from affine(f"{prefix}{PROJECTOR}linear_1", inner, into)
@@ -149,7 +150,7 @@ def lfm2(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def gemma3(c: Config, prefix: str) -> Iterator[Param]:
-    """A bare matrix [in, out], not a Linear."""
+    """Yield Gemma 3's projector: a norm and a bare matrix [in, out], not a Linear."""
     vision, text = widths(c)
     yield Param(f"{prefix}{PROJECTOR}mm_input_projection_weight", (vision, text), "other")
     yield from norm(f"{prefix}{PROJECTOR}mm_soft_emb_norm", vision)
@@ -201,7 +202,8 @@ def family_of(
     blocks: tuple[str, ...] = (),
     classes: Mapping[str, Family] | None = None,
 ) -> Family:
-    """`old`: checkpoints have the parts side by side."""
+    """Return a family of LLaVA's kind with projector `own`. With `old`, checkpoints have the parts
+    side by side."""
     return composite(
         TEXT,
         VISION,
@@ -234,7 +236,7 @@ FLAT = "LlavaLlamaForCausalLM"
 
 
 def language_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the layers of the language model, whose keys may be among the outer ones."""
+    """Return the language model's layers, from its own config or, if flat, the outer one."""
     from weighbridge.models.arch.cache_layers import layers
 
     return layers(nested(c, replace(TEXT, flat=c.cls == FLAT)))

@@ -57,21 +57,22 @@ def expanded(c: Config, name: str) -> int:
 
 
 def inner_size(c: Config) -> int:
-    """The size that the config names, else `expand` times the hidden size. Falcon-Mamba-7B says
-    8,192 beside an `expand` of 16 x 4,096; its published count is that of the former."""
+    """Return the inner size in the config, else `expand` times the hidden size. Falcon-Mamba-7B
+    states 8,192 next to an `expand` of 16 x 4,096; its published parameter count fits the
+    former."""
     expand = expanded(c, "expand")
     return c.num("intermediate_size") if c.has("intermediate_size") else expand
 
 
 def step_rank(c: Config, name: str) -> int:
-    """The rank of the time step: "auto" is a sixteenth of the hidden size."""
+    """Return the rank of the time step; "auto" is a sixteenth of the hidden size."""
     if c.get(name) == "auto":
         return ceil_div(c.num("hidden_size"), 16)
     return c.num(name)
 
 
 class Biases(NamedTuple):
-    """The linears, and the convolution, of a Mamba layer that have a bias."""
+    """The linears of a Mamba layer, and its convolution, that have a bias."""
 
     conv: bool
     inner: bool  # in_proj
@@ -140,7 +141,7 @@ def mamba_2(c: Config) -> Decoder:
 
 
 def falcon_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """The three norms of its mixer have ones for a weight, never trained nor stored."""
+    """Yield the norms of Falcon-Mamba's mixer: vectors of ones, never trained nor stored."""
     sizes = {"dt": inner_size(c), "b": c.num("state_size"), "c": c.num("state_size")}
     for i in range(c.layers("num_hidden_layers")):
         for name, size in sizes.items():
@@ -175,12 +176,12 @@ def shared(params: Params, owner: int | None) -> Iterator[Param]:
 
 
 def ties(c: Config) -> bool:
-    """The blocks are shared as words are: untied, the class holds a copy for each layer."""
+    """Return whether layers share the blocks (as tied embeddings do); else each has a copy."""
     return c.enabled("tie_word_embeddings")
 
 
 def wide_attention(c: Config, path: str, wide: int, size: int) -> Submodule:
-    """Attention over `wide` numbers a token; what it gives is as wide as the model."""
+    """Return attention from `wide` input elements per token to the hidden size."""
     heads = c.num("num_attention_heads")
     kv = c.num("num_key_value_heads", default=heads)
     return submodule(
@@ -193,7 +194,7 @@ def wide_attention(c: Config, path: str, wide: int, size: int) -> Submodule:
 
 
 def hybrid(c: Config, block: Submodules, mamba: Submodules, owner: int | None) -> Submodules:
-    """Put the block before a linear and a Mamba layer; the cache of Mamba is the first."""
+    """Return a hybrid layer: the block, a linear and a Mamba layer. Mamba's cache comes first."""
     width = c.num("hidden_size")
     views = submodule(*(shared(part.params, owner) for part in block))
     feeds = (submodule(feed=part.feed) for part in block if part.feed)
@@ -206,7 +207,7 @@ def hybrid(c: Config, block: Submodules, mamba: Submodules, owner: int | None) -
 
 
 def zamba_mamba(c: Config) -> Submodule:
-    """Mamba 1 in heads of equal size."""
+    """Return Zamba's Mamba 1, whose channels are split into heads of equal size."""
     width, heads, prefix = c.num("hidden_size"), c.num("n_mamba_heads"), "mamba."
     m = Mamba1(
         inner=c.num("mamba_expand") * width,
@@ -286,7 +287,8 @@ def adapter(path: str, inputs: int, rank: int, outputs: int) -> Iterator[Param]:
 
 
 def zamba2_adapters(c: Config, prefix: str, inner: int, uses: Sequence[int]) -> Iterator[Param]:
-    """`uses`: the hybrid layers, counted among themselves, that this block is for."""
+    """Yield a block's low-rank adapters. `uses`: the hybrid layers that use the block, numbered
+    among the hybrid layers."""
     width, rank = c.num("hidden_size"), c.num("adapter_rank")
     for i in uses:
         path = f"{prefix}feed_forward.gate_up_proj_adapter_list.{i}"
@@ -310,13 +312,15 @@ def zamba2_block(c: Config, uses: Sequence[int]) -> Submodules:
 
 
 def zamba2_kinds(c: Config) -> list[str]:
-    """The published pattern of 54 layers; a hybrid layer after each five of Mamba, then fewer."""
+    """Return the kind of each layer: from the config, else the published pattern of 54 layers,
+    mostly a hybrid layer per six."""
     hybrids = frozenset((6, 12, 18, 24, 30, 36, 42, 47, 51))
     return kinds(c, "layers_block_type", lambda i: "hybrid" if i in hybrids else "linear_attention")
 
 
 def zamba2(c: Config) -> Decoder:
-    """Blocks take turns; the first layer that uses one holds it for all others."""
+    """Return Zamba 2's decoder. Hybrid layers use the blocks in turn; the first that uses a block
+    holds its parameters."""
     blocks, kinds = max(1, c.num("num_mem_blocks")), zamba2_kinds(c)
     hybrids = [i for i, kind in enumerate(kinds) if kind == "hybrid"]
 

@@ -137,7 +137,7 @@ def falcon_h1_mixer(c: Config) -> Mamba2:
 
 
 def falcon_h1(c: Config) -> Decoder:
-    """Attention and Mamba side by side in every layer."""
+    """Return Falcon-H1's decoder, with attention and Mamba side by side in every layer."""
 
     def layer() -> Submodules:
         width = c.num("hidden_size")
@@ -154,7 +154,7 @@ def falcon_h1(c: Config) -> Decoder:
 
 
 def falcon_h1_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """The multipliers of muP, one for each row of in_proj."""
+    """Yield the rotary frequencies, and muP's multipliers per layer: one per row of in_proj."""
     m = falcon_h1_mixer(c)
     yield from rotary(c, prefix)
     for i in range(c.layers("num_hidden_layers")):
@@ -190,7 +190,8 @@ def nemotron_mamba(c: Config) -> Submodule:
 
 
 def latent_size(c: Config) -> int | None:
-    """Nemotron 3 Super and Ultra: experts work on a projection of the hidden state."""
+    """Return the width of the projection on which Nemotron 3 Super's and Ultra's experts work; None
+    without one."""
     return None if c.null("moe_latent_size") else c.maybe("moe_latent_size")
 
 
@@ -222,7 +223,7 @@ def ungated_experts(path: str, width: int, mixture: RoutedExperts) -> Iterator[P
 
 
 def nemotron_attention(c: Config) -> Submodule:
-    """A spelling of its own of a head's size is an old one."""
+    """Return Nemotron-H's attention. `attention_head_dim` is an old key of the head size."""
     return attention(c, LlamaSwitches(), "mixer.")
 
 
@@ -242,7 +243,7 @@ def nemotron_h(c: Config) -> Decoder:
     c.skip("intermediate_size", "attention_head_dim", "time_step_rank")
 
     def layer(kind: str) -> Submodules:
-        """One thing a layer: experts, unless it is another."""
+        """Return a norm and the layer's only module: experts for an unknown letter."""
         part = MADE.get(kind, nemotron_moe)
         return (normed(c.num("hidden_size"), "norm"), part(c))
 
@@ -259,8 +260,8 @@ def nemotron_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def as_megatron(c: Config) -> bool:
-    """The class has no list of tied weights, whatever its config says. Megatron's HybridModel of
-    the same layers ties them by its own argument."""
+    """Return whether Megatron's HybridModel ties the embedding, by its own argument. transformers'
+    class has no list of tied weights, whatever its config says."""
     return c.flag("share_embeddings_and_output_weights", default=False)
 
 

@@ -44,7 +44,8 @@ def tower(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def tower_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Half of a head is rotated, as many even numbers for each axis as there is room for."""
+    """Yield the tower's rotary frequencies: an equal even number of elements per axis, about half
+    of a head."""
     size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
     yield from frequencies(f"{prefix}rotary_emb.", 2 * (size // (2 * AXES)))
 

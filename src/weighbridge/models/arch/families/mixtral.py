@@ -87,7 +87,7 @@ def mixtral(c: Config) -> Decoder:
 
 
 def phimoe(c: Config) -> Decoder:
-    """LayerNorms with bias, where Mixtral has RMSNorms."""
+    """Return Phi-MoE's decoder, whose norms are LayerNorms with bias, not Mixtral's RMSNorms."""
     bias = c.flag("attention_bias")
     one = LlamaSwitches(qkv_bias=bias, o_bias=bias)
     layers = alike(c, lambda: layer(c, attention(c, one), bias=True))
@@ -116,7 +116,7 @@ def minimax_kinds(c: Config) -> list[str]:
 
 
 def minimax_m1_kinds(c: Config) -> list[str]:
-    """attn_type_list: 1 is softmax attention, 0 lightning."""
+    """Return the kind of each layer: in attn_type_list, 1 is softmax attention and 0 lightning."""
     if c.num("shared_intermediate_size", default=0):
         raise c.error("shared_intermediate_size", "is.not_zero")
     full = c.per_layer("attn_type_list", count=c.layers("num_hidden_layers"), default=1)
@@ -135,7 +135,8 @@ def _minimax(layer_kinds: Callable[[Config], Sequence[str]]) -> Callable[[Config
 
 
 def minimax_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """The decays of lightning attention over a block of tokens are stored with the model."""
+    """Yield the rotary frequencies and, per layer of lightning attention, its decays over a block
+    of tokens, stored with the model."""
     yield from rotary(c, prefix)
     heads, size = c.num("num_attention_heads"), c.num("block_size")
     shapes = {
@@ -151,7 +152,7 @@ def minimax_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def minimax_m1_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """A rotary module in each layer of full attention."""
+    """Yield the rotary frequencies of each layer of full attention."""
     count = c.num("rotary_dim", default=head_dim(c)) // 2
     for i, kind in enumerate(minimax_m1_kinds(c)):
         if kind == "full_attention":
@@ -160,7 +161,7 @@ def minimax_m1_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def minimax_m2(c: Config) -> Decoder:
-    """Norms over all heads at once on queries and keys."""
+    """Return MiniMax-M2's decoder, whose query and key norms span all heads at once."""
     c.skip("mlp_intermediate_size", "shared_intermediate_size")  # the class reads neither
 
     def one() -> Submodules:
@@ -170,7 +171,8 @@ def minimax_m2(c: Config) -> Decoder:
 
 
 def minimax_m2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """rotary_dim is the published spelling of partial_rotary_factor."""
+    """Yield the rotary frequencies and the routers' correction biases. Published configs say
+    rotary_dim for partial_rotary_factor."""
     size = head_dim(c)
     rotated = c.num("rotary_dim", default=size) / max(1, size)
     part = share(c, "partial_rotary_factor", default=rotated)
@@ -210,7 +212,7 @@ def published(c: Config) -> Mapping[str, Any]:
 
 
 def flags(c: Config, name: str, listed: Any) -> list[bool]:
-    """A number a layer; anything but 0 is yes."""
+    """Return one flag per layer, from `listed` numbers; anything but 0 is True."""
     count = c.layers("num_hidden_layers")
     if not isinstance(listed, list) or len(listed) < count:
         raise c.error(name, "must.numbers", count=count)
@@ -238,7 +240,7 @@ def indexer(c: Config) -> Indexer:
 
 
 def indexed(c: Config) -> Submodule:
-    """Grouped queries; the index stores a key of its size beside the keys and values."""
+    """Return grouped-query attention with an indexer, whose key is cached as well."""
     usual, picks = attention(c, LlamaSwitches(qk_norm=True)), indexer(c)
     width, path = c.num("hidden_size"), "self_attn.index_"
     return submodule(

@@ -70,7 +70,8 @@ def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def layer_types(c: Config) -> set[str]:
-    """Kinds of attention in use: every `global_attn_every_n_layers`-th layer sees everything."""
+    """Return the kinds of attention in use; by default every `global_attn_every_n_layers`-th layer
+    is full."""
     if listed := c.many("layer_types") if c.has("layer_types") else []:
         return {str(kind) for kind in listed}
     every = max(1, c.num("global_attn_every_n_layers", default=3))
@@ -80,7 +81,7 @@ def layer_types(c: Config) -> set[str]:
 
 
 def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
-    """One pair of tables for each kind of attention, since their bases differ."""
+    """Yield the rotary frequencies of each kind of attention, since their bases differ."""
     half = (head_dim(c) + 1) // 2
     for kind in sorted(layer_types(c)):
         for name in ("inv_freq", "original_inv_freq"):
@@ -156,8 +157,8 @@ NOMIC_BERT = Family(
 
 
 def heads_by_layer(c: Config, count: int) -> "Sequence[Attention]":
-    """Return the attention of each layer: `local_attention` is a window, half of it to either
-    side."""
+    """Return the attention of each of `count` layers: full, or in a window of `local_attention`
+    tokens, half of it to either side."""
     from weighbridge.models.arch import encoders
 
     every = max(1, c.num("global_attn_every_n_layers", default=3))

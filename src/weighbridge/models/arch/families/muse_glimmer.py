@@ -34,8 +34,8 @@ from weighbridge.models.arch.windows import layer_kinds, period
 
 NORMS = (*BEFORE, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
-TOKEN = 28  # pixels a side of what becomes one token
-MOST = 4096  # tokens of an image
+TOKEN = 28  # pixels per side of the square that becomes one token
+MOST = 4096  # most tokens of an image
 
 
 def attention(c: Config) -> Submodule:

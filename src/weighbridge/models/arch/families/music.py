@@ -35,7 +35,7 @@ def layer(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def writer(c: Config, prefix: str) -> Iterator[Param]:
-    """MusicgenDecoder with its heads."""
+    """Yield MusicGen's decoder (MusicgenDecoder) with its heads."""
     width, words, books = c.num("hidden_size"), c.num("vocab_size"), c.layers("num_codebooks")
     path = f"{prefix}model.decoder."
     for book in range(books):
@@ -68,7 +68,7 @@ def bridge(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def words_alone(c: Config) -> bool:
-    """The whole has no head that an embedding could be tied to."""
+    """Return False: the whole model has no head to which an embedding could be tied."""
     return False
 
 
@@ -88,7 +88,8 @@ MUSICGEN = composite(
 
 
 def gpt(c: Config, prefix: str, *, norm_bias: bool) -> Iterator[Param]:
-    """Norms of the fine model have a bias whatever the config says."""
+    """Yield one of Bark's GPTs. With `norm_bias`, its norms have biases whatever the config says,
+    as in the fine model."""
     width, bias = c.num("hidden_size"), c.enabled("bias")
     yield from embedding(f"{prefix}position_embeds_layer", c.num("block_size"), width)
     for i in range(c.layers("num_layers")):
@@ -127,7 +128,7 @@ def fine(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def seen_before(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Yield which places each sees, in the checkpoint, too."""
+    """Yield the causal masks of Bark's GPTs, which the checkpoint stores."""
     side = c.num("block_size")
     for i in range(c.layers("num_layers")):
         name = f"{prefix}layers.{i}.attn.bias"

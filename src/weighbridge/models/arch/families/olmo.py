@@ -29,7 +29,7 @@ def olmo(c: Config) -> Decoder:
 
 
 def wide_norms(attention: Attention, path: str = "self_attn.") -> Submodule:
-    """Norms over all queries at once, and over all keys."""
+    """Return a norm over all query heads at once, and one over all key heads."""
     sizes = {"q_norm": attention.heads, "k_norm": attention.kv_heads}
     return submodule(*(norm(path + name, n * attention.key_dim) for name, n in sizes.items()))
 

@@ -101,7 +101,7 @@ def rotary(c: Config, prefix: str, size: int) -> Iterator[Buffer]:
 
 
 def branches(c: Config) -> list[tuple[str, int, int]]:
-    """(name, width, kernel) of each residual branch: several a stage, the width halves."""
+    """Return (name, width, kernel) of each residual branch: several per stage; widths halve."""
     kernels, first = sizes(c, "resblock_kernel_sizes"), c.num("upsample_initial_channel")
     outputs = []
     for i in range(len(sizes(c, "upsample_rates"))):
@@ -180,7 +180,7 @@ def convnext(prefix: str, width: int) -> Iterator[Param]:
 
 
 def rising(prefix: str, into: int, out: int, rate: int) -> Iterator[Param]:
-    """A transposed convolution, then three residual units of 7 and 1 taps."""
+    """Yield a transposed convolution, then three residual units of kernels 7 and 1."""
     yield from snake(f"{prefix}block.0", into)
     yield from transposed(f"{prefix}block.1.conv", into, out, 2 * rate)
     for i in range(2, 5):

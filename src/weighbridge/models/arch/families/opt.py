@@ -59,12 +59,12 @@ def opt_layer(c: Config) -> Submodules:
 
 
 def narrow(c: Config) -> int:
-    """The width of embedding and head."""
+    """Return the width of the embedding and the head, which may be below the hidden size."""
     return c.num("word_embed_proj_dim", default=c.num("hidden_size"))
 
 
 def opt(c: Config) -> Decoder:
-    """The last norm, where there is one, is made before the layers."""
+    """Return OPT's decoder. Its final norm, if there is one, is created before the layers."""
     width, slim = c.num("hidden_size"), narrow(c)
     last = c.flag("do_layer_norm_before") and not c.flag("_remove_final_layer_norm")
     scaled = last and c.flag("layer_norm_elementwise_affine")

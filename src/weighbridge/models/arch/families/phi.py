@@ -85,7 +85,7 @@ def phi3(c: Config) -> Decoder:
 
 
 def old_layer(c: Config) -> Submodules:
-    """A layer of both remote layouts. Queries, keys and values in one Linear."""
+    """Return a layer of both remote layouts; one Linear makes queries, keys and values."""
     width = c.num("hidden_size", "n_embd")
     heads = c.num("num_attention_heads", "n_head")
     c.skip("rotary_dim")
@@ -126,7 +126,7 @@ def msft_head(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def mixformer(c: Config) -> Decoder:
-    """Everything is an entry of one list, so there is no base model to speak of."""
+    """Return Phi's decoder as one nn.Sequential: embedding, layers and head in one list."""
     width, named = c.num("hidden_size", "n_embd"), old(c, "layers.", "layers.0.wte")
     end = f"layers.{len(named.layers) + 1}"
     head = affine(f"{end}.linear", c.num("vocab_size"), width)

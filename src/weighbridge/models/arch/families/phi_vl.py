@@ -125,7 +125,8 @@ OWN = PhiVlNames(
 
 
 def image(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Param]:
-    """`c` is the tower's; the head that pools is built and not used."""
+    """Yield Phi-4's image tower and projector from the tower's config `c`. The pooling head is
+    created but not used."""
     text_width = c.num("hidden_size")
     path = f"{prefix}img_processor."
     yield from conv(f"{path}embeddings.patch_embedding", patch_kernel(c, text_width))
@@ -140,7 +141,8 @@ def image(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Par
 
 
 def subsampling(c: Config, prefix: str) -> Iterator[Param]:
-    """nn.Sequential: a strided convolution and ReLU, then (depthwise, pointwise, ReLU) again."""
+    """Yield the Conformer's subsampling: a strided convolution, then pairs of depthwise and
+    pointwise ones, and a Linear."""
     channels, width = c.num("nemo_conv_channels"), c.num("hidden_size")
     bins, steps = c.num("input_size"), halvings(c)
     yield from conv(f"{prefix}conv.0", (channels, 1, 3, 3))
@@ -194,7 +196,7 @@ def conformer(c: Config, prefix: str, names: PhiVlNames) -> Iterator[Param]:
 
 
 def sound(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Param]:
-    """One projection for sound alone, one for sound beside images."""
+    """Yield the Conformer and two projections: for sound alone, and for sound with images."""
     into = c.num("hidden_size") * c.num("downsample_rate")
     yield from conformer(c, f"{prefix}encoder.", names)
     for name, inputs in zip(names.sound, (into, width, into, width), strict=True):
@@ -214,7 +216,8 @@ OWN_KEYS = {  # of `audio_processor.config`, and what transformers calls them
 
 
 def own_towers(c: Config) -> tuple[Config, Config]:
-    """Phi-4's own config describes the Conformer in its own words, the image tower not at all."""
+    """Return the configs of the image and the sound tower. Phi-4's own config has other keys for
+    the Conformer, and none for the image tower."""
     sizes = c.sub("audio_processor").sub("config")
     keys = {OWN_KEYS.get(key, key): value for key, value in sizes.raw.items()}
     bias = sizes.sub("relative_attention_bias_args")
@@ -236,7 +239,8 @@ def multimodal(names: PhiVlNames, language: ParamRule, towers: Towers) -> ParamR
 
 
 def with_means(towers: Towers) -> Callable[[Config, str], Iterator[Buffer]]:
-    """The mean and spread of the mel bins belong to the checkpoint."""
+    """Return a rule for the buffers: those of the text model, and the stored mean and deviation of
+    the mel bins."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         yield from text_buffers(c, prefix)
@@ -252,7 +256,7 @@ ADAPTED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
 def adapted(c: Config, prefix: str) -> Iterator[Param]:
-    """Each Linear of a layer becomes the base of a LoRA for images and one for sound."""
+    """Yield the language model with LoRAs for images and for sound on each layer's Linears."""
     ranks = {name: c.sub(f"{name}_lora").num("r", default=0) for name in ("vision", "speech")}
     for p in text(c, prefix):
         module, _, kind = p.name.rpartition(".")

@@ -87,7 +87,7 @@ PROPHETNET = Family(
 
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return layers that attend to what they wrote and to the text that the encoder read."""
+    """Return the decoder's layers, with self-attention and cross-attention to a text."""
 
     from weighbridge.models.arch import cache_layers
 

@@ -49,7 +49,7 @@ from weighbridge.models.arch.vision import (
 
 
 def stages(c: Config) -> list[tuple[int, int, int]]:
-    """(width, blocks, heads) of each stage."""
+    """Return (width, blocks, heads) of each stage."""
     depths, width = sizes(c, "depths"), c.num("embed_dim")
     heads = c.per_layer("num_heads", count=len(depths))
     return [(width << i, depth, heads[i]) for i, depth in enumerate(depths)]
@@ -111,7 +111,7 @@ def pixels(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def positions(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Yield the buffer that says which entry of the table two patches of a window use."""
+    """Yield the buffers of table indexes: the relative position of each two patches in a window."""
     entries = c.num("window_size") ** 4
     for i, (_, depth, _) in enumerate(stages(c)):
         for j in range(depth):
@@ -120,7 +120,8 @@ def positions(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def square_positions(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Donut's copy of Swin keeps the table square, and in the checkpoint."""
+    """Yield the same indexes for Donut's copy of Swin, which stores them as a square in the
+    checkpoint."""
     side = c.num("window_size") ** 2
     for old in positions(c, prefix):
         yield Buffer(old.name, (side, side), old.dtype, persistent=True)
@@ -241,7 +242,7 @@ def resnet_block(c: Config, path: str, outputs: int, inputs: int) -> Iterator[Co
 
 
 def strided(c: Config, stage: int) -> bool:
-    """True if a stage halves the resolution."""
+    """Return whether a stage halves the resolution."""
     return stage > 0 or c.flag("downsample_in_first_stage")
 
 

@@ -99,7 +99,7 @@ MELLUMS = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=lambda c: by_kin
 
 
 def gated_attention(c: Config) -> Submodule:
-    """q_proj holds a gate on the output beside the queries."""
+    """Return gated attention: q_proj makes an output gate next to the queries."""
     usual, a, path = qwen3_attention(c), grouped(c), "self_attn.q_proj"
     width, bias = c.num("hidden_size"), c.flag("attention_bias")
     wide = tuple(linear(path, 2 * a.heads * a.key_dim, width, bias=bias))
@@ -117,7 +117,8 @@ def delta(c: Config) -> GatedDelta:
 
 
 def delta_net(c: Config, *, fused: bool) -> Submodule:
-    """`fused`: Qwen3-Next projects to queries, keys, values and gate in one Linear."""
+    """Return a gated delta net. With `fused`, one Linear makes queries, keys, values and gate
+    (Qwen3-Next)."""
     width, d, prefix = c.num("hidden_size"), delta(c), "linear_attn."
     heads, values = d.value_heads, d.value_heads * d.value_dim
     sizes = {"qkv": d.channels, "z": values, "b": heads, "a": heads}
@@ -180,7 +181,7 @@ def qwen3_5_moe(c: Config) -> Decoder:
 
 
 def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
-    """Norms over all heads at once on queries and keys."""
+    """Return OLMoE's decoder, whose query and key norms span all heads at once."""
     bias, width = c.flag("attention_bias"), c.num("hidden_size")
     e = routed(c, "num_experts", "intermediate_size")
 
@@ -192,7 +193,7 @@ def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
 
 
 def mellum_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Frequencies of their own for every kind of attention."""
+    """Yield the rotary frequencies of each kind of attention."""
     for kind in sorted(set(kinds(c, "layer_types", lambda _: "full_attention"))):
         yield from frequencies(f"{prefix}rotary_emb.{kind}_", head_dim(c))
 

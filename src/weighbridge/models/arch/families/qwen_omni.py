@@ -49,7 +49,8 @@ def audio2_5(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def audio3(c: Config, prefix: str) -> Iterator[Param]:
-    """Three strided 2-D convolutions in place of two 1-D ones; keys have a bias."""
+    """Yield Qwen3-Omni's audio tower: three strided 2-D convolutions, not two 1-D ones; keys have a
+    bias."""
     width, channels, bins = c.num("d_model"), c.num("downsample_hidden_size"), c.num("num_mel_bins")
     for i, into in enumerate((1, channels, channels), 1):
         yield from conv(f"{prefix}conv2d{i}", (channels, into, 3, 3))
@@ -70,7 +71,7 @@ def sines(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def split_vision(c: Config, prefix: str) -> Iterator[Param]:
-    """Qwen2.5-VL's tower with queries, keys and values apart."""
+    """Yield Qwen2.5-VL's tower with separate projections to queries, keys and values."""
     width = c.num("hidden_size")
     for p in vision2_5(c, prefix):
         head, fused, kind = p.name.partition("attn.qkv.")
@@ -84,7 +85,7 @@ MERGERS = {"linear_fc1": "mlp.0", "linear_fc2": "mlp.2", "norm": "ln_q"}
 
 
 def vision3_omni(c: Config, prefix: str) -> Iterator[Param]:
-    """Qwen3-VL's tower, whose mergers have older names."""
+    """Yield Qwen3-VL's tower under older names of its mergers."""
     for p in vision3(c, prefix):
         head, merger, tail = p.name.partition("merger")
         if not merger:
@@ -99,7 +100,7 @@ def vision3_omni(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def talker2_5(c: Config, prefix: str) -> Iterator[Param]:
-    """Embeddings have the thinker's width, the layers their own."""
+    """Yield Qwen2.5-Omni's talker; its embeddings have the thinker's width, not the layers'."""
     width, read = c.num("hidden_size"), c.num("embedding_size")
     yield from affine(f"{prefix}thinker_to_talker_proj", width, read)
     yield from embedding(f"{prefix}model.embed_tokens", c.num("vocab_size"), read)
@@ -121,7 +122,7 @@ def talker_parts(c: Config) -> tuple[Config, Config]:
 
 
 def predictor(c: Config, prefix: str) -> Iterator[Param]:
-    """One embedding and one head for each code group but the first."""
+    """Yield Qwen3-Omni's code predictor: an embedding and a head per code group but the first."""
     width, groups = c.num("hidden_size"), c.layers("num_code_groups")
     for i in range(c.layers("num_hidden_layers")):
         path = f"{prefix}model.layers.{i}."

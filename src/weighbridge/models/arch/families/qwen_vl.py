@@ -65,7 +65,7 @@ def merged_width(c: Config, width: int) -> int:
 
 
 def vision2(c: Config, prefix: str) -> Iterator[Param]:
-    """`hidden_size` is that of the language model; the tower's own is `embed_dim`."""
+    """Yield Qwen2-VL's tower; its width is `embed_dim`; `hidden_size` is the language model's."""
     width = c.num("embed_dim")
     inner = scaled(c, width, "mlp_ratio")
     yield from patch_embed(c, prefix, width, bias=False)
@@ -101,7 +101,7 @@ def merger3(c: Config, prefix: str, *, normed: int) -> Iterator[Param]:
 
 
 def vision3_5(c: Config, prefix: str) -> Iterator[Param]:
-    """Qwen3.5 reads the last layer alone."""
+    """Yield Qwen3.5's tower, which merges only the last layer's output."""
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from patch_embed(c, prefix, width, bias=True)
     yield from embedding(f"{prefix}pos_embed", c.num("num_position_embeddings"), width)
@@ -116,7 +116,8 @@ def vision3_5(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def vision3(c: Config, prefix: str) -> Iterator[Param]:
-    """The merger norms one patch; those for early layers norm the four together."""
+    """Yield Qwen3-VL's tower: Qwen3.5's, and a merger per early layer, whose norm spans the merged
+    patches."""
     yield from vision3_5(c, prefix)
     merged = merged_width(c, c.num("hidden_size"))
     for i in range(len(c.nums("deepstack_visual_indexes"))):
@@ -125,8 +126,8 @@ def vision3(c: Config, prefix: str) -> Iterator[Param]:
 
 def rotary(width: str) -> Callable[[Config, str], Iterator[Buffer]]:
     def frequencies(c: Config, prefix: str) -> Iterator[Buffer]:
-        """Yield the frequencies: half of a head for rows, half for columns; one frequency turns two
-        values."""
+        """Yield the tower's rotary frequencies: half of a head for rows, half for columns, and one
+        frequency per two elements."""
         size = c.num(width) // max(1, c.num("num_heads"))
         for name in ("inv_freq", "original_inv_freq"):
             yield Buffer(f"{prefix}rotary_pos_emb.{name}", (size // 4,), "float32")
@@ -155,7 +156,8 @@ VISION3_5 = Family(
 
 
 def family_of(name: str, *, old: bool = False) -> Family:
-    """`old`: the language model's keys may be among the outer ones, and names are flat."""
+    """Return a family of Qwen-VL's kind. With `old`, the language model's keys may be in the outer
+    config, and names are flat."""
     text = Inner(path="language_model.", flat=old)
     vision = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
@@ -190,7 +192,8 @@ def glm_block(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def glm_tower(c: Config, prefix: str) -> Iterator[Param]:
-    """A block's MLP is as wide as the output; `intermediate_size` is that of the merger."""
+    """Yield GLM-4V's tower. A block's MLP is as wide as the output; `intermediate_size` is the
+    merger's."""
     width, out, fold = c.num("hidden_size"), c.num("out_hidden_size"), c.num("spatial_merge_size")
     yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2, width)
     yield from patch_embed(c, prefix, width, bias=True)

@@ -117,7 +117,8 @@ NAMES = DecoderNames(embed="embeddings", layers="blocks", final="ln_out", norm_b
 
 
 def mixed(c: Config, time: Callable[[Config], Submodule], usual: int) -> Decoder:
-    """Layers of both mixings; the first has a norm more. `usual` is the width without a word."""
+    """Return RWKV's decoder, with time and channel mixing per layer and one more norm in the first.
+    `usual`: the MLP's default width."""
 
     def layer(is_first: bool) -> Submodules:
         width, names = c.num("hidden_size"), ("pre_ln", "ln1", "ln2")
@@ -132,7 +133,7 @@ def rwkv(c: Config) -> Decoder:
 
 
 def rwkv5(c: Config) -> Decoder:
-    """The feed-forward is 3.5 times as wide as the model, a multiple of 32."""
+    """Return RWKV 5's decoder; by default the MLP is 3.5 hidden sizes, in multiples of 32."""
     return mixed(c, time_mixing5, c.num("hidden_size") * 7 // 64 * 32)
 
 
@@ -181,7 +182,7 @@ def head_size(c: Config) -> int:
 
 
 def attention(c: Config) -> Submodule:
-    """Attention is always local."""
+    """Return RecurrentGemma's attention, which always has a window."""
     heads, bias = c.num("num_attention_heads"), c.flag("attention_bias")
     a = Attention(
         heads=heads,
@@ -194,7 +195,7 @@ def attention(c: Config) -> Submodule:
 
 
 def pattern(c: Config) -> list[str]:
-    """block_types, over and over."""
+    """Return the kind of each layer: `block_types`, repeated."""
     listed = [str(kind) for kind in c.many("block_types")] or [
         "recurrent",
         "recurrent",
@@ -214,7 +215,7 @@ def recurrent_gemma(c: Config) -> Decoder:
 
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """A rotary module in each layer that attends, and the scale of the embedding."""
+    """Yield the embedding's scale, and the rotary frequencies of each attention layer."""
     yield Buffer(f"{prefix}normalizer", (), "bfloat16")
     rotated = int(head_size(c) * share(c, "partial_rotary_factor", default=0.5))
     for i, kind in enumerate(pattern(c)):
@@ -258,7 +259,8 @@ def numbered_mlp(width: int, inner: int) -> Submodule:
 
 
 def adjusted(c: Config) -> int:
-    """Two thirds, times a factor, rounded up to a multiple."""
+    """Return the width of the MLP: with auto-adjust, two thirds of the config's, times a factor,
+    rounded up to a multiple."""
     inner = c.num("block_ff_dim", "intermediate_size")
     if not c.flag("block_auto_adjust_ff_dim"):
         return inner
@@ -319,7 +321,7 @@ def lfm2_moe_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def ties(c: Config) -> bool:
-    """`tie_embedding` is the published spelling, and wins."""
+    """Return whether the embedding is tied; the published key `tie_embedding` wins."""
     return c.flag("tie_embedding", default=c.enabled("tie_word_embeddings"))
 
 

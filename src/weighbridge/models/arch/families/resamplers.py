@@ -94,7 +94,7 @@ def timm_block(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def timm_tower(c: Config, prefix: str) -> Iterator[Param]:
-    """The name says which images it was trained on: as many positions as those have patches."""
+    """Yield timm's SigLIP tower, with the positions of the image size in its name."""
     name = c.word("vision_encoder")
     known = re.match(r"vit_so400m_patch14_siglip_(\d+)", name)
     if not known:
@@ -159,7 +159,7 @@ MINICPMV = Family(
 
 
 def language_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the layers of the language model, which the `version` tells."""
+    """Return the language model's layers; `version` says which model it is."""
     from weighbridge.models.arch.cache_layers import layers
 
     return layers(nested(c, language(c)))
@@ -264,7 +264,7 @@ def kosmos_text(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def kosmos_tower(c: Config, prefix: str) -> Iterator[Param]:
-    """CLIP's, below `model.` in place of `vision_model.`"""
+    """Yield CLIP's tower under `model.` instead of `vision_model.`."""
     for p in clip_vision(c, ""):
         yield p._replace(name=f"{prefix}model." + p.name.removeprefix("vision_model."))
 
@@ -293,7 +293,8 @@ def kosmos_ties(c: Config) -> bool:
 
 
 def kosmos_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """The sines are computed, two rows more than positions."""
+    """Yield the computed sines of the text, two rows more than positions, and the tower's position
+    indexes."""
     language, tower = kosmos_halves(c)
     rows = (language.num("max_position_embeddings") + 2, language.num("embed_dim"))
     yield Buffer(f"{prefix}text_model.model.embed_positions.weights", rows, "")
@@ -323,7 +324,7 @@ KOSMOS2 = Family(
 
 
 def kosmos_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the layers of the language model, which spells its heads as fairseq does."""
+    """Return the language model's layers, with heads under fairseq's keys."""
     from weighbridge.models.arch.cache_layers import AttentionSizes, attention
     from weighbridge.models.arch.mixers import Layer
 

@@ -122,7 +122,7 @@ def mpnet(c: Config, prefix: str) -> Iterator[Param]:
 def relatives(
     stack: ParamRule, base: str, cls: str, buffers: Buffers | None, blocks: tuple[str, ...]
 ) -> Family:
-    """The pooler stands in the base model and below ForMultipleChoice, nowhere else."""
+    """Return a family of RoBERTa's kind; only the base and ForMultipleChoice have a pooler."""
     lm = roberta_lm_head(f"{base}.{WORDS}")
     heads = {
         "ForMaskedLM": lm,
@@ -205,7 +205,7 @@ def layoutlmv3(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def token_classifier(c: Config, prefix: str) -> Iterator[Param]:
-    """One Linear; two from ten labels on."""
+    """Yield the token classifier: one Linear, or two from ten labels on."""
     head = project("classifier") if labels(c) < 10 else dense_project("classifier")
     yield from head(c, prefix)
 

@@ -58,7 +58,8 @@ def layer(prefix: str, width: int, inner: int, *, crosses: bool) -> Iterator[Par
 
 
 def stack(c: Config, prefix: str, keys: str, *, crosses: bool) -> Iterator[Param]:
-    """Layers and the last norm; `keys` is how the config's keys begin ("t2u_encoder_")."""
+    """Yield the layers of one half and its last norm. `keys` is the prefix of the config's keys
+    ("t2u_encoder_")."""
     width = c.num("hidden_size")
     for i in range(c.layers(f"{keys}layers")):
         yield from layer(f"{prefix}layers.{i}.", width, c.num(f"{keys}ffn_dim"), crosses=crosses)
@@ -81,7 +82,7 @@ def text_encoder(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Para
 
 
 def text_decoder(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Param]:
-    """And the head, which every class has."""
+    """Yield the text decoder and the `lm_head`, which every class has."""
     yield from view(c, f"{prefix}text_decoder.", prefix)
     yield from stack(c, f"{prefix}text_decoder.", "decoder_", crosses=True)
     yield from head(c, f"{prefix}lm_head", c.num("vocab_size"), f"{prefix}shared.weight")
@@ -148,7 +149,8 @@ def conformer_layer(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[P
 
 
 def adapter_layer(c: Config, prefix: str) -> Iterator[Param]:
-    """Shortens the sequence: gated convolutions before attention and beside it."""
+    """Yield a layer of the adapter, which shortens the sequence with gated convolutions in and next
+    to attention."""
     width, kernel = c.num("hidden_size"), c.num("adaptor_kernel_size")
     for name in ("residual", "self_attn"):
         yield from layer_norm(f"{prefix}{name}_layer_norm", width)
@@ -177,7 +179,7 @@ def speech_encoder(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Pa
 
 
 def variance_predictor(prefix: str, width: int, inner: int, kernel: int) -> Iterator[Param]:
-    """Yield the predictor of how long a unit lasts: two convolutions with norms, one number out."""
+    """Yield the duration predictor of a unit: two convolutions with norms, then one output."""
     yield from conv(f"{prefix}conv1", (inner, width, kernel))
     yield from layer_norm(f"{prefix}ln1", inner)
     yield from conv(f"{prefix}conv2", (inner, inner, kernel))
@@ -186,7 +188,8 @@ def variance_predictor(prefix: str, width: int, inner: int, kernel: int) -> Iter
 
 
 def unit_decoder(c: Config, prefix: str) -> Iterator[Param]:
-    """v2: characters set the pace, convolutions of kernel 7 take the place of feed-forwards."""
+    """Yield v2's unit decoder: character embeddings, a duration predictor, and convolutions of
+    kernel 7 instead of MLPs."""
     width = c.num("hidden_size")
     for name in ("pos_emb_alpha_char", "pos_emb_alpha"):
         yield Param(f"{prefix}{name}", (1,), "other")
@@ -218,7 +221,8 @@ def units(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Param]:
 
 
 def residual_blocks(c: Config, prefix: str, first: int, width: int) -> Iterator[Param]:
-    """One block a kernel, numbered from `first`; in each, two convolutions a dilation."""
+    """Yield one residual block per kernel size, numbered from `first`, with two convolutions per
+    dilation."""
     dilations = c.many("resblock_dilation_sizes")
     for i, kernel in enumerate(c.nums("resblock_kernel_sizes")):
         if i >= len(dilations) or not isinstance(dilations[i], list | tuple):
@@ -230,7 +234,8 @@ def residual_blocks(c: Config, prefix: str, first: int, width: int) -> Iterator[
 
 
 def hifi_gan(c: Config, prefix: str, inputs: int) -> Iterator[Param]:
-    """Each upsampling halves the channels; [in, out, kernel], since it is transposed."""
+    """Yield the HiFi-GAN vocoder. Each upsampling halves the channels; its transposed kernels are
+    [in, out, kernel]."""
     width, kernels = c.num("upsample_initial_channel"), c.nums("upsample_kernel_sizes")
     yield from conv(f"{prefix}conv_pre", (width, inputs, 7))
     for i, kernel in enumerate(kernels[: len(c.nums("upsample_rates"))]):
@@ -277,7 +282,8 @@ def unit_buffers(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Buff
 
 
 def speech_buffers(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Buffer]:
-    """v1 alone: positions in both directions, running means of the convolutions."""
+    """Yield the buffers of v1's speech encoder: positions, and running means of its convolutions;
+    none for v2."""
     if kind.parallel:
         return
     path, width = f"{prefix}speech_encoder.encoder.", c.num("hidden_size")
@@ -340,7 +346,7 @@ IDLE = (
 
 
 def nothing(c: Config, prefix: str) -> Iterator[Param]:
-    """The class adds no tensor of its own to its parts."""
+    """Yield no parameters: the class adds none to its parts."""
     yield from ()
 
 

@@ -14,7 +14,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.vision import nothing
 
-PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
+PROGRAMS = "weighbridge.pictures.components"  # by name: it imports modules below
 
 
 @lru_cache(maxsize=1)  # of its tensors and of its buffers
@@ -36,7 +36,8 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def family(cls: str, *others: str) -> Family:
-    """`others`: classes of the same model type, whose names begin otherwise."""
+    """Return a family whose tensors come from its program. `others`: classes of the same model type
+    with other prefixes."""
     return Family(
         body=tree,
         base="",

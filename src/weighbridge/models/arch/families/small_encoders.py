@@ -76,7 +76,7 @@ def distilbert_pooled(outputs: int | None = None) -> ParamRule:
 
 
 def bert_embeddings(c: Config, prefix: str, width: int) -> Iterator[Param]:
-    """Words, positions and segments, all `width` wide; the norm is the caller's."""
+    """Yield the word, position and segment embeddings, each `width` wide, without their norm."""
     path = f"{prefix}embeddings."
     c.skip("num_attention_heads")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
@@ -115,13 +115,14 @@ def albert_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def inner_width(c: Config) -> int:
-    """MobileBERT's `true_hidden_size`: that of the bottleneck where there is one."""
+    """Return the width inside MobileBERT's layers: the bottleneck's, if there is one
+    (`true_hidden_size`)."""
     name = "intra_bottleneck_size" if c.flag("use_bottleneck") else "hidden_size"
     return c.num(name)
 
 
 def normed(path: str, outputs: int, inputs: int) -> Iterator[Param]:
-    """A Linear called `dense` and its norm."""
+    """Yield a Linear called `dense`, and its LayerNorm."""
     yield from affine(f"{path}dense", outputs, inputs)
     yield from layer_norm(f"{path}LayerNorm", outputs)
 
@@ -167,7 +168,8 @@ def mobilebert_pooler(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def mobilebert_lm(c: Config, prefix: str) -> Iterator[Param]:
-    """The decoder is the embedding, and `dense` what the hidden size has beyond it."""
+    """Yield the masked-language head: the output matrix is the embedding, and `dense` for the width
+    beyond it."""
     width, narrow, path = c.num("hidden_size"), c.num("embedding_size"), f"{prefix}cls.predictions."
     yield Param(f"{path}bias", (c.num("vocab_size"),), "bias")
     yield from normed(f"{path}transform.", width, width)
@@ -287,7 +289,7 @@ SQUEEZEBERT = Family(
 
 
 def heads_of_mobilebert(c: Config, count: int) -> "Sequence[Attention]":
-    """Return the attention of each layer, on the narrow state between the bottlenecks."""
+    """Return the attention of each of `count` layers, on the narrow state between bottlenecks."""
     from weighbridge.models.arch import encoders
 
     narrow, heads = c.enabled("use_bottleneck"), c.num(*encoders.HEADS)

@@ -130,7 +130,8 @@ def speech_out(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def postnet_widths(c: Config) -> list[int]:
-    """Channels between the convolutions: mel bins at both ends."""
+    """Return the channels before, between and after the postnet's convolutions, with mel bins at
+    both ends."""
     between = max(0, c.layers("speech_decoder_postnet_layers") - 1)
     bins = c.num("num_mel_bins")
     return [bins, *[c.num("speech_decoder_postnet_units")] * between, bins]
@@ -155,7 +156,7 @@ def words(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def scaled_sines(path: str, key: str) -> Buffers:
-    """Positions counted from after the padding token."""
+    """Return a rule for a buffer of sines, whose rows begin after the padding token."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         rows = c.num(key) + c.num("pad_token_id", default=1) + PADDED
@@ -243,7 +244,8 @@ def audio_classifier(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def subsampler(c: Config, prefix: str) -> Iterator[Param]:
-    """Each convolution's output is gated, so the next one sees half of its channels."""
+    """Yield the subsampling convolutions. Their outputs are gated, so the next one has half as many
+    inputs."""
     kernels, last = c.nums("conv_kernel_sizes"), c.num("num_conv_layers") - 1
     inputs = c.num("input_feat_per_channel") * c.num("input_channels")
     for i, kernel in enumerate(kernels):
@@ -286,7 +288,7 @@ SPEECH_TO_TEXT = Family(
 
 
 def whisper_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return layers that attend to what they wrote and to a sound of 30 seconds, always: 1,500
+    """Return Whisper's decoder layers, with cross-attention to 30 seconds of sound: always 1,500
     frames after the convolutions."""
 
     from weighbridge.models.arch import cache_layers

@@ -158,7 +158,8 @@ def jet_experts(prefix: str, width: int, experts: RoutedExperts, *, inputs: int)
 
 
 def jetmoe(c: Config) -> Decoder:
-    """Each expert of a token has queries of its own, over the same keys and values."""
+    """Return JetMoE's decoder, in which each selected expert has its own queries over shared keys
+    and values."""
     mlp = routed(c, "num_local_experts", "intermediate_size")
     width, size, kv = c.num("hidden_size"), c.num("kv_channels"), c.num("num_key_value_heads")
     inner = size * kv

@@ -70,7 +70,7 @@ def attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]
 
 
 def biased_attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]:
-    """UMT5: a position bias in every layer."""
+    """Yield UMT5's attention, which has a position bias in every layer."""
     yield from attention(c, prefix, stack, 0)
 
 
@@ -96,7 +96,8 @@ def long_attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[P
 
 
 def output(prefix: str, width: int, inner: int) -> Iterator[Param]:
-    """`wo` overflows in float16, so the classes keep it in float32 there."""
+    """Yield the linear `wo`, which classes keep in float32 if loaded in float16, since it overflows
+    there."""
     for p in linear(f"{prefix}wo", width, inner):
         yield p._replace(dtype=NOT_IN_HALF)
 
@@ -115,7 +116,8 @@ def two_linears(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def is_sparse(c: Config, stack: T5Stack, i: int) -> bool:
-    """Every step-th layer has experts, from the second on; a step of 1 is every layer."""
+    """Return whether layer `i` has experts: every step-th from the second on, or every layer with a
+    step of 1."""
     sparse = c.num(f"num_sparse_{stack.name}_layers")
     step = stack.layers // sparse if sparse else stack.layers
     return step == 1 or (step > 0 and i % step == 1)
@@ -147,7 +149,7 @@ class T5Variant:
 
 
 def block(c: Config, prefix: str, kind: T5Variant, stack: T5Stack, i: int) -> Iterator[Param]:
-    """Sublayers by number, each with the norm before it."""
+    """Yield a layer: its sublayers by number, each with a norm before it."""
     width = c.num("d_model")
     yield from kind.attention(c, f"{prefix}layer.0.", stack, i)
     if stack.crosses:
@@ -227,7 +229,7 @@ SWITCH = family(T5Variant(feed_forward=switch_feed_forward, forced=False), "Swit
 
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return layers that attend to what they wrote and to the text that the encoder read."""
+    """Return the decoder's layers, with self-attention and cross-attention to a text."""
     from weighbridge.models.arch.cache_layers import AttentionSizes, pairs
 
     heads = c.num("num_heads")
@@ -237,15 +239,15 @@ def decoder_layers(c: Config) -> "tuple[Layer, ...]":
 
 
 def heads_of_t5(c: Config, count: int) -> "Sequence[Mixer]":
-    """Return the attention of each encoder layer, whose heads have a size of their own."""
+    """Return the attention of each of `count` encoder layers, with the head size in the config."""
     from weighbridge.models.arch import encoders
 
     return (encoders.one(c.num("num_heads"), c.num("d_kv")),) * count
 
 
 def heads_of_longt5(c: Config, count: int) -> "Sequence[Mixer]":
-    """Return attention in blocks of radius + 1 tokens, each of which sees its own and those
-    beside it."""
+    """Return attention in blocks of radius + 1 tokens; each block sees itself and its
+    neighbours."""
     near = replace(heads_of_t5(c, 1)[0], window=3 * (c.num("local_radius") + 1))
     return (near,) * count
 

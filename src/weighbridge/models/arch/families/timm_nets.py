@@ -31,8 +31,8 @@ MOST_CLASSES = 10**6  # accepted from a stranger's config
 
 
 class Architecture(NamedTuple):
-    """A network of timm: its class, its modules with and without a classifier (calls of modules of
-    timm_trees.txt), and the number of classes of each tag; "" is the tag timm takes by default."""
+    """A timm architecture: its class, its modules with and without a classifier (calls of modules
+    in timm_trees.txt), and the number of classes per tag; "" is timm's default tag."""
 
     cls: str
     module: str
@@ -40,7 +40,7 @@ class Architecture(NamedTuple):
     tags: Mapping[str, int]
 
     def classes(self, tag: str) -> int | None:
-        """Return the number of classes of the weights with a tag, None if unknown."""
+        """Return the number of classes of the weights with `tag`, None if unknown."""
         return self.tags[tag] if tag in self.tags else _classes_elsewhere(tag)
 
 
@@ -52,7 +52,7 @@ def _names() -> Mapping[str, str]:
 
 @cache
 def _classes_elsewhere(tag: str) -> int | None:
-    """Return the number of classes of all architectures with this tag, None if they differ."""
+    """Return the number of classes of `tag` in all architectures; None if these differ."""
     pattern = re.compile(rf" {re.escape(tag)}=(\d+)")
     numbers = {int(number) for line in _names().values() for number in pattern.findall(line)}
     return numbers.pop() if len(numbers) == 1 else None
@@ -66,7 +66,7 @@ def _modules() -> Mapping[str, str]:
 
 @cache
 def find(architecture: str) -> Architecture | None:
-    """Return what is recorded of an architecture, None if timm has none of that name."""
+    """Return the record of an architecture, None if timm has none of that name."""
     line = _names().get(architecture)
     if line is None:
         return None
@@ -107,7 +107,7 @@ def _build(architecture: str, classes: int) -> Blueprint:
 
 
 def _tensors(call: str, sizes: Mapping[str, int], prefix: str) -> Iterator[Param | Buffer]:
-    """Yield the tensors of a module that is called with sizes: 812(64,a,2*b)"""
+    """Yield the tensors of a module call such as 812(64,a,2*b), with `sizes` for its letters."""
     number, _, arguments = call.rstrip(")").partition("(")
     texts = filter(None, arguments.split(","))
     inner = {letter(n): parse_size(text, sizes) for n, text in enumerate(texts)}
@@ -115,7 +115,7 @@ def _tensors(call: str, sizes: Mapping[str, int], prefix: str) -> Iterator[Param
     for item in _modules()[number].split():
         name, _, text = item.partition(":")
         if text.endswith(")"):
-            first, _, count = name.partition("+")  # 0+24: twenty-four equal children from 0 on
+            first, _, count = name.partition("+")  # 0+24: 24 equal children, numbered from 0
             last = int(first) + parse_size(count, inner) if count else 0
             for child in range(int(first), last) if count else (name,):
                 yield from _tensors(text, inner, f"{prefix}{child}.")
@@ -134,14 +134,14 @@ def _parse_tensor(name: str, text: str, sizes: Mapping[str, int]) -> Param | Buf
 
 
 def parse_size(text: str, sizes: Mapping[str, int]) -> int:
-    """Return the number of 7, a, 2*a or a/2, by the sizes of the letters."""
+    """Return the value of 7, a, 2*a or a/2, with `sizes` for the letters."""
     numerator, _, divisor = text.partition("/")
     product = prod(int(one) if one.isdigit() else sizes[one] for one in numerator.split("*"))
     return product // int(divisor or 1)
 
 
 def letter(number: int) -> str:
-    """Return a, b ... z, a1, b1 ... for 0, 1 ..."""
+    """Return the letter of a number from 0 on: a, b ... z, a1, b1 ..."""
     suffix, place = divmod(number, len(ascii_lowercase))
     return ascii_lowercase[place] + (str(suffix) if suffix else "")
 

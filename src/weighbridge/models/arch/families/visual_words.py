@@ -68,7 +68,7 @@ def middle(c: Config, prefix: str, width: int, norm: Norm) -> Iterator[Param]:
 
 
 def level(c: Config, prefix: str, i: int, widths: tuple[int, ...], norm: Norm) -> Iterator[Param]:
-    """Residual blocks from one of `widths` to the next, with attention where the config has it."""
+    """Yield residual blocks of these `widths`, with attention if the config lists level `i`."""
     for j, (into, width) in enumerate(pairwise(widths)):
         yield from resnet(f"{prefix}block.{j}.", into, width, norm)
         if i in c.nums("attn_resolutions"):

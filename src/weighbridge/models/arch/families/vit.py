@@ -113,13 +113,14 @@ def deit_pooled(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def pixels(c: Config, prefix: str) -> Iterator[Param]:
-    """Masked image modelling: one 1 x 1 convolution back to the pixels of a patch."""
+    """Yield the head of masked image modelling: a 1 x 1 convolution to the pixels of a patch."""
     out = c.num("encoder_stride", default=16) ** 2 * c.num("num_channels", default=3)
     yield from conv(f"{prefix}decoder.0", (out, c.num("hidden_size"), 1, 1))
 
 
 def bias_table(c: Config, prefix: str) -> Iterator[Param]:
-    """Relative positions of a window, and 3 more for the cls token (BEiT, appendix)."""
+    """Yield BEiT's table of relative positions in a window, and 3 more for the cls token (its
+    appendix)."""
     (height, width), patch = c.pair("image_size"), max(1, c.num("patch_size"))
     distances = (2 * (height // patch) - 1) * (2 * (width // patch) - 1) + 3
     yield Param(
@@ -160,7 +161,8 @@ def beit_pooled(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def visual_tokens(c: Config, prefix: str) -> Iterator[Param]:
-    """BeitForMaskedImageModeling: which word of the image vocabulary a patch is."""
+    """Yield the head of BeitForMaskedImageModeling, which predicts a patch's word of the image
+    vocabulary."""
     yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
     yield from affine(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
@@ -286,7 +288,8 @@ def dinov3_vit(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
-    """arange(0, 1, 4 / head size): a quarter of the head, for each of two directions."""
+    """Yield the rotary frequencies arange(0, 1, 4 / head size): a quarter of the head for each of
+    two directions."""
     size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
     yield Buffer(f"{prefix}rope_embeddings.inv_freq", (ceil_div(size, 4),), "float32")
 

@@ -49,7 +49,8 @@ Norm = Callable[[str, int], Iterator[Param]]
 
 
 class VqganStage(NamedTuple):
-    """R blocks, the first from `into` to `width` channels; `last` has the lowest resolution."""
+    """A stage of R blocks, the first from `into` to `width` channels. `last`: it has the lowest
+    resolution."""
 
     into: int
     width: int
@@ -100,7 +101,7 @@ def latent(c: Config) -> int:
 
 
 def attended(c: Config, level: int, last: bool) -> bool:
-    """True if a level attends: Chameleon names resolutions, Janus attends at the lowest."""
+    """Return whether a level has attention: at Chameleon's resolutions, or Janus's lowest."""
     if not differs(c.model_type, "named_resolutions"):
         return last
     resolution = c.num("resolution") >> level
@@ -127,7 +128,7 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def decoder(c: Config, prefix: str) -> Iterator[Param]:
-    """Stages in reverse order, each with one block more."""
+    """Yield the decoder: the encoder's stages in reverse order, each with one block more."""
     staged = stages(c)[::-1]
     into = staged[0].width
     yield from conv(f"{prefix}conv_in", (into, c.num("latent_channels"), 3, 3))

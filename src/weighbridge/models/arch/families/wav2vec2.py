@@ -71,7 +71,7 @@ def projection(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def mask(c: Config, prefix: str) -> Iterator[Param]:
-    """A vector in place of what is masked, where the config masks at all."""
+    """Yield the vector that replaces masked frames, if the config masks at all."""
     chances = (c.ratio("mask_time_prob", default=0.05), c.ratio("mask_feature_prob", default=0.0))
     if any(chances):
         yield Param(f"{prefix}masked_spec_embed", (c.num("hidden_size"),), "other")
@@ -101,7 +101,8 @@ def attention(c: Config, prefix: str, i: int) -> Iterator[Param]:
 
 
 def gated_attention(c: Config, prefix: str, i: int) -> Iterator[Param]:
-    """WavLM: relative positions through a small gate; their table in the first layer alone."""
+    """Yield WavLM's attention: relative positions through a small gate, with their table in the
+    first layer."""
     heads = c.num("num_attention_heads")
     size = c.num("hidden_size") // max(1, heads)
     yield from attention(c, prefix, i)
@@ -118,7 +119,7 @@ def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def attention_adapter(c: Config, prefix: str) -> Iterator[Param]:
-    """MMS: a bottleneck in each layer, one a language; only beside `do_stable_layer_norm`."""
+    """Yield MMS's adapter of a layer, one per language; only with `do_stable_layer_norm`."""
     inner, width = c.num("adapter_attn_dim", default=0), c.num("hidden_size")
     if inner and c.flag("do_stable_layer_norm"):
         yield from layer_norm(f"{prefix}adapter_layer.norm", width)
@@ -147,7 +148,7 @@ def wavlm_layer(c: Config, prefix: str, i: int) -> Iterator[Param]:
 
 
 def position_kind(c: Config) -> str:
-    """An explicit null is an answer here, "", and not the class default."""
+    """Return the kind of position embedding; "" if the config has null, which here means none."""
     unset = c.raw.get("position_embeddings_type", "relative") is None
     return "" if unset else c.word("position_embeddings_type")
 
@@ -183,7 +184,7 @@ def conformer_layer(c: Config, prefix: str, i: int) -> Iterator[Param]:
 
 
 def adapter(c: Config, prefix: str) -> Iterator[Param]:
-    """Convolutions after the encoder that shorten its output further."""
+    """Yield the convolutions after the encoder that shorten its output further."""
     if not c.flag("add_adapter"):
         return
     width, kernel = output_width(c), c.num("adapter_kernel_size")
@@ -267,7 +268,8 @@ def frames(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def xvector(c: Config, prefix: str) -> Iterator[Param]:
-    """Speaker verification: time-delay layers, their mean and deviation, a margin loss."""
+    """Yield the head for speaker verification: time-delay layers, a projection of mean and
+    deviation, a margin loss."""
     widths, kernels = c.nums("tdnn_dim"), c.nums("tdnn_kernel")
     if not widths or len(widths) != len(kernels):
         raise c.error("tdnn_kernel", "has.layers", count=len(kernels), layers=len(widths))
@@ -283,7 +285,7 @@ def xvector(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def quantizer(c: Config, prefix: str, inputs: int) -> Iterator[Param]:
-    """A codebook of V codes for each of G groups, chosen by one Linear."""
+    """Yield the quantizer: a codebook of V codes per group, and a Linear that selects them."""
     groups, width = max(1, c.num("num_codevector_groups")), c.num("codevector_dim")
     codes = groups * c.num("num_codevectors_per_group")
     yield Param(f"{prefix}quantizer.codevectors", (1, codes, width // groups), "other")
@@ -305,7 +307,7 @@ def unispeech_pretraining(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def speaker_pretraining(c: Config, prefix: str) -> Iterator[Param]:
-    """UniSpeech-SAT: clusters to predict, and whose voice it is."""
+    """Yield UniSpeech-SAT's pretraining heads: clusters to predict, and the speaker."""
     width, code = c.num("hidden_size"), c.num("codevector_dim")
     yield from quantizer(c, prefix, width)
     yield from affine(f"{prefix}project_hid", c.num("proj_codevector_dim"), width)

@@ -52,7 +52,8 @@ SLIDING = "sliding_attention"
 def rotary_by_kind(
     c: Config, prefix: str, kinds: Sequence[str], usual: Mapping[str, float]
 ) -> Iterator[Buffer]:
-    """Frequencies of their own for each kind of attention; `usual` shares when none are given."""
+    """Yield the rotary frequencies of each kind of attention. `usual`: rotated fractions if the
+    config gives none."""
     settings = rope_settings(c)
     for kind in sorted(set(kinds)):
         of_kind = settings.get(kind)
@@ -84,7 +85,7 @@ def mimo_sparse(c: Config) -> Sequence[bool]:
 
 
 def mimo_attention(c: Config, kind: str) -> Submodule:
-    """Twice the key-value heads in sliding layers; values of their own size."""
+    """Return MiMo's attention: twice the KV heads in sliding layers; values of another size."""
     near = kind == SLIDING
     a = replace(grouped(c), value_dim=c.num("v_head_dim"))
     a = replace(a, kv_heads=2 * a.kv_heads) if near else a
@@ -116,7 +117,8 @@ def mimo_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def gated_attention(c: Config, heads: int) -> Submodule:
-    """`gating`: one gate a head, or one for each of its values."""
+    """Return attention with an output gate: by `gating` one gate per head, or one per element of
+    its values."""
     width, bias = c.num("hidden_size"), c.flag("attention_bias")
     a = replace(grouped(c), heads=heads)
     gates = heads if c.get("gating") in (None, True, "per-head") else heads * a.key_dim
@@ -161,7 +163,8 @@ def step_kinds(c: Config) -> list[str]:
 
 
 def step_sparse(c: Config) -> Sequence[bool]:
-    """moe_layers_enum of the published configs is "3,4,5,..."."""
+    """Return for each layer whether it has experts; published configs have moe_layers_enum,
+    "3,4,5,..."."""
     named = c.get("moe_layers_enum")
     if c.get("mlp_layer_types") is not None or named is None:
         return by_kinds(c, 3)
@@ -179,7 +182,7 @@ def step_choice(c: Config) -> RoutedExperts:
 
 
 def step_moe(c: Config) -> Submodule:
-    """Three stacks of experts; the shared one stands beside `moe`."""
+    """Return Step's MoE module: three stacks of experts in `moe`, and a shared expert."""
     e, width = step_choice(c), c.num("hidden_size")
     shared, bias = c.num("share_expert_dim"), c.flag("mlp_bias")
     return submodule(
@@ -207,7 +210,8 @@ def step(c: Config) -> Decoder:
 
 
 def step_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """partial_rotary_factors of the published configs has a number a layer."""
+    """Yield the rotary frequencies and the correction biases; published configs have one rotary
+    factor per layer."""
     each_kind, factors = step_kinds(c), c.many("partial_rotary_factors")
     first = {kind: each_kind.index(kind) for kind in each_kind}
     usual = {k: factors[i] if i < len(factors) else 1.0 for k, i in first.items()}

@@ -75,7 +75,7 @@ def xlnet(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def tied_linear(path: str, words: str) -> ParamRule:
-    """A biased projection to the vocabulary, tied to the embedding `words`."""
+    """Return a rule for a biased projection to the vocabulary, tied to the embedding `words`."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         params = affine(f"{prefix}{path}", c.num("vocab_size"), c.num("hidden_size"))
@@ -85,7 +85,8 @@ def tied_linear(path: str, words: str) -> ParamRule:
 
 
 def answer_spans(c: Config, prefix: str) -> Iterator[Param]:
-    """SQuAD 2: where the answer starts, where it ends given that, whether there is one."""
+    """Yield SQuAD 2's heads: where the answer starts, where it ends given the start, and whether
+    there is one."""
     width = c.num("hidden_size")
     yield from affine(f"{prefix}start_logits.dense", 1, width)
     yield from affine(f"{prefix}end_logits.dense_0", width, 2 * width)
@@ -169,7 +170,7 @@ FUNNEL = Family(
 
 
 def heads_of_funnel(c: Config, count: int) -> "Sequence[Attention]":
-    """Return the attention of each layer, whose heads have a size of their own."""
+    """Return the attention of each of `count` layers, with the head size in the config."""
     from weighbridge.models.arch import encoders
 
     return (encoders.one(c.num("n_head"), c.num("d_head")),) * count
@@ -203,7 +204,7 @@ def lm_head(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def choice(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield the head for multiple choice: one output, read from a summary as wide as the labels."""
+    """Yield the multiple-choice head: one output, from a summary as wide as the labels."""
     yield from affine(f"{prefix}logits_proj", 1, labels(c))
 
 

@@ -49,20 +49,21 @@ def beside(tower: Config) -> int:
 
 
 def native(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image resized to the tower's size; every position is passed on. Each
-    stage of a pyramid but the first halves both sides."""
+    """Return the tokens of an image resized to the tower's size: one per position. Each stage of a
+    pyramid but the first halves both sides."""
     stages = tower.many("depths")
     count = patches(tower) // 4 ** (len(stages) - 1) if stages else patches(tower) + beside(tower)
     return TowerTokens(count, count)
 
 
 def siglip2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the patches of an image of any shape, padded to `num_patches`."""
+    """Return the patches of an image of any shape, padded to the config's `num_patches`."""
     return TowerTokens(tower.num("num_patches"), tower.num("num_patches"))
 
 
 def patches_alone(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the same without the class token, unless the config keeps all."""
+    """Return the tokens of an image resized to the tower's size, without the class token unless the
+    config selects it."""
     count, more = patches(tower), beside(tower)
     full = whole.word("vision_feature_select_strategy", default="default") == "full"
     return TowerTokens(count + more, count + (more if full else 0))
@@ -79,7 +80,7 @@ def queries(name: str, default: int) -> Rule:
 
 
 def inner_queries(key: str, name: str, default: int) -> Rule:
-    """Return the same rule for queries in a nested config."""
+    """Return the rule of `queries` for a number in the nested config `key`."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         inner = whole.sub(key) if whole.has(key) else whole
@@ -89,7 +90,8 @@ def inner_queries(key: str, name: str, default: int) -> Rule:
 
 
 def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return tokens of 980 pixels a side: 128 queries for 490 and 256 for 980 pixels."""
+    """Return the tokens of an image of 980 pixels per side: as many queries as the config maps its
+    patches to, else 256."""
     count = patches(tower)
     table = whole.get("projector_patch_to_query_dict")
     tokens = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
@@ -100,7 +102,8 @@ def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def merged(least: int, most: int, *, patch: int = 14, merge: int = 2) -> Rule:
-    """Return the rule of Qwen2-VL and its successors: from `least` to `most` pixels."""
+    """Return the rule of Qwen2-VL and its successors: an image is resized to `least` to `most`
+    pixels."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         step = tower.num("patch_size", "spatial_patch_size", default=patch)
@@ -124,14 +127,15 @@ def kimi(most: int) -> Rule:
 
 
 def pixtral(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image with one more at the end of each row."""
+    """Return the tokens of an image, with one more at the end of each row."""
     merge, patch = whole.num("spatial_merge_size", default=1), tower.num("patch_size")
     grid = fitted(size, tower.num("image_size"), patch * merge)
     return TowerTokens(grid.area * merge**2, grid.height * (grid.width + 1))
 
 
 def gemma4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens pooled from the real patches; the tower computes on the most possible."""
+    """Return the pooled tokens of the real patches; the tower computes on the maximum number of
+    patches."""
     kernel = tower.num("pooling_kernel_size", default=3)
     most = whole.num("vision_soft_tokens_per_image", default=280) * kernel**2
     grid = filling(size, patch=tower.num("patch_size", default=16), kernel=kernel, most=most)
@@ -142,7 +146,8 @@ def gemma4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def llava_next(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """The whole image, and tiles of the best of a list of resolutions; a token ends each row."""
+    """Return the tokens of the whole image and of tiles at the best listed resolution; one more
+    token ends each row."""
     side, count, more = tower.num("image_size"), patches(tower), beside(tower)
     canvas = best_resolution(size, _pinpoints(whole, side))
     tiles = ImageSize(canvas.height // side, canvas.width // side)
@@ -162,7 +167,7 @@ def _pinpoints(whole: Config, side: int) -> list[ImageSize]:
 
 
 def _bounded(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]:
-    """Return the grid, shrunk to nine tiles for LLaVA-OneVision's `anyres_max_9`."""
+    """Return the grid, shrunk to at most nine tiles for LLaVA-OneVision's `anyres_max_9`."""
     word = whole.word("vision_aspect_ratio")
     if not word.startswith("anyres_max_"):
         return kept, kept.height
@@ -208,7 +213,8 @@ def cohere2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of tiles: one class token each; separators between columns and rows."""
+    """Return the tokens of an image's tiles. Each has a class token in the tower; separators stand
+    between columns and rows."""
     grid = smallest_canvas(size, tower.num("image_size"), grids(1, 16))
     window, ratio = patches(tower) + 1, tower.ratio("pixel_shuffle_ratio", default=0.5)
     each = int(patches(tower) * ratio**2)
@@ -219,7 +225,7 @@ def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     """Return the tokens of the whole view and of tiles of 504 pixels: step3p7 _plan_patches. Two
-    marks around each, one more after each row of tiles but the last."""
+    marker tokens surround each, and one follows each row of tiles but the last."""
     side, patch, tile = tower.num("image_size"), tower.num("patch_size"), 504
     shrunk = ImageSize(*(int(length * min(1.0, 3024 / max(size))) for length in size))
     shape = max(shrunk) / max(1, min(shrunk))
@@ -235,18 +241,20 @@ def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _snapped(length: float, window: float) -> int:
-    """Return the tiles along a side, one more if a fifth of one is left over."""
+    """Return the tiles along one side; the remainder becomes a tile above a fifth of one."""
     return max(1, int(length // window + (length % window > 0.2 * window)))
 
 
 def mllama(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return all possible tiles, padded to eights: modeling_mllama.py (num_padding_patches)."""
+    """Return the tokens of the maximum number of tiles; the tower pads each to multiples of 8:
+    modeling_mllama.py (num_padding_patches)."""
     most, one = tower.num("max_num_tiles"), patches(tower) + 1
     return TowerTokens(most * ceil(one / 8) * 8, most * one)
 
 
 def idefics2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """The image and its quarters, padded to one size; 64 latents each, between two marks."""
+    """Return the tokens of an image and its quarters, padded to one size: 64 latents each, with a
+    marker token between them."""
     side, patch = tower.num("image_size"), tower.num("patch_size")
     scale = min(1.0, side / max(size))
     grid = ImageSize(*(max(1, int(length * scale) // patch) for length in size))
@@ -257,7 +265,8 @@ def idefics2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def idefics3(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Tiles of the tower's size of an image scaled to four of them, and the whole image."""
+    """Return the tokens of the whole image, and of its tiles after it is scaled to four times the
+    tower's size."""
     side = tower.num("image_size")
     longest = _edge(tower, "size", 4 * side)
     scaled = longest_side(size, longest)
@@ -277,14 +286,14 @@ def _edge(tower: Config, name: str, default: int) -> int:
 
 
 def ovis2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of one tile (the default), and START, GRID and END."""
+    """Return the tokens of one tile (the default), and the markers START, GRID and END."""
     each = patches(tower) // max(1, tower.num("hidden_stride", default=1)) ** 2
     return TowerTokens(patches(tower), each + 3)
 
 
 def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return 64 to 256 tokens; an image of more than twice the size also has tiles of 512 pixels.
-    Each is padded to the most patches that one may have."""
+    """Return 64 to 256 tokens; an image above twice the size also has tiles of 512 pixels. The
+    tower pads each to the maximum number of patches."""
     patch, down = tower.num("patch_size"), whole.num("downsample_factor", default=2)
     step, most = patch * down, whole.num("max_image_tokens", default=256)
     small = rounded(size, step, whole.num("min_image_tokens", default=64) * step**2, most * step**2)
@@ -300,8 +309,8 @@ def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of up to four crops of 336 pixels and the whole image: 12 x 12 each, and
-    one at the end of each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
+    """Return the tokens of up to four crops of 336 pixels and of the whole image: 12 x 12 each, and
+    one more per row (image_processing_phi3_v.py of the repository, num_crops 4)."""
     ratio, scale = max(size) / max(1, min(size)), 1
     while scale * ceil(scale / ratio) <= 4:
         scale += 1
@@ -313,8 +322,8 @@ def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of up to 36 crops of 448 pixels and the whole image, 16 x 16 each. Crops
-    with only padding are dropped."""
+    """Return the tokens of up to 36 crops of 448 pixels and of the whole image, 16 x 16 each. Crops
+    of only padding are dropped."""
     side, most = 448, 36
     grid = ImageSize(*(ceil(length / side) for length in size))
     if grid.area > most:
@@ -328,12 +337,13 @@ def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _unmasked(length: int, whole: int) -> int:
-    """Return every other patch along one side of `length` pixels, without those of padding only."""
+    """Return the count of every other patch along `length` pixels of a side, without patches of
+    only padding."""
     return ceil((whole // 14 - (whole - length) // 14) / 2)
 
 
 def minicpmv(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of up to nine slices of about 448 pixels a side and the whole image,
+    """Return the tokens of up to nine slices of about 448 pixels per side and of the whole image,
     `query_num` each (modeling_minicpmv.py and image_processing_minicpmv.py of the repositories)."""
     each, patch = whole.num("query_num", default=64), tower.num("patch_size", default=14)
     count = min(9, ceil(size.area / 448**2))
@@ -343,7 +353,8 @@ def minicpmv(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _slices(size: ImageSize, count: int) -> ImageSize:
-    """Return the grid of `count - 1` to `count + 1` slices whose shape is nearest, by logarithm."""
+    """Return the grid of `count - 1` to `count + 1` slices whose aspect ratio is nearest, by
+    logarithm."""
     options = [
         ImageSize(n // w, w)
         for n in (count - 1, count, count + 1)
@@ -355,7 +366,7 @@ def _slices(size: ImageSize, count: int) -> ImageSize:
 
 
 def fuyu(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the patches of 30 pixels, which need no tower, and one token at the end of each row.
+    """Return one token per patch of 30 pixels, which need no tower, and one at the end of each row.
     Images are never enlarged."""
     scale = min(1.0, 1080 / size.height, 1920 / size.width)
     grid = ImageSize(*(ceil(int(length * scale) / 30) for length in size))

@@ -12,7 +12,7 @@ from weighbridge.base.records import NamedTuple
 
 
 class ImageSize(NamedTuple):
-    """Height and width: of an image in pixels, of a grid in tiles or patches."""
+    """Height and width: in pixels of an image, in tiles or patches of a grid."""
 
     height: int
     width: int
@@ -36,7 +36,8 @@ def rounded(size: ImageSize, factor: int, least: int, most: int) -> ImageSize:
 
 
 def padded(size: ImageSize, *, patch: int, merge: int, most: int, side: int) -> ImageSize:
-    """Return the size scaled down to `most` patches and `side` per side: kimi_k25 navit_resize."""
+    """Return the size scaled down to at most `most` patches and `side` patches per side: kimi_k25
+    navit_resize."""
     count = max(1.0, size.height // patch) * max(1.0, size.width // patch)
     scale = min(1.0, sqrt(most / count), side * patch / size.height, side * patch / size.width)
     factor = merge * patch
@@ -45,15 +46,15 @@ def padded(size: ImageSize, *, patch: int, merge: int, most: int, side: int) -> 
 
 
 def fitted(size: ImageSize, longest: int, step: int) -> ImageSize:
-    """Return both sides in steps, rounded up, the longer one at most `longest`: pixtral
-    get_resize_output_image_size."""
+    """Return both sides rounded up to multiples of `step`, the longer one at most `longest`:
+    pixtral get_resize_output_image_size."""
     ratio = max(1.0, size.height / longest, size.width / longest)
     return ImageSize(*((floor(side / ratio) - 1) // step + 1 for side in size))
 
 
 def filling(size: ImageSize, *, patch: int, kernel: int, most: int) -> ImageSize:
-    """The most of `most` patches that the shape allows, pooled by `kernel` a side: gemma4
-    get_aspect_ratio_preserving_size. In pooled patches."""
+    """Return the largest grid with the image's shape and at most `most` patches, counted in pools
+    of `kernel` x `kernel`: gemma4 get_aspect_ratio_preserving_size."""
     step, factor = kernel * patch, sqrt(most * patch**2 / size.area)
     high, wide = (floor(side * factor / step) for side in size)
     longest = most // kernel**2
@@ -63,14 +64,15 @@ def filling(size: ImageSize, *, patch: int, kernel: int, most: int) -> ImageSize
 
 
 def grids(least: int, most: int) -> list[ImageSize]:
-    """All of least to most tiles, fewest first, those of one count by their width."""
+    """Return all grids of `least` to `most` tiles, fewest tiles first; those with equal counts by
+    width."""
     shapes = (ImageSize(h, w) for w in range(1, most + 1) for h in range(1, most + 1))
     return sorted((g for g in shapes if least <= g.area <= most), key=lambda g: g.area)
 
 
 def closest(size: ImageSize, tile: ImageSize, options: Sequence[ImageSize]) -> ImageSize:
-    """The grid nearest in shape; of equal ones the larger, if the image fills half of it:
-    got_ocr2 get_optimal_tiled_canvas."""
+    """Return the grid with the nearest aspect ratio; of equal ones the larger, if the image fills
+    half of it: got_ocr2 get_optimal_tiled_canvas."""
     shape, best, least = size.width / size.height, ImageSize(1, 1), float("inf")
     for grid in options:
         off = abs(shape - grid.width / grid.height)
@@ -80,8 +82,8 @@ def closest(size: ImageSize, tile: ImageSize, options: Sequence[ImageSize]) -> I
 
 
 def least_enlarged(size: ImageSize, tile: int, options: Sequence[ImageSize]) -> ImageSize:
-    """The grid that the image has to grow least for, else shrink least: cohere2_vision
-    get_optimal_tiled_canvas."""
+    """Return the grid that enlarges the image least, else the one that shrinks it least:
+    cohere2_vision get_optimal_tiled_canvas."""
 
     def scale(grid: ImageSize) -> float:
         return min(tile * grid.width / size.width, tile * grid.height / size.height)
@@ -91,7 +93,8 @@ def least_enlarged(size: ImageSize, tile: int, options: Sequence[ImageSize]) -> 
 
 
 def smallest_canvas(size: ImageSize, tile: int, options: Sequence[ImageSize]) -> ImageSize:
-    """The same, and of equals the one with least padding: mllama and llama4."""
+    """Return the grid that enlarges the image least, else shrinks it least; of equal ones the
+    smallest: mllama and llama4."""
 
     def scale(grid: ImageSize) -> float:
         return min(tile * grid.width / size.width, tile * grid.height / size.height)
@@ -102,7 +105,7 @@ def smallest_canvas(size: ImageSize, tile: int, options: Sequence[ImageSize]) ->
 
 
 def best_resolution(size: ImageSize, options: Sequence[ImageSize]) -> ImageSize:
-    """Choose the option that keeps most of the image and wastes least: image_processing_utils.py
+    """Return the option that keeps most of the image and wastes least: image_processing_utils.py
     select_best_resolution."""
 
     def kept(option: ImageSize) -> int:
@@ -113,7 +116,7 @@ def best_resolution(size: ImageSize, options: Sequence[ImageSize]) -> ImageSize:
 
 
 def unpadded(size: ImageSize, canvas: ImageSize) -> ImageSize:
-    """The part of a canvas of patches that an image covers: llava_next
+    """Return the part of a canvas of patches that the image covers: llava_next
     _get_unpadded_features."""
     if size.width / size.height > canvas.width / canvas.height:
         high = int(round(size.height * (canvas.width / size.width), 7))
@@ -123,7 +126,7 @@ def unpadded(size: ImageSize, canvas: ImageSize) -> ImageSize:
 
 
 def longest_side(size: ImageSize, side: int) -> ImageSize:
-    """Scaled so that the longer side is `side`, the other made even: idefics3
+    """Return the size scaled so that the longer side is `side`, the other made even: idefics3
     _resize_output_size_rescale_to_max_len."""
     shape = size.width / size.height
     if size.width >= size.height:

@@ -22,42 +22,44 @@ def frames(seconds: float) -> int:
 
 
 def halved(length: int, times: int = 1) -> int:
-    """Return the length after convolutions of kernel 3, padding 1 and stride 2."""
+    """Return the length after `times` convolutions of kernel 3, padding 1 and stride 2."""
     for _ in range(times):
         length = (length - 1) // 2 + 1
     return length
 
 
 def whisper(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Return the positions of one window, which is always full."""
+    """Return the positions of one window of 30 seconds, to which every sound is padded."""
     positions = tower.num("max_source_positions")
     return TowerTokens(positions, positions)
 
 
 def qwen2_audio(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Padded to a window; longer sounds are cut. Pairs of what is real are averaged."""
+    """Return the tokens of a sound, padded or cut to one window. Pairs of unpadded positions are
+    averaged."""
     positions = tower.num("max_source_positions")
     real = halved(min(frames(seconds), 2 * positions))
     return TowerTokens(positions, (real - 2) // 2 + 1)
 
 
 def voxtral(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Return the tokens of whole windows; four positions make a token."""
+    """Return the tokens of a sound padded to whole windows; usually one per four positions."""
     windows, positions = max(1, ceil(seconds / WINDOW)), tower.num("max_source_positions")
     grouped = tower.num("intermediate_size") // tower.num("hidden_size")
     return TowerTokens(windows * positions, windows * positions // max(1, grouped), positions)
 
 
 def ultravox(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Return Whisper's windows; `stack_factor` positions make a token (ultravox_processing.py)."""
+    """Return the tokens of whole Whisper windows; `stack_factor` positions make a token
+    (ultravox_processing.py)."""
     real = ceil(halved(frames(seconds)) / max(1, whole.num("stack_factor", default=8)))
     positions = tower.num("max_source_positions")
     return TowerTokens(max(1, ceil(seconds / WINDOW)) * positions, real, positions)
 
 
 def granite_speech(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Two frames to a position, one more frame at the end; of each window of positions, a few
-    queries."""
+    """Return the tokens of a sound: two frames make a position, and each window of positions
+    becomes a few queries."""
     positions = (frames(seconds) + 1) // 2
     window = whole.num("window_size", default=15)
     each = window // max(1, whole.num("downsample_rate", default=5))
@@ -67,26 +69,30 @@ def granite_speech(whole: Config, tower: Config, seconds: float) -> TowerTokens:
 
 
 def gemma3n(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Always as many tokens; the conformer works on a quarter of the frames, 30 seconds at most."""
+    """Return the tokens of a sound, always equally many; the conformer works on a quarter of the
+    frames, at most 30 seconds."""
     positions = halved(frames(min(seconds, WINDOW)), 2)
     return TowerTokens(positions, whole.num("audio_soft_tokens_per_image", default=188))
 
 
 def gemma4(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Frames of 20 ms every 10 ms, half a frame before the first; 750 tokens at most."""
+    """Return the tokens of a sound: frames of 20 ms every 10 ms, half a frame before the first; at
+    most 750."""
     length = (int(seconds * RATE) + 160 - 321) // 160 + 1
     positions = min(halved(max(0, length), 2), whole.num("audio_seq_length", default=750))
     return TowerTokens(positions, positions)
 
 
 def qwen2_5_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Positions of `n_window` frames attend to each other; pairs of them are averaged."""
+    """Return the tokens of a sound: pairs of positions are averaged; `n_window` positions attend to
+    each other."""
     positions = halved(frames(seconds))
     return TowerTokens(positions, (positions - 2) // 2 + 1, tower.num("n_window", default=100))
 
 
 def qwen3_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """13 positions to a full chunk of frames; `n_window_infer` frames see each other."""
+    """Return the tokens of a sound: 13 positions per full chunk of frames; positions in
+    `n_window_infer` frames attend to each other."""
     chunk = 2 * tower.num("n_window", default=50)
     whole_chunks, left_over = divmod(frames(seconds), max(1, chunk))
     positions = whole_chunks * 13 + halved(left_over, 3)
@@ -95,7 +101,7 @@ def qwen3_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
 
 
 def phi4(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Return an eighth of the frames."""
+    """Return one token per eight mel frames."""
     positions = ceil(frames(seconds) / 8)
     return TowerTokens(positions, positions)
 
@@ -106,14 +112,15 @@ def speech_to_text(whole: Config, tower: Config, seconds: float) -> TowerTokens:
 
 
 def seamless(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Two frames to a position; the adapter halves them thrice."""
+    """Return the tokens of a sound: two frames make a position, and the adapter's stride divides
+    these."""
     positions = frames(seconds) // 2
     stride = tower.num("adaptor_stride", default=8)
     return TowerTokens(positions, ceil(positions / max(1, stride)))
 
 
 def waveform(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Convolutions of the samples, without padding."""
+    """Return the positions after convolutions over the samples, without padding."""
     length = int(seconds * RATE)
     kernels, strides = tower.nums("conv_kernel"), tower.nums("conv_stride")
     for kernel, stride in zip(kernels, strides, strict=True):
