@@ -74,7 +74,7 @@ def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
     for head, experts in layers.items():
         all_experts = tuple(experts.values())
         if _stand_for_each_other(all_experts):
-            _count(all_experts, stands_for)
+            _count_experts(all_experts, stands_for)
             if head in others or not _in_one_order(all_experts):
                 apart.update(all_experts[0].places)
     return _gathered(tensors, stands_for, apart)
@@ -106,7 +106,7 @@ def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
     return list(by_module.items())
 
 
-def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
+def _count_experts(experts: Sequence[_Expert], stands_for: list[int]) -> None:
     """Set in `stands_for` that the first expert's tensors stand for those of all experts."""
     first = dict(zip(experts[0].names, experts[0].places, strict=True))
     for expert in experts:

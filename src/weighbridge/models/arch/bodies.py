@@ -42,13 +42,13 @@ def body(
     """Return the body of a class: its blocks, widths, encoder and towers. `layers`: what each layer
     caches (arch/cache_layers.py); `metadata`: a GGUF file's."""
     if plan.tree is not None:
-        return _answering(_of_tree(plan, plan.tree, layers), config, metadata)
+        return _as_embedding_model(_of_tree(plan, plan.tree, layers), config, metadata)
     stacks, others = sort(plan)
-    remembered = layers or _embedder(config)
+    remembered = layers or _embedder_layers(config)
     text = [s for s in stacks if s.part == LANGUAGE] or list(stacks)
-    decoder = _decoder(text, remembered)
+    decoder = _decoder_stack(text, remembered)
     if decoder is not None:
-        blocks = tuple(map(_block, _fitting(decoder, len(remembered)), remembered))
+        blocks = tuple(map(_block, _layers_of_stack(decoder, len(remembered)), remembered))
     else:
         blocks = _read_at_once(text, config, metadata)
     known = [p for p in others if plan.part(p.name) == LANGUAGE] or list(others)
@@ -69,7 +69,7 @@ def body(
         encoder=encoder,
         towers=towers,
     )
-    return _answering(whole, config, metadata)
+    return _as_embedding_model(whole, config, metadata)
 
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
@@ -96,7 +96,7 @@ def _computed(parts: Submodules, layer: Layer) -> LayerBlock:
 # Which layers there are
 
 
-def _decoder(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack | None:
+def _decoder_stack(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack | None:
     """Return the stack that has the layers in `layers`: the decoder's; None without such layers."""
     if not layers:
         return None
@@ -109,7 +109,7 @@ def _decoder(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack 
     return min(fits, key=lambda s: len(s.layers), default=longest)
 
 
-def _fitting(stack: LayerStack, count: int) -> Sequence[Parameters]:
+def _layers_of_stack(stack: LayerStack, count: int) -> Sequence[Parameters]:
     """Return the stack's layers without multi-token prediction, and without numbered modules that
     are no layers: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
@@ -121,7 +121,7 @@ def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
     return LayerBlock(mixers=layer.mixers, feeds=feeds(parameters), query_rank=next(down, 0))
 
 
-def _embedder(config: Config | None) -> tuple[Layer, ...]:
+def _embedder_layers(config: Config | None) -> tuple[Layer, ...]:
     """Return the cache layers of a language model that is an embedder; () for others."""
     if config is None or not embeds(config.model_type):
         return ()
@@ -137,10 +137,10 @@ def _read_at_once(
     part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
     if part is not None and differs(part.model_type, "one_layer_for_all"):
         joint = joint[:1] * part.layers("num_hidden_layers")
-    return _unmasked(joint, _mixers(part, metadata, len(joint)))
+    return _blocks_of(joint, _mixers(part, metadata, len(joint)))
 
 
-def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[LayerBlock, ...]:
+def _blocks_of(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[LayerBlock, ...]:
     """Return the blocks of a file's layers, without mixers if `mixers` is empty."""
     if not mixers:
         return tuple(LayerBlock(mixers=(), feeds=feeds(layer)) for layer in layers)
@@ -173,7 +173,7 @@ def _encoder(
     part = encoders.reading_part(config)
     if not joint or encoders.is_pyramid(part.model_type):
         return None
-    blocks = _unmasked(joint, encoders.mixers(part, len(joint)))
+    blocks = _blocks_of(joint, encoders.mixers(part, len(joint)))
     return Body(hidden=_hidden(blocks, ()), vocab=0, blocks=blocks, causal=False)
 
 
@@ -230,13 +230,15 @@ def _pools(metadata: Mapping[str, Any]) -> bool:
     return bool(gguf_layers.Keys(metadata).num("pooling_type", default=0))
 
 
-def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:
+def _as_embedding_model(
+    whole: Body, config: Config | None, metadata: Mapping[str, Any] | None
+) -> Body:
     """Return `whole` as an embedding model, which returns a vector per text, if it has no head. A
     config (bidirectional attention) or metadata (pooling) may make any model one."""
     both_ways = config is not None and config.sees_both_ways
     pooled = bool(metadata) and _pools(metadata or {})
     headless = bool(whole.blocks) and not whole.vocab and not whole.labels
-    blocks = tuple(_seen(b, whole.hidden, causal=not both_ways) for b in whole.blocks)
+    blocks = tuple(_with_causal(b, whole.hidden, causal=not both_ways) for b in whole.blocks)
     return replace(
         whole,
         blocks=blocks,
@@ -247,7 +249,7 @@ def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] |
 
 
 @lru_cache(maxsize=4096)
-def _seen(block: LayerBlock, hidden: int, *, causal: bool) -> LayerBlock:
+def _with_causal(block: LayerBlock, hidden: int, *, causal: bool) -> LayerBlock:
     """Return the block with `causal` set in its attention. MLP `inputs` equal to `hidden` become 0,
     so that equal blocks compare equal."""
     return LayerBlock(

@@ -68,15 +68,15 @@ class Decoder(NamedTuple):
 
     def tensors(self, prefix: str) -> Iterator[Param]:
         """Yield all parameters below `prefix`, in checkpoint order."""
-        yield from (_below(prefix, p, prefix) for p in self.first)
+        yield from (_with_full_name(prefix, p, prefix) for p in self.first)
         for i, layer in enumerate(self.layers, self.start):
             here = f"{prefix}{self.path}{i}."
             for part in layer:
-                yield from (_below(here, p, prefix) for p in part.params)
-        yield from (_below(prefix, p, prefix) for p in self.last)
+                yield from (_with_full_name(here, p, prefix) for p in part.params)
+        yield from (_with_full_name(prefix, p, prefix) for p in self.last)
 
 
-def _below(path: str, param: Param, base: str) -> Param:
+def _with_full_name(path: str, param: Param, base: str) -> Param:
     """Return `param` with `path` before its name, and `base` before its tied parameter's."""
     whole = Param(path + param.name, *param[1:])
     return whole._replace(tied=base + param.tied) if param.tied else whole

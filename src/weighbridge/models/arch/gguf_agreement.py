@@ -71,7 +71,7 @@ def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> l
     k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
     differing = list(_disagreements(k, shapes))
     if not differing:
-        return [*_said(k, shapes), *_typed(k, {t.dtype for t in tensors})]
+        return [*_said(k, shapes), *_unused_file_type(k, {t.dtype for t in tensors})]
     problem = sentence("gguf.two_models", first=_first(differing))
     if not _known(k.arch):
         return [clauses(problem, sentence("gguf.believed", arch=k.arch))]
@@ -89,9 +89,9 @@ def _known(arch: str) -> bool:
 
 def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
     """Yield sentences on disagreements of metadata and tensors, one per kind."""
-    yield from _lists(keys)
+    yield from _wrong_list_lengths(keys)
     yield from _blocks(keys, shapes)
-    yield from _heads(keys)
+    yield from _undivided_heads(keys)
     reported = set[tuple[str, str]]()
     for wanted in _wanted(keys, shapes):
         have = _size(shapes[wanted.tensor], wanted.dimension)
@@ -109,9 +109,9 @@ def _size(shape: tuple[int, ...], dimension: int) -> int:
     return shape[dimension] if dimension < len(shape) else 1
 
 
-def _lists(keys: Keys) -> Iterator[str]:
+def _wrong_list_lengths(keys: Keys) -> Iterator[str]:
     """Yield a sentence per list whose length differs from the number of blocks."""
-    count = _asked(keys, "block_count")
+    count = _size_or_zero(keys, "block_count")
     for name in EACH_BLOCK:
         value = keys.get(name)
         if isinstance(value, Array) and count and value.length != count:
@@ -133,7 +133,7 @@ def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
         yield sentence("gguf.blocks_beyond", arch=keys.arch, count=count, block=beyond[0])
     main = count - guessing
     lacking = (i for i in range(min(main, MAX_LAYERS)) if i not in numbers)
-    first = next((i for i in lacking if not _empty(keys, i, count)), None)
+    first = next((i for i in lacking if not _is_removed_layer(keys, i, count)), None)
     alone = guessing and numbers and min(numbers) >= main  # a file of only multi-token prediction
     if numbers and first is not None and not alone:
         yield sentence("gguf.blocks_lack", arch=keys.arch, count=count, block=first)
@@ -145,7 +145,7 @@ def _block(name: str) -> int | None:
     return int(number) if kind == "blk" and number.isdecimal() and len(number) < 10 else None
 
 
-def _empty(keys: Keys, layer: int, count: int) -> bool:
+def _is_removed_layer(keys: Keys, layer: int, count: int) -> bool:
     """Return whether architecture search removed the layer from the model (models/deci.cpp)."""
     names = "attention.head_count", "feed_forward_length"
     return all(
@@ -157,7 +157,7 @@ def _empty(keys: Keys, layer: int, count: int) -> bool:
 # Heads
 
 
-def _heads(keys: Keys) -> Iterator[str]:
+def _undivided_heads(keys: Keys) -> Iterator[str]:
     """Yield a sentence if heads are no multiple of KV heads, which ggml asserts."""
     with suppress(BadFileError):  # invalid numbers raise where they are read
         count = keys.num("block_count", default=0)
@@ -184,8 +184,8 @@ def _rotated(keys: Keys, heads: int) -> Iterator[str]:
 
 
 def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
-    yield from _whole(keys, shapes)
-    width, layers = _asked(keys, "embedding_length"), _remembered(keys)
+    yield from _expected_sizes_outside(keys, shapes)
+    width, layers = _size_or_zero(keys, "embedding_length"), _cache_layers(keys)
     for name in shapes:
         layer = _block(name)
         if layer is None or not name.endswith(".weight"):
@@ -193,14 +193,17 @@ def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
         role = name.split(".", 2)[2].removesuffix(".weight")
         if width and role in READS_WIDTH:
             yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
-        yield from _fed(keys, name, role, layer)
+        yield from _expected_mlp_sizes(keys, name, role, layer)
         for m in layers[layer].mixers if layer < len(layers) else ():
             yield from _mixed(keys, m, name, role)
 
 
-def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
+def _expected_sizes_outside(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
     """Yield the sizes of tensors outside of blocks."""
-    width, tokens = _asked(keys, "embedding_length"), keys.metadata.get("tokenizer.ggml.tokens")
+    width, tokens = (
+        _size_or_zero(keys, "embedding_length"),
+        keys.metadata.get("tokenizer.ggml.tokens"),
+    )
     for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
         if width and name in shapes:
             yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
@@ -209,14 +212,14 @@ def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
         yield AskedSize("tokenizer.ggml.tokens", name, 1, (tokens.length,))
 
 
-def _asked(keys: Keys, name: str) -> int:
+def _size_or_zero(keys: Keys, name: str) -> int:
     """Return a size in the metadata; 0 if missing or invalid, so that nothing contradicts it."""
     with suppress(BadFileError):
         return keys.num(name, default=0)
     return 0
 
 
-def _remembered(keys: Keys) -> tuple[Layer, ...]:
+def _cache_layers(keys: Keys) -> tuple[Layer, ...]:
     """Return the cache layers; () if the metadata lack them, since other checks report that."""
     if keys.get("attention.head_count") is None:
         return ()
@@ -225,9 +228,9 @@ def _remembered(keys: Keys) -> tuple[Layer, ...]:
     return ()
 
 
-def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
+def _expected_mlp_sizes(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
     """Yield the sizes of an MLP's tensors. Fused gate and up have twice the rows."""
-    count, width = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
+    count, width = _size_or_zero(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
         yield AskedSize(f"{keys.arch}.expert_count", name, dimension, (count,))
@@ -236,7 +239,7 @@ def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
     if role == "ffn_down_exps":
         each, used = (
             _length(keys, "expert_feed_forward_length", layer),
-            _asked(keys, "expert_used_count"),
+            _size_or_zero(keys, "expert_used_count"),
         )
         # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
         sizes = (each, width) if each else (width, width // max(1, used))
@@ -252,7 +255,9 @@ def _length(keys: Keys, name: str, layer: int) -> int:
     with suppress(BadFileError):
         value = keys.get(name)
         return (
-            keys.each(name, layer + 1, 0)[layer] if isinstance(value, Array) else _asked(keys, name)
+            keys.each(name, layer + 1, 0)[layer]
+            if isinstance(value, Array)
+            else _size_or_zero(keys, name)
         )
     return 0
 
@@ -260,7 +265,7 @@ def _length(keys: Keys, name: str, layer: int) -> int:
 def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[AskedSize]:
     asked: Mapping[str, Rows] = {}
     if isinstance(mixer, Attention):
-        asked = _attends(metadata, mixer)
+        asked = _expected_attention_rows(metadata, mixer)
     elif isinstance(mixer, Latent):
         asked = _latent(mixer)
     if role in asked:
@@ -269,7 +274,7 @@ def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[Asked
         yield AskedSize(named, name, dimension, sizes)
 
 
-def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
+def _expected_attention_rows(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
     """Return the expected rows of attention's tensors, by tensor name. Layers with windows may have
     another head size."""
     keys = _dims(metadata, "attention.key_length_swa", attention.key_dim)
@@ -306,7 +311,7 @@ def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
 
 
 def _dims(keys: Keys, name: str, width: int) -> tuple[int, ...]:
-    near = _asked(keys, name)
+    near = _size_or_zero(keys, name)
     return (width, near) if near and near != width else (width,)
 
 
@@ -337,19 +342,19 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
     rows = _size(shapes.get("token_embd.weight", ()), 1)
     tokens = keys.metadata.get("tokenizer.ggml.tokens")
     expected = (
-        (f"{keys.arch}.vocab_size", _asked(keys, "vocab_size")),
+        (f"{keys.arch}.vocab_size", _size_or_zero(keys, "vocab_size")),
         ("tokenizer.ggml.tokens", tokens.length if isinstance(tokens, Array) else 0),
     )
     for name, count in expected if "token_embd.weight" in shapes else ():
         if count and count != rows:
             yield sentence("vocabulary_rows", name=name, count=count, rows=rows)
-    yield from _stretched(keys)
+    yield from _scaled_positions(keys)
     yield from _unloadable(keys, shapes)
     if (kind := keys.metadata.get("general.type")) in ("adapter", "imatrix"):
         yield sentence("gguf.general_type", kind=kind)
 
 
-def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
+def _unused_file_type(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
     """Yield a note if no tensor has the file's declared type; llama.cpp only prints that type."""
     claimed, packs = keys.metadata.get("general.file_type"), any(t.block > 1 for t in dtypes)
     if isinstance(claimed, int) and dtypes and (claimed in PLAIN_FILES) == packs:
@@ -368,14 +373,14 @@ def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    count, used = _asked(keys, "expert_count"), _asked(keys, "expert_used_count")
+    count, used = _size_or_zero(keys, "expert_count"), _size_or_zero(keys, "expert_used_count")
     if count and not any(EXPERTS in name for name in shapes):
         yield sentence("gguf.no_experts", arch=keys.arch, count=count)
     if used and not count:
         yield sentence("gguf.no_expert_count", arch=keys.arch, used=used)
 
 
-def _stretched(keys: Keys) -> Iterator[str]:
+def _scaled_positions(keys: Keys) -> Iterator[str]:
     """Yield a note on scaled positions; llama.cpp takes the context length as it is."""
     original, factor = (
         keys.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")

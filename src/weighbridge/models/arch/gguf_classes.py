@@ -86,7 +86,7 @@ def compared(
     """Return the comparison of a file with its class, tensor by tensor; None if the metadata do not
     determine the class. `shapes` are in torch's order."""
     config = class_config(metadata, shapes)
-    plan = None if config is None or _is_mixed(config) else class_of(config)
+    plan = None if config is None or _has_experts_by_dense_name(config) else class_of(config)
     if plan is None:
         return None
     wanted = tensors_of(plan)
@@ -108,7 +108,7 @@ def _beside(wanted: Mapping[str, int], there: Mapping[str, int], optional: str) 
     yield from (sentence("is_there", name=name) for name in more)
 
 
-def _is_mixed(config: Mapping[str, Any]) -> bool:
+def _has_experts_by_dense_name(config: Mapping[str, Any]) -> bool:
     """Return whether a dense architecture's name covers a model with experts, as "llama" covers
     Mixtral."""
     return bool(config.get("num_experts")) and "moe" not in config["model_type"]
@@ -119,12 +119,12 @@ def tensors_of(plan: Blueprint) -> dict[str, int]:
     near, numbers = siblings_of([p.name for p in plan.counted]), defaultdict[str, int](int)
     for p in plan.counted:
         if not p.tied:
-            for name in _pieces(gguf_name(p.name, near)):
+            for name in _tensors_of_parameter(gguf_name(p.name, near)):
                 numbers[name[0]] += p.numel * p.copies // name[1]
     return dict(numbers)
 
 
-def _pieces(name: str) -> list[tuple[str, int]]:
+def _tensors_of_parameter(name: str) -> list[tuple[str, int]]:
     """Return (name, divisor) of each tensor that a parameter becomes; it has 1 / divisor of the
     elements."""
     for both, halves in SPLIT.items():

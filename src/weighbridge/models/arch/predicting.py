@@ -37,7 +37,7 @@ def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
     """Return the index of the layer whose attention prediction layers have; None without one."""
     near = facts(model_type).predicts == "dense, near"
     attend = [i for i, layer in enumerate(layers) if any(map(_attends, layer.mixers))]
-    alone = [i for i in attend if any(_alone(m, near=near) for m in layers[i].mixers)]
+    alone = [i for i in attend if any(_sees_only_window(m, near=near) for m in layers[i].mixers)]
     return max(alone or attend, default=None)
 
 
@@ -61,7 +61,7 @@ def _attends(mixer: Mixer) -> bool:
     return isinstance(mixer, Attention | Latent | Compressed)
 
 
-def _alone(mixer: Mixer, *, near: bool) -> bool:
+def _sees_only_window(mixer: Mixer, *, near: bool) -> bool:
     """Return whether attention sees only a window."""
     if isinstance(mixer, Compressed):
         return mixer.rate == 1

@@ -153,7 +153,7 @@ Matrix = tuple[str, tuple[int, ...], str, tuple[int, int]]
 
 @lru_cache(maxsize=4096)
 def _feeds(matrices: tuple[Matrix, ...]) -> tuple[Feed, ...]:
-    named = list(_found(matrices))
+    named = list(_mlps_by_down_projection(matrices))
     if not any(isinstance(one, Experts) for _, one in named):
         return tuple(one for _, one in named)
     for_all = sum(one.width for name, one in named if every_token(name))
@@ -162,7 +162,7 @@ def _feeds(matrices: tuple[Matrix, ...]) -> tuple[Feed, ...]:
     return tuple(replace(one, shared=for_all) if one is first else one for one in routed)
 
 
-def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
+def _mlps_by_down_projection(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
     """Yield (name of the down projection, MLP) for each MLP in a module."""
     modules: dict[str, dict[str, Matrix]] = {}
     for m in matrices:

@@ -73,7 +73,7 @@ def of_stacks(
         config = config.sub(inside)
     image = ImageSize(*image_size) if image_size is not None else IMAGE
     sizes = {"image": image, "audio": SECONDS if audio_seconds is None else audio_seconds}
-    pairs = ((look, _own(stacks, look)) for look in looks(config.model_type))
+    pairs = ((look, _stacks_of_tower(stacks, look)) for look in looks(config.model_type))
     return tuple(
         _tower(of_look, others, config, look, sizes[kind(look)])
         for look, of_look in pairs
@@ -81,7 +81,7 @@ def of_stacks(
     )
 
 
-def _own(stacks: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
+def _stacks_of_tower(stacks: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
     """Return the layer stacks of the tower; [] if the class is only the language model."""
     inside = [s for s in stacks if look.within in s.path]
     if not look.tower:

@@ -113,7 +113,7 @@ def meaning(text: str) -> Meaning | None:
     if not re.fullmatch(r"[\w.: -]{2,96}", typed, re.ASCII):
         return None
     name, form = _without_form(typed)
-    entry, tune = _entry(typed, name, form)
+    entry, tune = _entry_and_tune(typed, name, form)
     if entry is None:
         return None
     untyped = form == OF_GGUF and OF_GGUF not in typed
@@ -121,24 +121,26 @@ def meaning(text: str) -> Meaning | None:
         untyped, form = False, ""  # GGUF files of this name keep the published format
     stored = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
-    instructed = tune or _instructed(typed, entry)
-    tuned = _of_tune(_unpacked(_padded(entry, form), form, typed), instructed)
+    instructed = tune or _usual_tune(typed, entry)
+    tuned = _entry_of_tune(
+        _without_quantization(_with_padded_width(entry, form), form, typed), instructed
+    )
     sibling = not SIBLINGS.isdisjoint(_shorter(name))
-    note = _sibling(text.strip(), entry) if sibling else _said(text.strip(), entry)
+    note = _sibling(text.strip(), entry) if sibling else _reading_note(text.strip(), entry)
     if tune or instructed.positions:
-        note = clauses(note or _shapes(text.strip(), entry), _of_its_own(instructed))
+        note = clauses(note or _shapes(text.strip(), entry), _tune_note(instructed))
     if untyped:
         note = clauses(note or _shapes(text.strip(), entry), sentence("untyped_gguf"))
     return Meaning(tuned, stored, note, named)
 
 
-def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
+def _usual_tune(typed: str, entry: CatalogueEntry) -> Tune:
     """Return the tune that an entry's name usually means, with its own positions."""
-    repo_id = _tuned(typed, entry)
+    repo_id = _instruct_repository(typed, entry)
     return Tune(entry.name, repo_id, tunes.POSITIONS.get(repo_id))
 
 
-def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
+def _with_padded_width(entry: CatalogueEntry, form: str) -> CatalogueEntry:
     """Return the entry of a quantized copy, with the MLP width to which its owner padded it."""
     owner, width = entry.repo_id.partition("/")[0], entry.config.get("intermediate_size")
     wider = PADDED.get(owner, {}).get(width) if form.startswith(("awq", "gptq")) else None
@@ -147,7 +149,7 @@ def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
     return entry._replace(config={**entry.config, "intermediate_size": wider})
 
 
-def _unpacked(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
+def _without_quantization(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
     """Return the entry of a plain-dtype copy of a model that its maker quantizes. Experts trained
     in MXFP4 stay so in GGUF, whatever the file's name says."""
     packed = entry.config.get("quantization_config")
@@ -158,7 +160,7 @@ def _unpacked(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
     return entry._replace(config={**plain, "torch_dtype": WRITTEN[form]})
 
 
-def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
+def _entry_of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
     """Return the base's entry with the tune's id and positions."""
     if tune.positions is None:
         return base._replace(repo_id=tune.repo_id)
@@ -168,7 +170,7 @@ def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
     return base._replace(repo_id=tune.repo_id, config=config)
 
 
-def _of_its_own(tune: Tune) -> str:
+def _tune_note(tune: Tune) -> str:
     """Return a sentence that names a tune's own repository."""
     if tune.positions:
         return sentence("own_positions", repo=tune.repo_id, positions=tune.positions)
@@ -194,7 +196,7 @@ def _without_form(typed: str) -> tuple[str, str]:
     forms = [words.pop(), words.pop()][::-1] if words[-2:] == DYNAMIC else []
     while len(words) > 1 and (words[-1] in PACKED_BY or _names_form(words[-1], form)):
         forms = [word for word in (words.pop(), *forms) if word not in PACKED_BY]
-    form = _joined(forms) if forms else form
+    form = _joined_format(forms) if forms else form
     if not form and "qat" in words:
         form = OF_QAT
     if not form and of_gguf:
@@ -207,7 +209,7 @@ def _names_form(word: str, form: str) -> bool:
     return word in FORMS and not QUANT.fullmatch(form)
 
 
-def _joined(forms: list[str]) -> str:
+def _joined_format(forms: list[str]) -> str:
     """Return the format of these words: both joined if that is a known format (gptq-int8), else the
     first."""
     whole = "-".join(forms)
@@ -218,7 +220,7 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[-_: ]+", name) if word]
 
 
-def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
+def _entry_and_tune(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
     """Return (entry, tune) of a name, by tag, as it is, or without words that do not change shapes.
     The tune is None unless it has its own id."""
     if not form and typed in tunes.TAGS:
@@ -262,11 +264,13 @@ def _shorter(name: str) -> Iterator[str]:
 
 def _spelled(name: str) -> CatalogueEntry | None:
     key = _key(name)
-    spelled = NAMES.get(name) or (_keys().get(key) if key else None)
+    spelled = NAMES.get(name) or (_entry_by_key().get(key) if key else None)
     if spelled is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
         start = f"{key}a"  # followed by the active size
         mixtures = [
-            n for k, n in _keys().items() if k.startswith(start) and k[len(start) :][:1].isdigit()
+            n
+            for k, n in _entry_by_key().items()
+            if k.startswith(start) and k[len(start) :][:1].isdigit()
         ]
         plain = [n for n in mixtures if not _without_form(n)[1]]  # skips -fp8 of the same model
         spelled = plain[0] if len(plain) == 1 else None
@@ -283,7 +287,7 @@ def _tune_keys() -> dict[str, str]:
 
 
 @cache
-def _keys() -> dict[str, str]:
+def _entry_by_key() -> dict[str, str]:
     """Return entry names by a key that all spellings of a name share."""
     keys = {_key(name): name for name in reversed(catalogue.names())}
     for name, entry in NAMES.items():
@@ -292,9 +296,9 @@ def _keys() -> dict[str, str]:
 
 
 @cache
-def _near() -> dict[str, str]:
+def _names_by_key() -> dict[str, str]:
     """Return the names of entries, tunes and pipelines by their keys, for suggestions."""
-    keys = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
+    keys = {**_entry_by_key(), **{_key(name): name for name in tunes.TUNES}}
     return {**pipelines.keys(), **keys}
 
 
@@ -306,13 +310,13 @@ def _sibling(typed: str, entry: CatalogueEntry) -> str:
     return sentence("sibling_of", typed=typed, name=entry.name, repo=entry.repo_id)
 
 
-def _said(typed: str, entry: CatalogueEntry) -> str:
+def _reading_note(typed: str, entry: CatalogueEntry) -> str:
     """Return a sentence on how a name was understood; "" if it is another spelling of the
     entry's."""
     return "" if _key(typed.lower()) == _key(entry.name) else _shapes(typed, entry)
 
 
-def _tuned(typed: str, entry: CatalogueEntry) -> str:
+def _instruct_repository(typed: str, entry: CatalogueEntry) -> str:
     """Return the Hub repository that a name means; an Ollama tag means the instruct tune unless it
     says `text`."""
     words = set(_words(typed))
@@ -406,7 +410,7 @@ def nearest(text: str, most: int = 3) -> list[str]:
     from difflib import SequenceMatcher
 
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
-    keys = _near()
+    keys = _names_by_key()
     close = spelled_like(key, keys, 4 * most)
     close = [
         known

@@ -85,7 +85,7 @@ def differences(raw: Raw, tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
     yield from _targets(raw, pairs)
     yield from _layers(raw, pairs)
     yield from _beside(raw, shapes)
-    yield from _shapes(pairs, shapes, base_of(raw))
+    yield from _shape_differences(pairs, shapes, base_of(raw))
 
 
 def _pairs(shapes: Mapping[str, Shape]) -> Iterator[AdapterPair]:
@@ -169,10 +169,12 @@ def _beside(raw: Raw, shapes: Mapping[str, Shape]) -> Iterator[str]:
     biases = [name for name in shapes if name.endswith(".bias")]
     if raw.get("bias") not in ("none", None) and not biases:
         yield sentence("adapter.no_bias", bias=shown(raw["bias"]))
-    yield from _whole(raw, [name for name in shapes if "lora_" not in name and name not in biases])
+    yield from _modules_to_save_differences(
+        raw, [name for name in shapes if "lora_" not in name and name not in biases]
+    )
 
 
-def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
+def _modules_to_save_differences(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
     """Yield sentences on differences of modules_to_save from `whole`, the tensors outside of LoRA
     pairs."""
     names = _names(raw, "modules_to_save")
@@ -185,7 +187,7 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
         yield sentence("adapter.saved_whole", module=strange[0])
 
 
-def _shapes(
+def _shape_differences(
     pairs: Sequence[AdapterPair], shapes: Mapping[str, Shape], base: Blueprint | None
 ) -> Iterator[str]:
     """Yield sentences on LoRA pairs and whole modules whose sides differ from the base's matrices;

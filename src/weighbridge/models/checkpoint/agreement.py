@@ -67,16 +67,16 @@ class FilesSide(NamedTuple):
 
 def differences(plan: Blueprint, files: FilesSide) -> Iterator[str]:
     """Yield one sentence per kind of disagreement between a class and its files."""
-    yield from _contained(plan, files)
-    yield from _values(plan, files)
-    yield from _turned(plan, files)
+    yield from _unknown_prefix(plan, files)
+    yield from _missing_parameters(plan, files)
+    yield from _reshaped_parameters(plan, files)
     ours = set(map(files.key, (p.name for p in plan.counted)))
     weights = [each for each in files.stored if files.key(each.param.name) in ours]
     yield from _integers(weights)
     if files.quantization is None:
         yield from undeclared(each.param for each in files.stored)
     else:
-        yield from _format(plan, files, files.quantization)
+        yield from _format_differences(plan, files, files.quantization)
 
 
 # Names
@@ -98,7 +98,7 @@ def strange(plan: Blueprint, files: FilesSide, share: float) -> str:
     return sentence("names_share", share=share, cls=plan.cls, **values)
 
 
-def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+def _unknown_prefix(plan: Blueprint, files: FilesSide) -> Iterator[str]:
     """Yield a note if all names share an unknown prefix."""
     first = {each.param.name.partition(".")[0] for each in files.stored}
     if len(first) != 1 or first & {p.name.partition(".")[0] for p in plan.counted}:
@@ -136,7 +136,7 @@ def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
     return there, {files.key(each.param.name) for each in files.stored if each.param.format in PADS}
 
 
-def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+def _missing_parameters(plan: Blueprint, files: FilesSide) -> Iterator[str]:
     """Yield a note on the class's parameters that the files lack or hold in other sizes: the model
     loads with random weights there, or does not load."""
     key = files.key
@@ -157,7 +157,7 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
         yield sentence("files_lack", cls=plan.cls, names=_some(other, ", "))
 
 
-def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+def _reshaped_parameters(plan: Blueprint, files: FilesSide) -> Iterator[str]:
     """Yield a note on vectors and matrices stored in another shape, transposed too, which no loader
     corrects; transformers corrects stacks of experts and kernels (Transpose and Conv3dToLinear of
     core_model_loading.py)."""
@@ -227,7 +227,7 @@ class PackedSizes(NamedTuple):
         return sentence("packed_sizes.zeros", sizes=sizes) if self.zeros else sizes
 
 
-def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
+def _scheme_with_and_without(raw: Raw) -> tuple[Scheme, Scheme] | None:
     """Return the format that a config declares, with and without its list of skipped modules; None
     for an unknown method."""
     from weighbridge.models.quantization.declared import SKIPS, declared  # rules of packed weights
@@ -238,13 +238,13 @@ def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
         return None
 
 
-def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
+def _format_differences(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
     """Yield sentences on differences between the config's format and the stored weights."""
     from weighbridge.models.quantization.declared import told_by_keys
 
     if method := told_by_keys(raw):
         yield sentence("packed_unnamed", method=method)
-    schemes = _schemes(raw) if _is_uniform(raw) else None
+    schemes = _scheme_with_and_without(raw) if _is_uniform(raw) else None
     if schemes is None:
         return
     form, whole = schemes
@@ -260,7 +260,7 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
             pieces = [*packed]  # which are made one by one
             one = _sizes(((x.name, x.dtype.size(prod(x.shape)), x.shape) for x in pieces), raw)
             wanted[spelling] = wanted.get(spelling, PackedSizes()).plus(one, count)
-            absent += ((what, p.name) for what in _absent(pieces, tensors[spelling]))
+            absent += ((what, p.name) for what in _missing_companions(pieces, tensors[spelling]))
         elif spelling in there and would_pack(p) is not None:
             left.append(p.name)
         elif raw.get("lm_head") and p.name.endswith(HEAD) and spelling in tensors:
@@ -272,7 +272,9 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
     yield from _otherwise(form.name, wanted, there)
 
 
-def _absent(pieces: Sequence[PackedPiece], tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
+def _missing_companions(
+    pieces: Sequence[PackedPiece], tensors: Iterable[CheckpointTensor]
+) -> Iterator[str]:
     """Yield what a weight's tensors lack of its format: the names of companion tensors without
     which it cannot be read, and the kind of float8."""
     there = {t.name.rpartition(".")[2]: t.dtype.name for t in tensors}

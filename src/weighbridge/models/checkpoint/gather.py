@@ -61,11 +61,11 @@ class GatherOptions(NamedTuple):
 def gather(text: str, options: GatherOptions) -> Inventory:
     """Return the inventory of a reference. Raises NotFoundError, BadFileError, UsageError,
     HubError."""
-    if options.pictures and (begun := _begun(text, options)):
+    if options.pictures and (begun := _by_prefix(text, options)):
         return begun
     ref = _resolved(text, options)
     if isinstance(ref, HubRef) and "/" not in text:
-        ref = _owned(text, ref, options)
+        ref = _with_owner(text, ref, options)
     inventory = SPECIAL.get(type(ref), _read)(text, ref, options)
     if isinstance(ref, HubRef) and "/" in ref.repo_id and "/" not in text:
         note = sentence("by_search", name=text, repo=ref.repo_id)
@@ -73,7 +73,7 @@ def gather(text: str, options: GatherOptions) -> Inventory:
     return replace(inventory, origin=ref)
 
 
-def _begun(text: str, options: GatherOptions) -> Inventory | None:
+def _by_prefix(text: str, options: GatherOptions) -> Inventory | None:
     """Return the first pipeline whose name begins with `text`, if `text` is no full name; else
     None."""
     from weighbridge.models.catalogue import pipelines
@@ -115,7 +115,7 @@ def has_name(text: str) -> bool:
     return everyday.has(text) or pipelines.find(text) is not None
 
 
-def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
+def _with_owner(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
     """Return the repository of a name without owner: an early one without owner, else the Hub's
     search result of exactly that name. Raises NotFoundError if there is none."""
     from weighbridge.models.catalogue import everyday
@@ -192,13 +192,13 @@ def gather_pipeline(pipeline: Any) -> Inventory:
     UsageError if it has no networks."""
     name = type(pipeline).__name__
     networks = {part: _config_of(network) for part, network in pipeline.components.items()}
-    parts = _networks({part: config for part, config in networks.items() if config})
+    parts = _networks_of({part: config for part, config in networks.items() if config})
     if not parts:
         raise UsageError(sentence("no_component"), where=name)
     return Inventory(reference=name, name=name, parts=parts, read_from=("the pipeline",))
 
 
-def _networks(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
+def _networks_of(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
     """Return a pipeline's networks from their configs; diffusers' configs name the class."""
     return tuple(
         StoredModel(
@@ -229,17 +229,17 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
-        inventory = _packed(text, ref) or (_held(text, ref) if _whole(ref) else None)
+        inventory = _packed(text, ref) or (_from_catalogue(text, ref) if _whole(ref) else None)
         if inventory is None:
             raise
         why = sentence("offline_set") if options.offline else error.why
-        base = _base(inventory.name)
-        shapes = "" if inventory.repo_id == _own_id(base) else sentence("shapes_of")
+        base = _base_entry(inventory.name)
+        shapes = "" if inventory.repo_id == _repository_of(base) else sentence("shapes_of")
         note = sentence("catalogue", name=text, shapes=shapes, entry=base, why=why)
-        return replace(inventory, notes=_joined(note, inventory.notes))
+        return replace(inventory, notes=_with_continuations(note, inventory.notes))
 
 
-def _held(text: str, ref: HubRef) -> Inventory | None:
+def _from_catalogue(text: str, ref: HubRef) -> Inventory | None:
     """Return the built-in catalogue's inventory for a repository: its config, its pipeline's, or a
     base's shapes of the same owner; None if unknown."""
     from weighbridge.models.catalogue import everyday, pipelines
@@ -274,14 +274,14 @@ def _packed(text: str, ref: HubRef) -> Inventory | None:
     return replace(inventory, notes=(tag.note,) if tag.note else ())
 
 
-def _base(name: str) -> str:
+def _base_entry(name: str) -> str:
     """Return the catalogue entry with a model's shapes: a tune's base, else `name`."""
     from weighbridge.models.catalogue import tunes
 
     return tunes.TUNES[name].base if name in tunes.TUNES else name
 
 
-def _own_id(name: str) -> str | None:
+def _repository_of(name: str) -> str | None:
     """Return the Hub id of a catalogue name; None without one."""
     from weighbridge.models.catalogue import pipelines
 
@@ -291,7 +291,7 @@ def _own_id(name: str) -> str | None:
     return None if pipeline is None else pipeline.repo_id
 
 
-def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
+def _with_continuations(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
     """Return the notes, those that continue the sentence `first` joined to it."""
     from weighbridge.models.catalogue.everyday import GOES_ON
 
@@ -348,7 +348,7 @@ def _pipeline(text: str, entry: "CataloguePipeline") -> Inventory:
     return Inventory(
         reference=text,
         name=entry.name,
-        parts=_networks(entry.parts),
+        parts=_networks_of(entry.parts),
         read_from=(f"built-in catalogue ({entry.source})",),
         repo_id=entry.repo_id,
     )

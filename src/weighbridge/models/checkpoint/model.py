@@ -165,7 +165,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
 
 def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     notes: list[str] = []
-    part = replace(part, quantization=_declared(part, notes))
+    part = replace(part, quantization=_quantization_settings(part, notes))
     kind = (part.config or {}).get("model_type")
     if not isinstance(kind, str | None):
         raise BadFileError(sentence("model_type_text", kind=shown(kind)), where=part.where)
@@ -201,7 +201,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
     return read, [about(part.name, note) for note in notes]
 
 
-def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
+def _quantization_settings(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
     """Return the checkpoint's quantization settings; None, with a note, if no tensor is
     quantized."""
     if part.quantization is None:
@@ -292,7 +292,7 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
         return timm_nets.of_config(part.config)
     if part.library in PROGRAMMED and part.config is not None and not part.tensors:
-        return _of_program(part, notes)
+        return _from_program(part, notes)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
@@ -306,11 +306,11 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
     if unread:
         notes.append(sentence("unread_keys", keys=", ".join(unread)))
     _check_size(plan, part)
-    notes += _agreed(part, config)
+    notes += _config_notes(part, config)
     return plan
 
 
-def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
+def _from_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
     """Return the tensors of a diffusers network from its traced forward's module tree; None if no
     program supports it."""
     try:
@@ -321,7 +321,7 @@ def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
     return plan
 
 
-def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
+def _config_notes(part: StoredModel, config: Config) -> Iterator[str]:
     """Yield notes on missing or contradictory settings of the config. Raises BadFileError for
     impossible values, and for a config without any size, which is a class and no model."""
     if not part.tensors and not part.vouched:

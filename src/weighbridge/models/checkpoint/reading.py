@@ -98,13 +98,13 @@ class Reader:
             if alone is not None:
                 what = sentence(BESIDE_WEIGHTS[alone])
                 holds = sentence("holds_alone", name=name, what=what, file=alone)
-                raise NotFoundError(holds, then=_instead(alone, self._json(alone)))
+                raise NotFoundError(holds, then=_what_to_give(alone, self._json(alone)))
             nothing = sentence("no_model_engine", folder=name, names=", ".join(WEIGHTS))
             code = sentence("trace.own_code", path=name) if name.endswith(".py") else ""
             raise NotFoundError(nothing, then=code)
         return Inventory(
             reference=self._text,
-            name=_short(self._source.name),
+            name=_short_name(self._source.name),
             revision=self._source.revision,
             parts=parts,
             read_from=tuple(dict.fromkeys(self._read)),
@@ -140,7 +140,7 @@ class Reader:
             return self._gguf(path)
         if path.lower().endswith(".json"):
             return self._config_file(path)
-        config = self._beside(path)
+        config = self._config_beside(path)
         tensors = self._tensors(Weights(tuple(self._entries)))
         if not tensors:
             raise BadFileError(sentence("path_no_tensors", path=path))
@@ -153,7 +153,7 @@ class Reader:
         key = "alone.index" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
         if key:
             what = sentence("is_alone", path=path, what=sentence(key))
-            raise UsageError(what, then=_instead(name, raw))
+            raise UsageError(what, then=_what_to_give(name, raw))
         if name == "params.json" or ("dim" in raw and "model_type" not in raw):
             raw = CONFIGS["params.json"](raw)
         return StoredModel(
@@ -163,7 +163,7 @@ class Reader:
             quantization=declared_quantization(raw),
         )
 
-    def _beside(self, path: str) -> Raw | None:
+    def _config_beside(self, path: str) -> Raw | None:
         """Return the config.json next to the user's file; None if there is none."""
         head = path.rpartition("/")[0]
         place = f"{head}/config.json" if head else "config.json"
@@ -195,10 +195,10 @@ class Reader:
             where=f"{files.path}/config.json" if files.path else "config.json",
             tensors=tensors,
             quantization=quantization,
-            **({} if tensors else self._listed(chosen)),
+            **({} if tensors else self._listed_in_index(chosen)),
         )
 
-    def _listed(self, chosen: Weights) -> dict[str, Any]:
+    def _listed_in_index(self, chosen: Weights) -> dict[str, Any]:
         """Return the tensors and bytes listed in an index whose shards are missing; {} without
         one."""
         index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
@@ -372,7 +372,7 @@ class Reader:
         return value
 
 
-def _instead(name: str, raw: Raw) -> str:
+def _what_to_give(name: str, raw: Raw) -> str:
     """Return what the user should give instead of a file that means nothing by itself."""
     if name == "adapter_config.json":
         base = raw.get("base_model_name_or_path")
@@ -394,7 +394,7 @@ def _first_read(index: SourceFile, shards: int) -> int | None:
     return None if index.size is None else expected(index.size, shards)
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     """Return a repository's id unchanged; of a path, the file's name, or its folder's for a
     config."""
     if "/" not in name and "\\" not in name:

@@ -297,7 +297,7 @@ def _view(arguments: tuple[Any, ...], dtype: DType) -> StoredView:
     return StoredView(storage, dtype, shape, dtype.size(offset))
 
 
-def _first(function: Global, arguments: tuple[Any, ...]) -> Any:
+def _first_argument(function: Global, arguments: tuple[Any, ...]) -> Any:
     """Return the first argument, which stands for torch.nn.Parameter (its tensor) and torch.Size
     (its tuple)."""
     return arguments[0] if arguments else PickledCall(function, arguments)
@@ -334,10 +334,10 @@ REBUILD: dict[tuple[str, str], Callable[[Global, tuple[Any, ...]], Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_tensor_v3"): _tensor_of_dtype,
     ("torch._utils", "_rebuild_qtensor"): _quantized,
-    ("torch._utils", "_rebuild_parameter"): _first,
-    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._utils", "_rebuild_parameter"): _first_argument,
+    ("torch._utils", "_rebuild_parameter_with_state"): _first_argument,
     ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
-    ("torch", "Size"): _first,
+    ("torch", "Size"): _first_argument,
     ("collections", "OrderedDict"): _dict,
     ("collections", "defaultdict"): _dict,
     ("builtins", "dict"): _dict,

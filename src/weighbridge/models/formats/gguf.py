@@ -208,7 +208,7 @@ class _Fields:
         kind, length = self._int(), self._long()
         if kind in NUMBERS:
             return Array(KINDS[kind], length, self._kept(kind, length))
-        self._step_over(kind, length, key)
+        self._skip_array(kind, length, key)
         return Array(KINDS[kind], length, None)
 
     def _kept(self, kind: int, length: int) -> tuple[int | float | bool, ...] | None:
@@ -219,7 +219,7 @@ class _Fields:
         self.kept += length
         return values
 
-    def _step_over(self, kind: int, length: int, key: str) -> None:
+    def _skip_array(self, kind: int, length: int, key: str) -> None:
         """Skip an array of strings or of arrays, with a stack instead of recursion."""
         stack, items = [(kind, length)], 0
         while stack:

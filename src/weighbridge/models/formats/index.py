@@ -52,7 +52,7 @@ def parse_index(data: bytes) -> Index:
     if not isinstance(weight_map, dict):
         wrong = short(weight_map)
         raise BadFileError(sentence("object_expected", key="weight_map", value=wrong))
-    files = tuple(_unique(weight_map))
+    files = tuple(_files_of(weight_map))
     for file in files:
         safe_path(file, "weight_map")
     metadata = content.get("metadata")
@@ -60,13 +60,13 @@ def parse_index(data: bytes) -> Index:
     return Index(
         weight_map=weight_map,
         files=files,
-        total_size=_hint(hints.get("total_size")),
-        total_parameters=_hint(hints.get("total_parameters")),
+        total_size=_usable_size(hints.get("total_size")),
+        total_parameters=_usable_size(hints.get("total_parameters")),
         claimed=hints.get("total_size"),
     )
 
 
-def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
+def _files_of(weight_map: Mapping[str, Any]) -> Iterable[str]:
     """Return the files in order of first mention. Raises BadFileError for a value that is no file
     name."""
     if set(map(type, weight_map.values())) <= {str}:
@@ -77,7 +77,7 @@ def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
     return dict.fromkeys(weight_map.values())
 
 
-def _hint(value: Any) -> int | None:
+def _usable_size(value: Any) -> int | None:
     """Return a size in the metadata; None for 0, negative or fractional numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 63:
         return None

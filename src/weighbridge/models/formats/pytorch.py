@@ -90,7 +90,7 @@ def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> 
     else:
         raw = yield ByteRange(place.offset, place.offset + place.size)
     entries = _entries(raw, place)
-    root = _root(entries)
+    root = _root_folder(entries)
     data = yield from _content(f"{root}/data.pkl", entries, place, head)
     storages = Storages()
     prefix = Prefix(len(data), first_read=1, limit=MAX_PICKLE, data=data, what="data.pkl")
@@ -174,7 +174,7 @@ def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
             raise BadFileError(sentence("zip.beyond", name=short(name)))
 
 
-def _root(entries: Mapping[str, _ZipEntry]) -> str:
+def _root_folder(entries: Mapping[str, _ZipEntry]) -> str:
     """Return the root folder in the zip, which torch names after the file."""
     pickles = [n for n in entries if n.endswith("/data.pkl") and n.count("/") == 1]
     if len(pickles) != 1:

@@ -42,7 +42,7 @@ class NamedModules(NamedTuple):
         path = module(param)
         names = self.whole if tower else self.within
         inner = path if tower else _within(path)
-        direct = next((names[name] for name in _around(inner) if name in names), None)
+        direct = next((names[name] for name in _enclosing_modules(inner) if name in names), None)
         if direct is None and not tower and param.kind in ("expert", "experts"):
             return self.experts.get(_layer(path))
         return direct
@@ -81,7 +81,7 @@ def _loader(named: NamedModules, forms: Mapping[str, Scheme]) -> Callable[[Loade
     return loader
 
 
-def _around(path: str) -> Iterator[str]:
+def _enclosing_modules(path: str) -> Iterator[str]:
     """Yield the module names that enclose `path` within its layer, itself first."""
     least = 2 if path.startswith("layers.") else 1
     names = path.split(".")

@@ -57,7 +57,7 @@ def declared(raw: Raw) -> Scheme:
         raise UnsupportedError(sentence("quant_method", method=method, known=known))
     form = _by_name(raw) or _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
-        form = _experts_in(scheme("mxfp4"), form)
+        form = _with_experts_in(scheme("mxfp4"), form)
     return sparing(form, raw)
 
 
@@ -68,7 +68,7 @@ def _called(name: str) -> Scheme:
         raise BadFileError(sentence("quant_wrong", error=error.line)) from None
 
 
-def _object(raw: Raw, key: str) -> Raw:
+def _nested_object(raw: Raw, key: str) -> Raw:
     """Return the nested object at `key`; {} if it is missing."""
     value = raw.get(key) or {}
     if not isinstance(value, Mapping):
@@ -100,7 +100,7 @@ def _number(raw: Raw, *keys: str, default: int) -> int:
     return value
 
 
-def _block(raw: Raw, key: str) -> str:
+def _fp8_block_name(raw: Raw, key: str) -> str:
     """Return the name of FP8 with one scale per block of [rows, columns], the config's value at
     `key`."""
     size = raw[key]
@@ -183,17 +183,17 @@ def _gptq(raw: Raw) -> str:
 
 def _fp8(raw: Raw) -> str:
     named = raw.get("weight_block_size") is not None
-    return _block(raw, "weight_block_size") if named else "fp8-tensor"
+    return _fp8_block_name(raw, "weight_block_size") if named else "fp8-tensor"
 
 
 def _first_group(raw: Raw) -> Raw:
-    groups = _object(raw, "config_groups")
-    return _object(groups, next(iter(groups), ""))
+    groups = _nested_object(raw, "config_groups")
+    return _nested_object(groups, next(iter(groups), ""))
 
 
 def _compressed(raw: Raw) -> str:
     first = _first_group(raw)
-    weights = _object(first, "weights")
+    weights = _nested_object(first, "weights")
     (size,) = SIZES["compressed-tensors"]
     bits, kind = weights.get("num_bits", size.usual), weights.get("type", "int")
     strategy, group = weights.get("strategy"), weights.get("group_size")
@@ -202,7 +202,11 @@ def _compressed(raw: Raw) -> str:
     if kind == "float" and group == 32:
         return "mxfp8"
     if kind == "float" and strategy == "block":
-        return _block(weights, "block_structure") if weights.get("block_structure") else "fp8-block"
+        return (
+            _fp8_block_name(weights, "block_structure")
+            if weights.get("block_structure")
+            else "fp8-block"
+        )
     if kind == "float":
         return "fp8-dynamic" if strategy == "channel" else "fp8-tensor"
     if first.get("input_activations"):
@@ -222,18 +226,18 @@ ALGORITHMS = {
 
 
 def _modelopt(raw: Raw) -> str:
-    algorithm = str((_object(raw, "quantization") or raw).get("quant_algo")).upper()
+    algorithm = str((_nested_object(raw, "quantization") or raw).get("quant_algo")).upper()
     return ALGORITHMS.get(algorithm, "nvfp4" if "FP4" in algorithm else "fp8-static")
 
 
 def _by_name(raw: Raw) -> Scheme | None:
     """Return the format of a config that has an algorithm per module; None for other configs."""
-    modules = _object(_object(raw, "quantization") or raw, "quantized_layers")
+    modules = _nested_object(_nested_object(raw, "quantization") or raw, "quantized_layers")
     if not modules:
         return None
     from weighbridge.models.quantization.by_name import by_name  # few checkpoints have it
 
-    names = {name: _modelopt(_object(modules, name)) for name in modules}
+    names = {name: _modelopt(_nested_object(modules, name)) for name in modules}
     return by_name({name: scheme(form) for name, form in names.items()})
 
 
@@ -245,8 +249,8 @@ def _torchao(raw: Raw) -> str:
 
 
 def _hqq_sizes(raw: Raw) -> Raw:
-    inner = _object(raw, "quant_config") or raw
-    return _object(inner, "weight_quant_params") or inner
+    inner = _nested_object(raw, "quant_config") or raw
+    return _nested_object(inner, "weight_quant_params") or inner
 
 
 def _hqq(raw: Raw) -> str:
@@ -261,7 +265,7 @@ def _quanto(raw: Raw) -> str:
 # method -> the object with its sizes, if that is nested
 WITHIN: dict[str, Callable[[Raw], Raw]] = {
     "hqq": _hqq_sizes,
-    "compressed-tensors": lambda raw: _object(_first_group(raw), "weights"),
+    "compressed-tensors": lambda raw: _nested_object(_first_group(raw), "weights"),
 }
 METHODS: dict[str, Callable[[Raw], str]] = {
     "bitsandbytes": _bitsandbytes,
@@ -280,7 +284,7 @@ METHODS: dict[str, Callable[[Raw], str]] = {
 }
 
 
-def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
+def _with_experts_in(theirs: Scheme, others: Scheme) -> Scheme:
     """Return a format with routed experts in `theirs` and all other weights in `others`."""
 
     def loader(facts: LoaderFacts) -> Pack:
@@ -309,7 +313,11 @@ def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> S
     """Return the format for modules whose checkpoint `names` differ from the model's: those that
     the config excludes, or gives no format, under such a name stay as they are."""
     plain = method_of(raw) == "fp8"  # vllm fp8.py, Fp8Config.from_config, reads one list alone
-    named = () if plain else tuple(_object(_object(raw, "quantization") or raw, "quantized_layers"))
+    named = (
+        ()
+        if plain
+        else tuple(_nested_object(_nested_object(raw, "quantization") or raw, "quantized_layers"))
+    )
     skipped = named_by(patterns_of(raw, SKIPS[:1] if plain else SKIPS))
 
     def loader(facts: LoaderFacts) -> Pack:

@@ -210,14 +210,14 @@ def _rules(name: str, known: MixtureFacts) -> Mapping[str, Rule]:
     return {**rules, **FALCON.get(name, {})} if known.of_falcon else rules
 
 
-def _ruled(name: str) -> Takes | None:
+def _has_rule(name: str) -> Takes | None:
     """Return a test for parameters whose type depends on a rule, and so perhaps on the layer; None
     if the mixture has no rules."""
     roles = MIXTURES[name].rules.keys() | FALCON.get(name, {}).keys()
     return (lambda p: ggml_role(p) in roles) if roles else None
 
 
-def _chosen(
+def _type_before_fallback(
     param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts
 ) -> str:
     """Return a matrix's GGML type, before its row length is considered."""
@@ -226,27 +226,33 @@ def _chosen(
     by_ollama = None if known.ollama is None else known.ollama(param.name, param.kind, place.role)
     if by_ollama is not None:
         return by_ollama
-    return MIXTURES[name].default if name in PLAIN else _type(param, weight, name, place, known)
+    return (
+        MIXTURES[name].default
+        if name in PLAIN
+        else _type_by_rules(param, weight, name, place, known)
+    )
 
 
-def _type(param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
+def _type_by_rules(
+    param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts
+) -> str:
     """Return a matrix's GGML type by the rules of the file type `name`."""
     if place.role == "output" or (place.role == "embedding" and known.tied):
-        return _of_logits(weight, MIXTURES[name], known)
+        return _type_of_output(weight, MIXTURES[name], known)
     if name == "MXFP4_MOE":
         return "MXFP4" if param.kind in EXPERTS else "Q8_0"
     if place.role == "embedding":
         return MIXTURES[name].embedding or MIXTURES[name].default
-    return _of_a_layer(name, place, known)
+    return _type_in_layer(name, place, known)
 
 
-def _of_logits(weight: Matrix, mixture: Mixture, known: MixtureFacts) -> str:
+def _type_of_output(weight: Matrix, mixture: Mixture, known: MixtureFacts) -> str:
     """Return the GGML type of the output layer, which may be the embedding."""
     whole = weight.inputs % GGML_BY_NAME[mixture.default].block == 0
     return mixture.output if whole and not known.of_falcon else "Q8_0"
 
 
-def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
+def _type_in_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
     """Return the GGML type of a matrix in a layer. Keys and values get more bits in Mixtral, where
     they are small next to its eight experts, and in Llama 70B, next to its 64 heads."""
     mixture = MIXTURES[name]
@@ -307,13 +313,13 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
             index = _layer(param) if known.experts > 1 and role != "v" else seen[role]
             count = known.values if role == "v" else known.layers
             place = TensorPlace(role, index or 0, count, known.gqa, known.experts)
-            return _chosen(param, like.matrix, name, place, known)
+            return _type_before_fallback(param, like.matrix, name, place, known)
 
         def ends(param: Param, like: _Alike) -> Ends:
             if like in settled:
                 return settled[like]
             kind, halves = typed(param, like), latent_halves(param, like.matrix, shapes)
-            pieces = tuple(_end(param, end, half, kind) for end, half in halves.items())
+            pieces = tuple(_file_tensor(param, end, half, kind) for end, half in halves.items())
             if like.role not in rules and len(pieces) == 1:
                 settled[like] = pieces
             return pieces
@@ -336,7 +342,9 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
 Ends = tuple[tuple[str, DType, tuple[int, ...]], ...]  # behind the module's name
 
 
-def _end(param: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
+def _file_tensor(
+    param: Param, end: str, weight: Matrix, kind: str
+) -> tuple[str, DType, tuple[int, ...]]:
     """Return (name's ending, dtype, shape) of a tensor in a file; GGUF's rows run along the inputs,
     whatever the class's order."""
     dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, param, weight.inputs)]
@@ -372,7 +380,7 @@ def _scheme(name: str) -> Scheme:
     file_type = ALIASES.get(name, name)
     return Scheme(
         engine="llama.cpp",
-        by_layer=_ruled(file_type),
+        by_layer=_has_rule(file_type),
         name=name,
         loader=_loader(file_type),
         left="norms, biases, routers, convolutions and positions are F32, vision and audio parts "

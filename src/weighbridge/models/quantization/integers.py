@@ -113,7 +113,7 @@ def _awq(bits: int, group: int) -> Pieces:
     return pieces
 
 
-def _rare(facts: LoaderFacts) -> frozenset[str]:
+def _rare_matrices(facts: LoaderFacts) -> frozenset[str]:
     """Return the names of matrices that are in less than half as many layers as the most frequent
     one."""
     takes, of_kind = in_layers(facts), defaultdict(list)
@@ -124,10 +124,10 @@ def _rare(facts: LoaderFacts) -> frozenset[str]:
     return frozenset(name for names in of_kind.values() if 2 * len(names) < most for name in names)
 
 
-def _packs_awq(facts: LoaderFacts, bits: int, group: int) -> Takes:
+def _is_packed_by_awq(facts: LoaderFacts, bits: int, group: int) -> Takes:
     """Return a test for weights that AWQ can pack: outputs fill words, and groups divide the
     inputs. Matrices in few layers that fail go to modules_to_not_convert."""
-    takes, rare, size = in_layers(facts), cache(partial(_rare, facts)), width(facts.plan)
+    takes, rare, size = in_layers(facts), cache(partial(_rare_matrices, facts)), width(facts.plan)
 
     def packs(param: Param) -> bool:
         if not (takes(param) and is_weight(param)):
@@ -141,7 +141,7 @@ def _packs_awq(facts: LoaderFacts, bits: int, group: int) -> Takes:
 
 def _divides(plan: Blueprint, bits: int, group: int) -> bool:
     facts = LoaderFacts(plan=plan, dtype=FLOAT16, major=5)
-    packs, size = _packs_awq(facts, bits, group), width(plan)
+    packs, size = _is_packed_by_awq(facts, bits, group), width(plan)
     return all(matrix(p, size).inputs % group == 0 for p in plan.counted if packs(p))
 
 
@@ -171,7 +171,7 @@ def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
     pieces = _awq(bits, group)
 
     def loader(facts: LoaderFacts) -> Pack:
-        return packing(_packs_awq(facts, bits, group), pieces, facts)
+        return packing(_is_packed_by_awq(facts, bits, group), pieces, facts)
 
     def fits(plan: Blueprint) -> bool:
         return _divides(plan, bits, group) or not _divides(plan, bits, SMALLER)

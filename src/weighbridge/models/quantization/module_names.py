@@ -31,8 +31,10 @@ def named_by(patterns: list[str]) -> Test:
     """Return a test for modules that one of `patterns` matches. Experts differ only in their
     number, so unless a pattern has one, the first expert stands for all."""
     names = list(dict.fromkeys(patterns))
-    within = _within([_needle(text) for text in names if not _searched(text)])
-    tests = [within, *(_test(text) for text in names if _searched(text))]
+    within = _contains_any(
+        [_text_to_search(text) for text in names if not _is_searched_pattern(text)]
+    )
+    tests = [within, *(_test_of_pattern(text) for text in names if _is_searched_pattern(text))]
 
     @cache
     def named(path: str) -> bool:
@@ -48,30 +50,30 @@ def of_one_expert(patterns: Iterable[str]) -> bool:
     return any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
 
 
-def _searched(text: str) -> bool:
+def _is_searched_pattern(text: str) -> bool:
     """Return whether a pattern is a regular expression or has a wildcard inside."""
     return text.startswith("re:") or "*" in text.strip("*")
 
 
-def _test(text: str) -> Test:
+def _test_of_pattern(text: str) -> Test:
     """Return a test for one pattern: `re:...` is a regular expression from the start of a path,
     otherwise * is a wildcard."""
     if text.startswith("re:"):
-        expression = _expression(text[3:])
+        expression = _safe_expression(text[3:])
         return lambda path: expression.match(path) is not None
     ends = [r"(^|\.)", r"(\.|$)"]
-    inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
+    inner = _safe_expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
     return lambda path: inner.search(path) is not None
 
 
-def _needle(text: str) -> str:
+def _text_to_search(text: str) -> str:
     """Return the text to search in a dotted path for a module with that name, or one below it."""
     before = "" if text.startswith("*") else "."
     after = "" if text.endswith("*") else "."
     return f"{before}{text.strip('*')}{after}"
 
 
-def _within(needles: list[str]) -> Test:
+def _contains_any(needles: list[str]) -> Test:
     """Return a test for paths that contain one of `needles`. Configs list hundreds of module names:
     sorted, and without names that begin with another, only the last one not after a text can be its
     start."""
@@ -100,7 +102,7 @@ def intricate(text: str, repeats: int) -> bool:
     return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
 
 
-def _expression(text: str) -> re.Pattern[str]:
+def _safe_expression(text: str) -> re.Pattern[str]:
     """Return a compiled regular expression from a config. Raises an error if it might search for
     hours."""
     if intricate(text, MAX_REPEATS):

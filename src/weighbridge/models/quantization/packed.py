@@ -75,7 +75,7 @@ def logical(
         )
         for tensor in plain
     }
-    notes = (*_unsure(params.values(), raw), *_odd(plain))
+    notes = (*_guessed_bits_note(params.values(), raw), *_unknown_layout_notes(plain))
     return Unpacked(tuple(params[tensor.name] for tensor in whole if tensor.name in params), notes)
 
 
@@ -126,7 +126,7 @@ def _packed(tensor: CheckpointTensor, files: PackedFiles) -> Logical | None:
         if not tensor.name.endswith(layout.end):
             continue
         name = tensor.name.removesuffix(layout.end) + layout.to
-        others = _others(name, tensor, companions, tensors)
+        others = _companions(name, tensor, companions, tensors)
         if not others.keys() >= needs:
             continue
         shape = _shape(layout, Packed(name, tensor, others, raw))
@@ -138,7 +138,7 @@ def _packed(tensor: CheckpointTensor, files: PackedFiles) -> Logical | None:
     return None
 
 
-def _others(
+def _companions(
     name: str,
     main: CheckpointTensor,
     companions: Iterable[str],
@@ -161,7 +161,7 @@ def _shape(layout: Layout, packed: Packed) -> Shape | None:
         return None
 
 
-def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
+def _unknown_layout_notes(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
     """Yield a note per kind of tensor that looks quantized but has no known layout."""
     odd = Counter(
         (tensor.name.rpartition(".")[2], tensor.dtype.name)
@@ -172,7 +172,7 @@ def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
         yield (sentence("unknown_layout", count=count, end=end, dtype=dtype))
 
 
-def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
+def _guessed_bits_note(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
     """Yield a note on quantized weights whose bits are guessed from the shapes of their scales."""
     known = "bits" in raw or "config_groups" in raw
     count = 0 if known else sum(parameter.format in UNSURE for parameter in params)

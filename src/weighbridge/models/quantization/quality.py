@@ -109,7 +109,7 @@ class QualityTable(NamedTuple):
 
 
 @cache
-def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _pages_and_tables() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the pages, and the lines of the tables, not yet parsed."""
     with open(os.path.join(os.path.dirname(__file__), "quality.jsonl"), encoding="utf-8") as lines:
         all_lines = lines.readlines()
@@ -120,13 +120,13 @@ def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
 @cache
 def families() -> frozenset[str]:
     """Return the model families with tables, from each line's first value."""
-    return frozenset(filter(None, (line.split('"', 4)[3] for line in _lines()[1])))
+    return frozenset(filter(None, (line.split('"', 4)[3] for line in _pages_and_tables()[1])))
 
 
 @cache
 def tables(family: str | None = None) -> tuple[QualityTable, ...]:
     """Return the tables of `family`, or of all families, in file order."""
-    pages, lines = _lines()
+    pages, lines = _pages_and_tables()
     start = "" if family is None else f'{{"family":"{family}"'
     read = map(json.loads, (line for line in lines if line.startswith(start)))
     return tuple(_table(pages[record["page"]], record) for record in read)

@@ -84,7 +84,7 @@ class Together(Generic[T]):
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            self._done.put((job[0], _outcome(job[1])))
+            self._done.put((job[0], _run_now(job[1])))
 
     def _next(self) -> tuple[int, Callable[[], T]] | None:
         with self._lock:
@@ -102,7 +102,7 @@ class Together(Generic[T]):
 
     def _collect(self) -> None:
         if surroundings.IN_BROWSER and (job := self._next()) is not None:  # no worker threads there
-            self._done.put((job[0], _outcome(job[1])))
+            self._done.put((job[0], _run_now(job[1])))
         index, outcome = self._done.get()
         try:
             self._found[index] = outcome()
@@ -117,7 +117,7 @@ class Together(Generic[T]):
             self._todo = enumerate(())
 
 
-def _outcome(job: Callable[[], T]) -> Callable[[], T]:
+def _run_now(job: Callable[[], T]) -> Callable[[], T]:
     """Run `job` now; return a function that returns its result or raises its error."""
     try:
         result = job()

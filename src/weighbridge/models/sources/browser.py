@@ -75,7 +75,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
             request.setRequestHeader(name, value)
         request.send()
     except Exception as error:  # a DOMException, whatever Pyodide's version makes of it
-        _failed(error)
+        _raise_failure(error)
     if not request.status or request.response is None:
         raise ConnectionError("no answer")
     return BrowserResponse(request, url, headers.get("Range", ""))
@@ -105,7 +105,7 @@ def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
     return allowed
 
 
-def _failed(error: Exception) -> NoReturn:
+def _raise_failure(error: Exception) -> NoReturn:
     """Raise the error that `get` documents. A browser does not tell a page why there was no
     response."""
     from js import navigator

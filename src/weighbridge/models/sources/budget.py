@@ -33,10 +33,10 @@ class RequestBudget:
 
     def take(self) -> None:
         """Take one request; wait for the next window if none is left."""
-        while (pause := self._pause()) > 0:
+        while (pause := self._seconds_to_wait()) > 0:
             self._sleep(pause)
 
-    def _pause(self) -> float:
+    def _seconds_to_wait(self) -> float:
         """Take a request and return 0.0, or return the seconds until the next window."""
         with self._turn:
             now = self._clock()

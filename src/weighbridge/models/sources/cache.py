@@ -109,8 +109,8 @@ def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> N
         if not blob.is_file():
             _write(blob, data)
         if not pointer.is_file():
-            _point(pointer, blob, data)
-        _refer(repo, revision)
+            _link_to_blob(pointer, blob, data)
+        _write_reference(repo, revision)
 
 
 def _write(place: Path, data: bytes) -> None:
@@ -123,7 +123,7 @@ def _write(place: Path, data: bytes) -> None:
         begun.unlink(missing_ok=True)
 
 
-def _point(pointer: Path, blob: Path, data: bytes) -> None:
+def _link_to_blob(pointer: Path, blob: Path, data: bytes) -> None:
     """Create a link to `blob` if the system has links, else a copy."""
     constants = surroundings.constants()
     pointer.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def _point(pointer: Path, blob: Path, data: bytes) -> None:
     return _write(pointer, data)
 
 
-def _refer(repo: Path, revision: Revision) -> None:
+def _write_reference(repo: Path, revision: Revision) -> None:
     """Write the commit of a branch or tag, unless the older snapshot has more than small files:
     without a network, these are worth more than a newer config."""
     before = commit_of(repo, revision.name)

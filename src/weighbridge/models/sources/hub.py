@@ -121,15 +121,15 @@ class HubSource:
         if full not in listing.sizes:
             raise NotFoundError(sentence("no_file", where=self._where(), name=full))
         size = listing.sizes[full]
-        wanted = _wanted(ByteRange(start, stop), size)
+        wanted = _range_to_request(ByteRange(start, stop), size)
         data = self._fetch(self._client, listing, full, wanted)
         if size is not None:
-            self._is_whole(full, data, size if wanted is None else wanted.stop - wanted.start)
+            self._check_length(full, data, size if wanted is None else wanted.stop - wanted.start)
         if len(data) == size and full in listing.etags:
-            self._keep(listing, full, data)
+            self._store_in_cache(listing, full, data)
         return data
 
-    def _is_whole(self, path: str, data: bytes, count: int) -> None:
+    def _check_length(self, path: str, data: bytes, count: int) -> None:
         """Raise HubError if a file's length differs from the one in the listing."""
         if len(data) != count:
             line = sentence("hub.short", path=path, size=len(data), listed=count)
@@ -150,7 +150,7 @@ class HubSource:
         cache.forget(place)
         return None
 
-    def _keep(self, listing: _Listing, path: str, data: bytes) -> None:
+    def _store_in_cache(self, listing: _Listing, path: str, data: bytes) -> None:
         """Cache a whole file, unless it is from a mirror that only a pasted URL names, which is not
         trusted."""
         if listing.commit is not None and self._ref.endpoint is None:
@@ -275,7 +275,7 @@ class HubSource:
         return explain(refused, asked)
 
 
-def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
+def _range_to_request(asked: ByteRange, size: int | None) -> ByteRange | None:
     """Return the byte range to request; None to request a small file whole."""
     if size is None:
         return asked

@@ -46,10 +46,10 @@ def named(name: str, options: SourceOptions) -> NamedRepositories:
         listing = strict_json(client.get(url, limit=MAX_PAGE).data, MAX_PAGE)
     except (HubError, BadFileError):
         return NamedRepositories()
-    return _sorted(name.lower(), listing if isinstance(listing, list) else [])
+    return _sorted_listing(name.lower(), listing if isinstance(listing, list) else [])
 
 
-def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
+def _sorted_listing(name: str, listing: list[Any]) -> NamedRepositories:
     """Return a listing's repositories, sorted by ids and tags."""
     bases: dict[str, list[str]] = {}  # each id's bases
     for each in listing:
@@ -57,12 +57,12 @@ def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
             bases[repo_id] = list(_bases(each.get("tags")))
     originals = (b for tagged in bases.values() for b in tagged if _last(b) == name)
     exact = [repo_id for repo_id in (*bases, *originals) if _last(repo_id) == name]
-    first = [one for one in exact if not _copies(one, bases.get(one, []))]
+    first = [one for one in exact if not _is_copy(one, bases.get(one, []))]
     ordered = tuple(dict.fromkeys((*first, *exact)))
     return NamedRepositories(ordered, tuple(one for one in bases if one not in ordered))
 
 
-def _copies(repo_id: str, bases: list[str]) -> bool:
+def _is_copy(repo_id: str, bases: list[str]) -> bool:
     """Return whether a repository's base is another owner's model of the same name."""
     return any(_last(base) == _last(repo_id) and base != repo_id for base in bases)
 

@@ -34,7 +34,9 @@ def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFi
     by_path = {entry.path: entry for entry in entries}
     for wanted in (path, *parts(path)):
         if wanted not in by_path:
-            raise _absent(sentence("no_file", where=where, name=wanted), wanted, list(by_path))
+            raise _missing_error(
+                sentence("no_file", where=where, name=wanted), wanted, list(by_path)
+            )
     return tuple(by_path[wanted] for wanted in parts(path))
 
 
@@ -48,7 +50,7 @@ def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[Source
     )
     if not inner:
         folders = sorted({e.path.rpartition("/")[0] for e in entries} - {""})
-        raise _absent(sentence("no_folder", where=where, name=path), path, folders)
+        raise _missing_error(sentence("no_folder", where=where, name=path), path, folders)
     return inner
 
 
@@ -59,14 +61,14 @@ def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple
     wholes = {parts(e.path) for e in ggufs if word.search(e.path)}
     if not wholes:
         names = sorted({parts(e.path)[0] for e in ggufs})
-        raise _absent(sentence("no_gguf", where=where, name=quant), quant, names)
+        raise _missing_error(sentence("no_gguf", where=where, name=quant), quant, names)
     if len(wholes) > 1:
         names = sorted(whole[0] for whole in wholes)
         raise UsageError(sentence("gguf.several", name=quant, where=where, names=_some(names)))
     return file(ggufs, next(iter(wholes))[0], where)
 
 
-def _absent(line: str, wanted: str, names: list[str]) -> NotFoundError:
+def _missing_error(line: str, wanted: str, names: list[str]) -> NotFoundError:
     """Return an error that `wanted` is missing, with the names that exist."""
     if not names:
         return NotFoundError(sentence("nor_others", line=line))

@@ -155,7 +155,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IDLE.close)
 
 
-def _left(until: float) -> float:
+def _seconds_left(until: float) -> float:
     """Return the seconds until `until`. Raises TimeoutError if none are left."""
     seconds = until - time.monotonic()
     if seconds <= 0:
@@ -174,7 +174,7 @@ class _Arriving(RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        self._sock.settimeout(_left(self.until))
+        self._sock.settimeout(_seconds_left(self.until))
         count: int = self._raw.readinto(buffer)
         return count
 
@@ -244,7 +244,7 @@ class WireResponse:
 
     def _next(self, size: int, seconds: float) -> bytes:
         self._response.arriving.until = time.monotonic() + seconds
-        with _told():
+        with _translated_errors():
             return self._response.read1(size)
 
     def close(self) -> None:
@@ -313,12 +313,12 @@ def _asked(
     if idle is not None:
         with suppress(ConnectionError, ssl.SSLError):
             return idle, _answered(idle, target, headers, until)
-    fresh = within(_left(until), lambda: _connected(origin, timeout))
+    fresh = within(_seconds_left(until), lambda: _connected(origin, timeout))
     return fresh, _answered(fresh, target, headers, until)
 
 
 def _connected(origin: UrlOrigin, timeout: float) -> HTTPConnection:
-    with _told():
+    with _translated_errors():
         addresses = (
             HTTPSConnection(*origin[1:], timeout=timeout, context=context())
             if origin.scheme == "https"
@@ -335,7 +335,7 @@ def _answered(
     way: Any = connection  # whose type wants a class, where what makes an answer will do
     way.response_class = partial(_Response, until=min(until, time.monotonic() + timeout))
     try:
-        with _told():
+        with _translated_errors():
             connection.sock.settimeout(timeout)
             connection.request("GET", target, headers=headers)
             response: _Response = way.getresponse()
@@ -346,7 +346,7 @@ def _answered(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Turn http.client's errors into those that `get` documents."""
     try:
         yield

@@ -70,10 +70,10 @@ def eagle3(c: Config) -> Decoder:
         )
 
     base = tree(c, by_kind(range(c.layers("num_hidden_layers")), layer))
-    return base._replace(last=(*base.last, *_joined(c, width, read)))
+    return base._replace(last=(*base.last, *_hidden_state_projection(c, width, read)))
 
 
-def _joined(c: Config, width: int, read: int) -> Iterator[Param]:
+def _hidden_state_projection(c: Config, width: int, read: int) -> Iterator[Param]:
     """Yield the projection of the target layers' hidden states to the draft's width, and their
     norms if there are any."""
     if not read:

@@ -233,14 +233,16 @@ def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     if max(shrunk) <= side:
         window = min(shrunk) if shape > 1.5 else 0
     grid = (
-        ImageSize(*(_snapped(length, window) for length in shrunk)) if window else ImageSize(0, 1)
+        ImageSize(*(_tiles_along(length, window) for length in shrunk))
+        if window
+        else ImageSize(0, 1)
     )
     seen, near = (side // patch) ** 2, (tile // patch) ** 2
     marks = 2 * (grid.area + 1) + max(0, grid.height - 1)
     return TowerTokens(seen + grid.area * near, (seen + grid.area * near) // 16 + marks)
 
 
-def _snapped(length: float, window: float) -> int:
+def _tiles_along(length: float, window: float) -> int:
     """Return the tiles along one side; the remainder becomes a tile above a fifth of one."""
     return max(1, int(length // window + (length % window > 0.2 * window)))
 
@@ -330,13 +332,16 @@ def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         grid = closest(size, ImageSize(side, side), grids(1, most))
     scale = min(grid.width * side / size.width, grid.height * side / size.height)
     real = ImageSize(
-        *(_unmasked(int(length * scale), n * side) for length, n in zip(size, grid, strict=True))
+        *(
+            _real_patches_along(int(length * scale), n * side)
+            for length, n in zip(size, grid, strict=True)
+        )
     )
     window = (side // 14) ** 2
     return TowerTokens((grid.area + 1) * window, 256 + 1 + real.area + real.height + 16, window)
 
 
-def _unmasked(length: int, whole: int) -> int:
+def _real_patches_along(length: int, whole: int) -> int:
     """Return the count of every other patch along `length` pixels of a side, without patches of
     only padding."""
     return ceil((whole // 14 - (whole - length) // 14) / 2)
