@@ -66,7 +66,7 @@ class Program:
     near: str = ""
 
     def starts(self, text: str) -> bool:
-        """Return whether a text has a line that starts it."""
+        """Return whether a text has a line that starts this program."""
         return bool(self.script and re.search(self.script, text))
 
 
@@ -88,8 +88,8 @@ def _program(name: str, table: Mapping[str, Any]) -> Program:
 
 
 def told_by(face: str, task: str = "") -> Iterator[Program]:
-    """Yield the programs with a non-empty field `face` ("words", "signs", ...), only those of
-    `task` if given."""
+    """Yield the programs whose field `face` ("words", "signs", ...) is not empty; with `task`, only
+    its programs."""
     for program in programs().values():
         if getattr(program, face) and task in ("", program.task):
             yield program
@@ -97,38 +97,39 @@ def told_by(face: str, task: str = "") -> Iterator[Program]:
 
 @cache
 def command_words(*tasks: str) -> str:
-    """Return the pattern of a line's beginning that starts a program of one of these tasks."""
+    """Return a pattern for the beginning of lines that start a program of these tasks."""
     return "|".join(word for p in told_by("commands") for word in p.commands if p.task in tasks)
 
 
 @cache
 def config_starts() -> Mapping[str, ConfigStart]:
-    """Return the commands that start a config, and how."""
+    """Return the commands that start a config, with how they do it."""
     return {name: row for p in told_by("configs") for name, row in p.configs.items()}
 
 
 @cache
 def names_of(face: str) -> tuple[str, ...]:
-    """Return all programs' names in the field `face`: "launchers" start trainings, "trainers" have
-    their own arguments."""
+    """Return the names in the field `face` of all programs: "launchers" start trainings, "trainers"
+    have their own arguments."""
     return tuple(name for p in told_by(face) for name in getattr(p, face))
 
 
 @cache
 def images() -> Mapping[str, str]:
-    """Return parts of image names -> the line each starts; "" if it is not read."""
+    """Return parts of image names -> the line that the image starts; "" if weighbridge does not
+    read it."""
     return {part: line for p in told_by("images") for part, line in p.images.items()}
 
 
 def rules_of(name: str) -> str:
-    """Return the engine whose rules explain a program's messages; "" if none."""
+    """Return the engine whose rules explain a program's messages; "" without one."""
     program = programs().get(name)
     return program.rules if program is not None else ""
 
 
 class LogLine(NamedTuple):
-    """A line of logs.jsonl: its program, its pattern, and its meaning. `kind` and `before` belong
-    to a figure (oom/reading.py); `unless`: it is skipped if this text is in the log."""
+    """A line of logs.jsonl: its program, pattern, and meaning. `kind` and `before` belong to a
+    figure (oom/reading.py); `unless`: skipped if this text is in the log."""
 
     program: str
     pattern: str
@@ -140,19 +141,20 @@ class LogLine(NamedTuple):
 
     @property
     def searched(self) -> str:
-        """Return the pattern for a log as written."""
+        """Return the pattern for an unchanged log, with its placeholders filled in."""
         pattern = self.pattern.replace("{SIZE}", SIZE).replace("{COUNT}", COUNT)
         return pattern.replace("{DEVICE}", DEVICE)
 
 
 @cache
 def log_lines() -> tuple[LogLine, ...]:
-    """Return the log lines, of two with one meaning the better first."""
+    """Return the log lines; of two with the same meaning, the better first."""
     return tuple(LogLine(**json.loads(line)) for line in lines_beside(__file__, "logs.jsonl"))
 
 
 def length_lines(program: str = "") -> Iterator[str]:
-    """Yield the patterns with which servers, or `program`, state the longest request."""
+    """Yield the patterns of log lines that state the longest request, of all servers or of
+    `program`."""
     for line in log_lines():
         if line.part == "context" and not line.figure and program in ("", line.program):
             yield line.searched

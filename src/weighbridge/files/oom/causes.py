@@ -55,7 +55,7 @@ CAUSES = {place: cause for place, cause, _ in PLACES}
 
 @cache
 def conclusions() -> Mapping[str, Judged]:
-    """Return the lines of conclusions.jsonl by name."""
+    """Return the conclusions by name, from conclusions.jsonl."""
     return {
         line["name"]: Judged(
             line["cause"],
@@ -68,12 +68,13 @@ def conclusions() -> Mapping[str, Judged]:
 
 
 def conclude(name: str, **figures: int) -> Judged:
-    """Return the conclusion `name` with the figures that its sentence prints: bytes, or percent."""
+    """Return the conclusion `name`, with the figures in its sentence: bytes, or percent."""
     return replace(conclusions()[name], figures=figures)
 
 
 def judge(reading: OomReading, settings: Settings) -> Judged:
-    """Return the cause of a message. `settings` of the user go before those that the log states."""
+    """Return the cause of an out-of-memory message. The user's `settings` override those in the
+    log."""
     return with_others(reading, _judged(reading, {**reading.stated, **settings}))
 
 
@@ -90,8 +91,8 @@ def _judged(reading: OomReading, known: Settings) -> Judged:
 
 
 def with_others(reading: OomReading, judged: Judged) -> Judged:
-    """Return `judged` with other programs among the other possible causes, if they hold a fifth of
-    the card or more."""
+    """Return `judged` with other programs as a further possible cause, if they hold at least a
+    fifth of the card."""
     capacity, theirs = reading.size("capacity"), others(reading)
     if not capacity or theirs is None or theirs * 100 < capacity * OTHERS_MAY:
         return judged
@@ -101,7 +102,8 @@ def with_others(reading: OomReading, judged: Judged) -> Judged:
 
 
 def without_cache(judged: Judged) -> Judged:
-    """Return `judged` for a training, whose steps have no KV cache that could be too big."""
+    """Return `judged` without the KV cache as a possible cause, which training steps do not
+    have."""
     others = tuple(cause for cause in judged.others if cause != "kv_cache_too_big")
     return replace(judged, others=others)
 
@@ -110,7 +112,7 @@ def without_cache(judged: Judged) -> Judged:
 
 
 def _share(known: Settings, reading: OomReading) -> float | None:
-    """Return the fraction of the device's memory that the server may use, None if not known."""
+    """Return the fraction of the device's memory that the server may use, None if unknown."""
     for value in (
         reading.parsed.get("utilization"),
         known.get("gpu_memory_utilization"),
@@ -122,7 +124,8 @@ def _share(known: Settings, reading: OomReading) -> float | None:
 
 
 def _serves(reading: OomReading, known: Settings) -> bool:
-    """Return whether the program is a server that reserves a fraction of the device at start."""
+    """Return whether the program is a server that reserves a fraction of the device when it
+    starts."""
     engine = known.get("engine") or reading.engine
     return engine in ("vllm", "sglang") or (_share(known, reading) or 0) > HIGH
 
@@ -182,7 +185,8 @@ def _ggml(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _metal(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the cache if the weights take less than half of the limit and the context is long."""
+    """Return the KV cache as the cause if the weights take less than half of the limit and the
+    context is long."""
     capacity, loaded = reading.size("capacity"), reading.size("allocated")
     if (reading.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
         return None
@@ -190,14 +194,15 @@ def _metal(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _mlx(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the weights if mlx-lm warned that they nearly fill the GPU's limit of macOS: it warns
-    from 90 % on."""
+    """Return the weights as the cause if mlx-lm warned that they nearly fill macOS's limit for the
+    GPU: it warns from 90 % on."""
     limit, weights = reading.size("capacity"), reading.size("allocated")
     return conclude("mlx.weights", weights=weights, limit=limit) if weights and limit else None
 
 
 def _ollama(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame host memory if the message says what it needs there; it has no figures of the card."""
+    """Return host memory as the cause if the message states what it needs there; the message has no
+    figures of the card."""
     needed = reading.size("needed_host")
     return None if needed is None else conclude("ollama", needed=needed)
 
@@ -252,7 +257,8 @@ def _too_large(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged | None:
-    """Blame one tensor if the request exceeds `capacity` bytes, the device's or any such card's."""
+    """Return one tensor as the cause if the request exceeds `capacity`, the bytes of the device or
+    of the largest such card."""
     requested = reading.size("requested")
     if requested is None or requested <= capacity:
         return None
@@ -263,7 +269,7 @@ def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged |
 
 
 def _card(reading: OomReading, known: Settings) -> int:
-    """Return the bytes of the card that the user named, else of the largest card of its vendor."""
+    """Return the bytes of the user's card, else of its vendor's largest card."""
     from weighbridge.machines.accelerators.names import find
     from weighbridge.machines.accelerators.parts import parts
 
@@ -277,15 +283,15 @@ def _card(reading: OomReading, known: Settings) -> int:
 
 
 def _first(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the driver if the very first allocation fails: PyTorch holds nothing yet."""
+    """Return the driver as the cause if the very first allocation fails."""
     if reading.size("allocated") != 0 or not reading.size("requested"):
         return None
     return conclude("first_allocation")
 
 
 def _capped(reading: OomReading) -> bool:
-    """Return whether the process reached a limit that the message prints. False for MPS, which
-    always prints one."""
+    """Return whether the process reached a limit that the message states. False for MPS, which
+    always states one."""
     allowed, mine = reading.size("allowed"), in_process(reading)
     requested = reading.size("requested") or 0
     if not allowed or mine is None or reading.tool == "torch-mps":
@@ -294,14 +300,15 @@ def _capped(reading: OomReading) -> bool:
 
 
 def _refused(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame a limit that the user or the driver set: the device has room for the request."""
+    """Return a limit by the user or the driver as the cause, if the device has room for the
+    request."""
     free, requested = reading.size("free"), reading.size("requested")
     if _capped(reading):
         return conclude("cap.said", allowed=reading.size("allowed") or 0)
     if free is None or requested is None or free < requested:
         return None
     if free * 100 < (reading.size("capacity") or 0) * FREE and free < ROOM * requested:
-        return None  # the card is full: little more than the request was left
+        return None  # the card is full: hardly more than the request is free
     share = share_between(reading)
     return conclude("refused") if share is None else conclude("cap.share", share=share)
 
@@ -317,8 +324,8 @@ def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _place(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the usual cause for the part of the run in the traceback: optimizer states in the first
-    step, CUDA graphs during their capture."""
+    """Return the likely cause by the run's phase in the traceback: optimizer states in the first
+    step, CUDA graphs during capture."""
     cause = CAUSES.get(reading.place)
     if cause is None:
         return None
@@ -327,8 +334,8 @@ def _place(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _comfy(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the stage whose model ComfyUI loaded last; the sampling step, if it had loaded that
-    model in part."""
+    """Return the stage whose model ComfyUI loaded last as the cause; the sampling step, if that
+    model was loaded in part."""
     loading = str(reading.parsed.get("loading") or "")
     if re.search("VAE|Autoencod", loading):
         return conclude("comfyui.decode")
@@ -338,7 +345,8 @@ def _comfy(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _weights(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the weights: the card is full, nothing was freed so far, and one more is asked for."""
+    """Return the weights as the cause: the card is full, nothing was freed so far, and the request
+    is small."""
     capacity, requested, mine = (
         reading.size("capacity"),
         reading.size("requested"),
@@ -354,12 +362,13 @@ def _weights(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _serving(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the server's memory fraction: after its cache is allocated, the rest has no room."""
+    """Return the server's memory fraction as the cause: after its cache is allocated, nothing else
+    has room."""
     return conclude("outside_share.card") if _serves(reading, known) else None
 
 
 def _full(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the tensors of a step if this program itself fills the card."""
+    """Return a step's tensors as the cause, if this program itself fills the card."""
     if reading.size("allocated") is None and reading.wording != "torch-mps-buffer":
         return None
     free, requested, cached = reading.size("free"), reading.size("requested"), unallocated(reading)

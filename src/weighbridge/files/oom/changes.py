@@ -22,7 +22,7 @@ from weighbridge.files.oom.figures import listed
 from weighbridge.files.oom.record import SERVER, Change, Judged, OomReading, table
 from weighbridge.training.learning.words import spelled
 
-MOST = 4  # changes that are told: more are not read
+MOST = 4  # most changes shown: people do not read more
 BLOCK = 16  # tokens of a block of vLLM's cache, which a length is a whole number of
 NEAR = 1.25  # times the cache: what a few more percent of the card can give (assumed)
 RANKS = 3  # processes of equal size on one card: ranks that all began on the first
@@ -30,7 +30,7 @@ HINTS = ("torch-2.1", "torch-2.2..", "torch-2.4..")  # wordings of versions with
 
 
 class ChangeRow(NamedTuple):
-    """A line of changes.jsonl."""
+    """A line of changes.jsonl: a change for a cause and a program."""
 
     cause: str
     tags: Sequence[str]
@@ -45,8 +45,8 @@ def rows() -> tuple[ChangeRow, ...]:
 
 
 def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Return the changes for this cause and program, at most MOST, with their figures filled in;
-    for an unknown cause, one for each possible cause."""
+    """Return at most MOST changes for this cause and program, with the message's figures filled in;
+    for an unknown cause, one per possible cause."""
     if not reading.tool:  # a program that we do not know
         return ()
     tags = tags_of(reading, judged, settings)
@@ -58,7 +58,7 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
-    """Return the rows of the cause, the first per setting; for an unknown cause, the first row of
+    """Return the rows for the cause, the first per setting; for an unknown cause, the first row of
     each possible cause."""
     if judged.cause is None:
         first = (next((row for row in rows if row.cause == cause), None) for cause in judged.others)
@@ -69,8 +69,8 @@ def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
 
 
 def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
-    """Return whether the user has already made the change: an 8-bit cache is set, or the batch size
-    is 1."""
+    """Return whether the user has already made the change, such as an 8-bit cache or a batch size
+    of 1."""
     same = [name for name, v in row.change.items() if str(known.get(name)) == v]
     if "quantization" in row.change and STORED.search(str(known.get("model") or "")):
         return True  # it is stored in few bits already
@@ -78,7 +78,7 @@ def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
 
 
 def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
-    """Return the change of `row` with the message's figures filled in, and its cost in English."""
+    """Return the change in `row`, with the message's figures filled in, and its cost in English."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
     cost = words_in("en", "oom")(f"cost.{row.cost}")
     if row.paste == "{spelled}":
@@ -87,7 +87,7 @@ def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
 
 
 def cured(setting: str, value: int) -> Change:
-    """Return the change of `setting` to `value`, with the cost of a row that changes it."""
+    """Return the change of `setting` to `value`, with its cost from a row on the same setting."""
     row = next(row for row in rows() if setting in row.change)
     cost = words_in("en", "oom")(f"cost.{row.cost}")
     return Change({setting: value}, cost, row.paste.replace(row.change[setting], str(value)))
@@ -139,7 +139,7 @@ def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
 
 
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
-    """Return what is known of the program, as tags that the rows of changes.jsonl use."""
+    """Return the tags for what is known of the program; rows of changes.jsonl require tags."""
     engine = str(settings.get("engine") or reading.engine)
     framework = str(settings.get("framework") or SCRIPTED[0])
     tags = {
@@ -182,7 +182,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _missing(reading: OomReading) -> float:
-    """Return needed cache / available cache, in bytes or tokens; 1 if the message gives neither."""
+    """Return needed / available KV cache, as a ratio; 1 if the message states neither."""
     needed, there = reading.size("needed_kv"), reading.size("available_kv")
     if needed is None:
         needed, there = reading.parsed.get("max_model_len"), reading.parsed.get("max_tokens")
@@ -190,7 +190,8 @@ def _missing(reading: OomReading) -> float:
 
 
 def _allocator(reading: OomReading) -> set[str]:
-    """Return the tag of the setting against fragmentation that this version of PyTorch has."""
+    """Return the tag of the allocator setting against fragmentation in this PyTorch version; empty
+    if it has none."""
     if reading.wording in HINTS and not reading.windows:
         return {"expandable"}
     if reading.wording in (*HINTS, "torch-1.10..2.0"):
@@ -209,7 +210,8 @@ def _ranks(reading: OomReading) -> bool:
 
 
 def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values for the braces of the rows, as far as message and settings give them."""
+    """Return the values for the braces in rows, as far as the message and the settings have
+    them."""
     known = {
         **reading.stated,
         **settings,
@@ -241,37 +243,36 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lower(share: Any, reading: OomReading) -> str:
-    """Return a smaller memory fraction than the server has. If none is known: below 0.9 for a
-    server alone, below 0.5 with a trainer (verl's rollout.gpu_memory_utilization)."""
+    """Return a smaller memory fraction than the server's, as text. If that is unknown: "0.85", or
+    "0.4" next to a trainer (verl's rollout.gpu_memory_utilization)."""
     if isinstance(share, float):
         return f"{max(share - 0.05, 0.05):.2f}"
     return "0.4" if reading.engine in LEARNERS else "0.85"
 
 
 def known_ranks(known: Mapping[str, Any], way: str) -> int:
-    """Return the number of cards that split the model along `way` ("tensor", "pipeline"), 1 if not
-    known. A server uses all of its cards for tensor parallelism."""
+    """Return the number of cards that split the model along `way` ("tensor", "pipeline"); 1 if
+    unknown. A server uses all of its cards for tensor parallelism."""
     cards = str(known.get("gpu") or "").rpartition(":")[2] if way == "tensor" else ""
     size = str(known.get(f"{way}_parallel_size") or cards or 1)
     return int(size) if size.isdecimal() else 1
 
 
 def _twice(ram: Any) -> str:
-    """Return twice the memory `ram` of a container, as Docker takes it ("16g"); "SIZE" if it is not
-    known."""
+    """Return twice a container's memory, in Docker's spelling ("16g"); "SIZE" if unknown."""
     return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "SIZE"
 
 
 def _workspace(reading: OomReading) -> int | None:
-    """Return the bytes of a workspace with room for twice the request, in whole GiB: it holds other
-    buffers, too."""
+    """Return the bytes of a workspace with room for twice the request, in whole GiB, since it holds
+    other buffers too; None if unknown."""
     requested = reading.size("requested")
     return None if requested is None else align_up(2 * requested, GIB)
 
 
 def _wired(reading: OomReading) -> int | None:
-    """Return a higher limit for a Mac's GPU, in MiB: half way between the limit of macOS (three
-    quarters of its memory, assumed) and all of its memory."""
+    """Return a higher GPU limit for a Mac in MiB: half way between macOS's limit (three quarters of
+    its memory, assumed) and all of its memory. None if unknown."""
     limit = reading.size("capacity")
     return None if limit is None else limit * 7 // 6 // MIB
 
@@ -281,7 +282,8 @@ def _half(value: Any) -> int | None:
 
 
 def _length(reading: OomReading) -> int | None:
-    """Return the longest request in tokens that the cache can hold, in whole blocks."""
+    """Return the longest request that fits the cache, in tokens rounded down to blocks; None if
+    unknown."""
     printed = reading.parsed.get("estimated_max_model_len") or reading.parsed.get("max_tokens")
     if printed:
         return int(printed)
@@ -296,7 +298,8 @@ def _length(reading: OomReading) -> int | None:
 
 
 def _fitting(reading: OomReading) -> str | None:
-    """Return the largest memory fraction, such as "0.85", that fits into what is free now."""
+    """Return the largest memory fraction that fits into what is free now, such as "0.85"; None if
+    unknown."""
     capacity, free = reading.size("capacity"), reading.size("free")
     if reading.wording != "vllm-startup" or not capacity or free is None or capacity < GIB:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
     from weighbridge.models.checkpoint.model import Model
 
-SEARCHED = 3  # changes that were computed; rows of the table come behind them
+SEARCHED = 3  # computed remedies shown before rows of the table
 TOLD = 5
 WIDE = "x 4 B"
 OUTSIDE = (  # causes that no setting of the model changes: its own changes come first
@@ -49,8 +49,8 @@ TASKS = ("load", "infer", "train")
 def explained(
     text: Text, model: "Callable[[], Prepared] | None", settings: Mapping[str, Any]
 ) -> Oom:
-    """Return why memory ran out, from a log as text, bytes or a file. `model` opens the model that
-    ran, after the log is read; None if the user names none."""
+    """Return why memory ran out, from a log as text. `model` opens the model that ran, after the
+    log is read; None if the user names none."""
     reading = read(_text(text), _name(text))
     judged = judge(reading, settings)
     if trains(reading, settings):
@@ -64,7 +64,7 @@ def explained(
 def _beside(
     model: "Prepared", reading: OomReading, judged: Judged, settings: Mapping[str, Any]
 ) -> Oom:
-    """Return the answer together with the estimate of the model."""
+    """Return the explanation, compared with the estimate of the model."""
     from weighbridge.files.oom.reconcile import matches, mismatch, rejudged
 
     asked = question(
@@ -100,8 +100,8 @@ def _beside(
 
 
 def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, Any]) -> Oom:
-    """Return `oom` compared with the report on the run that printed the message. That report has
-    the computed remedies."""
+    """Return `oom` compared with `report`, the estimate of the run that printed the message, which
+    has the computed remedies."""
     from weighbridge.files.oom.reconcile import matches, rejudged
 
     if oom.judged.cause in OUTSIDE:
@@ -116,7 +116,8 @@ def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, An
 def _together(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
-    """Return the remedies computed for this model and the rows of the table, at most TOLD."""
+    """Return at most TOLD changes: the remedies computed for this model, and rows of the table for
+    other settings."""
     computed = tuple(_computed(r, rows) for r in searched[:SEARCHED])
     if judged.cause in OUTSIDE:
         return (*rows, *computed)[:TOLD]
@@ -128,8 +129,8 @@ def _together(
 def _steps(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
-    """Return a pipeline's remedies, those that fit first, at most TOLD. The table's rows are for
-    language models: they come in only for causes that no setting changes."""
+    """Return at most TOLD remedies of a pipeline, those that fit first. Rows of the table are for
+    language models, and only added for causes that no setting changes."""
     computed = [_computed(r, ()) for r in sorted(searched, key=lambda r: r.fits != "yes")]
     outside = rows if judged.cause in OUTSIDE else ()
     return (*outside, *computed)[:TOLD]
@@ -141,7 +142,7 @@ def _is_wide(compared: tuple[Match, ...]) -> bool:
 
 
 def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
-    """Return a remedy as a change, with its own line to paste or that of the row for its
+    """Return a remedy as a change, with its line to paste, else that of a row on the same
     settings."""
     alike = (row.paste for row in rows if row.change.keys() == remedy.change.keys())
     return Change(
@@ -162,7 +163,7 @@ def _name(text: Text) -> str:
 
 
 def from_file(path: str | os.PathLike[str]) -> bytes:
-    """Return a file's bytes, of one longer than MOST the end, where the message is."""
+    """Return a file's bytes; of one longer than MOST only the end, where the message is."""
     try:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -182,7 +183,7 @@ def from_file(path: str | os.PathLike[str]) -> bytes:
 
 
 class OomQuestion(NamedTuple):
-    """A question about a log. `pinned`: the names that the user gave, which no remedy changes."""
+    """A question about a log. `pinned`: settings that the user gave, which no remedy changes."""
 
     task: str
     settings: Mapping[str, Any]
@@ -193,8 +194,8 @@ class OomQuestion(NamedTuple):
 def question(
     reading: OomReading, typed: Mapping[str, Any], *, pictures: bool = False
 ) -> OomQuestion:
-    """Return the question about the log's model, or about a diffusion pipeline. Raises UsageError
-    for a setting that no task has."""
+    """Return the question about the model in the log, or about a diffusion pipeline. Raises
+    UsageError for a setting that no task has."""
     named = {name: value for name, value in typed.items() if value is not None}
     task = named.pop("task", None) or _task(reading, named)
     if task not in TASKS:
@@ -216,7 +217,7 @@ def question(
 
 
 def _of_pictures(reading: OomReading, named: Mapping[str, Any], task: str) -> OomQuestion:
-    """Return the question about a pipeline; the log gives the card's size if the user does not."""
+    """Return the question about a pipeline; the log states the card's size if the user does not."""
     known = PICTURE_TRAINING if task == "train" else PICTURE
     settings = {name: value for name, value in named.items() if name in known}
     capacity = reading.size("capacity")
@@ -247,13 +248,13 @@ def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> li
 
 
 def _takes(setting: object, engine: str) -> bool:
-    """Return whether the task has `setting` (not None) and `engine` takes it."""
+    """Return whether the task has `setting` (not None) and `engine` supports it."""
     engines = getattr(setting, "engines", ())
     return setting is not None and (not engines or engine in engines)
 
 
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
-    """Return the settings that the log states and this task and engine have, by our names."""
+    """Return the settings stated in the log that this task and engine have, by our names."""
     share = "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
     figures = {"max_model_len": "context", "n_ctx": "context", "utilization": share}
     printed = {name: value for name in figures if (value := reading.parsed.get(name)) is not None}
@@ -266,8 +267,8 @@ def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
 
 
 def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
-    """Return a warning if the log names another model than the user: the catalogue entries differ,
-    or the last part of the names."""
+    """Return a warning if the log names another model than the user: another catalogue entry, or
+    another last part of the name."""
     about = model.source.repo_id or model.reference
     if not named or not about or _model(named) == _model(about):
         return ()
@@ -275,15 +276,15 @@ def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
 
 
 def _model(name: str) -> str:
-    """Return the catalogue entry's name for a model name, else the last part of its path in lower
-    case."""
+    """Return the catalogue entry of a model name, else the last part of its path in lower case."""
     last = name.rstrip("/").rpartition("/")[2].lower()
     known = everyday.meaning(last)
     return known.entry.name if known is not None else last
 
 
 def answered(model: "Prepared", question: OomQuestion) -> tuple[Report, tuple[str, ...]]:
-    """Return the estimate and its warnings; without the log's settings if they clash."""
+    """Return the estimate and its warnings; without the log's settings if they contradict each
+    other."""
     settings = dict(question.settings)
     ask = getattr(model, question.task)
     try:

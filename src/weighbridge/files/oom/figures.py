@@ -6,7 +6,7 @@ from weighbridge.files.oom.record import OomReading
 
 
 def unallocated(reading: OomReading) -> int | None:
-    """Return the bytes that PyTorch reserved and no tensor uses. Messages call them "cached" (to
+    """Return the bytes that PyTorch reserves but no tensor uses. Messages call them "cached" (to
     1.3) or "unallocated" (from 2.1); "reserved in total" (1.4 to 2.0) includes what is
     allocated."""
     printed, reserved, allocated = (
@@ -28,10 +28,10 @@ def in_process(reading: OomReading) -> int | None:
 
 
 def own_process(reading: OomReading) -> int | None:
-    """Return the bytes of this process on the device as the driver reports them, None if it does
-    not (0 bytes in the message). "Process N" is often this very process, seen from outside its
-    container: without a line about this process, it is the smallest listed one that can hold all
-    that PyTorch does."""
+    """Return this process's bytes on the device according to the driver, None if not stated (0
+    bytes in the message). "Process N" is often this very process, seen from outside its container:
+    without a line about this process, it is the smallest listed one that can hold all that PyTorch
+    does."""
     if reading.size("process"):
         return reading.size("process")
     mine = in_process(reading)
@@ -42,13 +42,13 @@ def own_process(reading: OomReading) -> int | None:
 
 
 def listed(reading: OomReading) -> list[dict[str, int]]:
-    """Return the processes that the message lists, those whose memory the driver knew."""
+    """Return the processes listed in the message whose memory the driver knew."""
     return [row for row in reading.parsed.get("listed_processes", ()) if row["bytes"]]
 
 
 def others(reading: OomReading) -> int | None:
-    """Return the bytes of other programs and contexts: capacity less what is free and ours. At
-    least 0: Windows may have moved some of ours to host memory."""
+    """Return the bytes of other programs and contexts: capacity minus what is free and what this
+    process holds. At least 0, since Windows may have moved some of it to host memory."""
     capacity, free = reading.size("capacity"), reading.size("free")
     mine = own_process(reading) or in_process(reading)
     if capacity is None or free is None or mine is None:
@@ -57,13 +57,14 @@ def others(reading: OomReading) -> int | None:
 
 
 def spilled(reading: OomReading) -> bool:
-    """Return whether PyTorch holds more than the device has: Windows uses host memory, then."""
+    """Return whether PyTorch holds more than the device has, because Windows then uses host
+    memory."""
     capacity, allocated = reading.size("capacity"), reading.size("allocated")
     return capacity is not None and allocated is not None and allocated > capacity
 
 
 def contradictions(reading: OomReading) -> tuple[str, ...]:
-    """Return a warning if two figures cannot both be true: more free than the device has, or more
+    """Return a warning if two figures contradict each other: more free than the device has, or more
     free and held together. Windows moves what is held to host memory."""
     capacity, free, mine = reading.size("capacity"), reading.size("free"), in_process(reading) or 0
     if not capacity or free is None:
@@ -81,8 +82,8 @@ MOST_HELD = 105  # percent of a device: figures are rounded, so their sum may co
 
 
 def share_between(reading: OomReading) -> int | None:
-    """Return the limit in percent, a multiple of 5, that the request would have crossed: one that
-    the user set (set_per_process_memory_fraction takes such figures)."""
+    """Return the limit in percent, a multiple of 5, that the request would have exceeded: one that
+    the user set (set_per_process_memory_fraction takes such figures). None without one."""
     capacity, mine, requested = (
         reading.size("capacity"),
         in_process(reading),

@@ -56,7 +56,7 @@ MOST_PLACES = 50  # of one word that are looked at
 
 
 class StatedSetting(NamedTuple):
-    """A line of stated.jsonl: our setting, what logs call it, and the pattern of its value."""
+    """A line of stated.jsonl: our setting, its names in logs, and the pattern of its value."""
 
     setting: str
     kind: str
@@ -76,7 +76,7 @@ def stated_settings() -> tuple[StatedSetting, ...]:
 
 
 class Wording(NamedTuple):
-    """A line of wordings.jsonl."""
+    """A line of wordings.jsonl: one form of an out-of-memory message."""
 
     name: str
     tool: str
@@ -113,13 +113,14 @@ def wording_figures() -> tuple[WordingFigure, ...]:
 
 @cache
 def packed(pattern: str) -> re.Pattern[str]:
-    """Return `pattern` compiled for a packed log: its spaces are only there to be readable."""
+    """Return `pattern` compiled for a log without whitespace; its spaces only help readers."""
     plain = pattern.replace(" ", "").replace("{SIZE}", SIZE).replace("{COUNT}", NUMBERED)
     return re.compile(plain)
 
 
 def read(text: str, name: str = "the text") -> OomReading:
-    """Return what a log says. Raises BadFileError if it has no out-of-memory message."""
+    """Return a log's message, program and figures. Raises BadFileError if it has no out-of-memory
+    message."""
     pasted = log(text)
     wording, start = _recognised(pasted, name)
     lines, near = "\n".join(pasted.lines), pasted.around(start, NEAR)
@@ -153,7 +154,7 @@ def read(text: str, name: str = "the text") -> OomReading:
 
 
 def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
-    """Return the first wording found in a log, and the start of its match in the packed text."""
+    """Return the first known wording in a log, and where its match begins in the packed text."""
     for wording in wordings():
         for pattern in wording.says:
             if pattern.startswith("^"):
@@ -173,7 +174,7 @@ def _tool(wording: Wording, text: str) -> str:
 
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
-    """Return the figures of a message by name; "unknown" lists those that mean "no limit"."""
+    """Return a message's figures by name; "unknown" lists those that mean "no limit"."""
     read: dict[str, Any] = {}
     figures = wording_figures()
     for figure in (each for group in wording.reads for each in figures if each.group == group):
@@ -187,7 +188,7 @@ def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
 
 
 def _laid_out(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
-    """Return the sum of the buffers that llama.cpp logged before on the message's device: the
+    """Return {"buffers_bytes": sum} of the buffers that llama.cpp logged for the message's device:
     device names that end with its number, each line once."""
     number = re.sub(r"\D", "", str(parsed.get("buffer") or parsed.get("device", "")))
     held = {
@@ -202,7 +203,7 @@ def _laid_out(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _value(kind: str, text: str) -> Any:
-    """Return a figure as a number or its text; None if it is not a number or has no limit."""
+    """Return a figure as a number or text; None if it is no number or means no limit."""
     if kind == "size":
         return int(text) if text.isdecimal() else read_size(text)
     if kind in ("MiB", "GiB"):
@@ -213,8 +214,8 @@ def _value(kind: str, text: str) -> Any:
 
 
 def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the processes that the message lists; for the Linux kernel's message, the resident
-    bytes of the process it killed."""
+    """Return the processes listed in the message; for the Linux kernel's, the resident bytes of the
+    process it killed."""
     if "kernel" in wording.reads:
         pages = [
             values[name]
@@ -228,7 +229,7 @@ def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[
 
 
 def _version(wording: Wording, message: str) -> str:
-    """Return the wording's name for the releases that print this `message`."""
+    """Return the name of the releases that print `message` in this wording."""
     versions = (
         name for name, pattern in wording.versions.items() if packed(pattern).search(message)
     )
@@ -239,8 +240,8 @@ def _version(wording: Wording, message: str) -> str:
 
 
 def engine_of(tool: str, text: str) -> str:
-    """Return the engine that printed the message: that of `tool`, else the one that the log names;
-    "" if not known."""
+    """Return the engine that printed the message: of `tool`, else the one named in the log; "" if
+    unknown."""
     if rules_of(tool):
         return tool
     # a trainer comes before the server that it starts: its flags are the ones to change
@@ -250,7 +251,8 @@ def engine_of(tool: str, text: str) -> str:
 
 
 def _served(text: str) -> str:
-    """Return the server that a command starts: SERVER for an unknown one, "" without a command."""
+    """Return the server that a command in the log starts: SERVER for an unknown one, "" without a
+    command."""
     line = re.search(SERVES, text)
     if line is None:
         return ""
@@ -260,12 +262,12 @@ def _served(text: str) -> str:
 
 
 def place_of(lines: str) -> str:
-    """Return what the program was doing, a name of PLACES; "" if its traceback does not tell."""
+    """Return what the program was doing, a name of PLACES, by its traceback; "" if unknown."""
     return next((name for name, _, pattern in PLACES if re.search(pattern, lines)), "")
 
 
 def stated_in(lines: str) -> Mapping[str, Any]:
-    """Return the settings that the log states, each by its first word with a value behind it."""
+    """Return the settings stated in the log; of each the first word that has a value after it."""
     context = length_in(lines)
     stated: dict[str, Any] = {"context": context} if context else {}
     for row in stated_settings():
@@ -276,8 +278,8 @@ def stated_in(lines: str) -> Mapping[str, Any]:
 
 
 def length_in(lines: str, program: str = "") -> int | None:
-    """Return the tokens of the longest request that a log states, None if it states none.
-    `program`: only its lines."""
+    """Return the longest request stated in a log, in tokens; None if not stated. `program`: only
+    its lines."""
     matches = (re.search(pattern, lines) for pattern in length_lines(program))
     return next((int(match["count"].replace(",", "")) for match in matches if match), None)
 
@@ -300,14 +302,14 @@ LOADS = r"""(?x)
 
 
 def model_in(lines: str) -> str:
-    """Return the Hub id or GGUF file of the model that the log loads; "" if it names none, or
-    several."""
+    """Return the Hub id or GGUF file of the model that the log loads; "" for none or several."""
     named = dict.fromkeys(re.findall(LOADS, lines[-MOST_SEARCHED:]))
     return next(iter(named)) if len(named) == 1 else ""
 
 
 def _after(lines: str, word: str, pattern: str) -> str | None:
-    """Return the match of `pattern` right behind `word`, a whole word or option, else None."""
+    """Return what matches `pattern` directly after `word`, a whole word or option; None without a
+    match."""
     value, place = re.compile(pattern), -1
     for _ in range(MOST_PLACES):
         place = lines.find(word, place + 1)

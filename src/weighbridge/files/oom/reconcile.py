@@ -43,12 +43,13 @@ DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate 
 
 
 def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
-    """Return the components as large as the request or need, and the one that fills the device."""
+    """Return the components that are as large as the failed request or the stated need, and the one
+    that fills the device."""
     return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
 
 
 def _request(matches: tuple[Match, ...]) -> Match | None:
-    """Return the component that the failed request was for, None if it says no cause by itself."""
+    """Return the component that the failed request was for, None if it does not show the cause."""
     first = next((m for m in matches if m.matches == "request"), None)
     return first if first is not None and first.component in REQUESTED else None
 
@@ -56,8 +57,8 @@ def _request(matches: tuple[Match, ...]) -> Match | None:
 def rejudged(
     reading: OomReading, judged: Judged, report: Report, causes: tuple[Match, ...]
 ) -> Judged:
-    """Return the cause after a comparison with the estimate; a cause that the message states or
-    proves stays. A training step has no cache to be too big."""
+    """Return the cause after comparing it with the estimate; a cause that the message states or
+    proves stays. A training step has no cache that could be too big."""
     if report.task == "train":
         judged = without_cache(judged)
     if judged.sure not in OPEN and judged.why != "one_tensor":
@@ -75,7 +76,7 @@ def rejudged(
 
 def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
     """Return the cause by size: the weights if they fill the device, else the largest component if
-    the estimate does not fit. A program that got past loading had weights that fit."""
+    the estimate does not fit. If the program got past loading, the weights fit."""
     if judged.why.startswith("place.") and reading.place != "load":
         return judged
     weights = report.fullest.binding().of("weights").expected
@@ -88,20 +89,20 @@ def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
 
 
 def _capacity(reading: OomReading, report: Report) -> int:
-    """Return the bytes of the device; 2**60, more than any device has, if nothing tells."""
+    """Return the bytes of the device; 2**60, more than any device has, if unknown."""
     named = report.verdict.usable_bytes if report.verdict is not None else 0
     return reading.size("capacity") or named or 1 << 60
 
 
 def overfull(reading: OomReading, report: Report) -> bool:
-    """Return whether the weights alone exceed the device, and the program got no further than
-    loading them."""
+    """Return whether the weights alone exceed the device and the program did not get past loading
+    them."""
     weights = report.fullest.binding().of("weights").low
     return reading.place in ("", "load") and weights > _capacity(reading, report)
 
 
 def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
-    """Return a warning if the program got further than the given settings would let it."""
+    """Return a warning if the program got further than the given settings would allow."""
     weights = report.fullest.binding().of("weights").expected
     if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
@@ -116,8 +117,8 @@ def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
 
 
 def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int]:
-    """Return the largest component of the peak and its bytes; `without_weights` if the weights fit
-    and the question is what a step adds."""
+    """Return (name, bytes) of the largest component at the peak; `without_weights` if the weights
+    fit and the question is what a step adds."""
     sums: dict[str, int] = {}
     for c in device.binding().components:
         if without_weights and c.name == "weights":
@@ -127,7 +128,7 @@ def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int
 
 
 def _of_device(report: Report) -> Iterator[Match]:
-    """Yield the largest component at the peak, as what fills the device."""
+    """Yield the largest component at the peak, as the one that fills the device."""
     name, nbytes = _largest(report.fullest)
     parts = (c for c in report.fullest.binding().components if c.name == name)
     part = max(parts, key=lambda c: c.bytes.expected)
@@ -135,7 +136,7 @@ def _of_device(report: Report) -> Iterator[Match]:
 
 
 def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
-    """Yield the cache of one request, if it has the size that the message says is needed."""
+    """Yield one request's KV cache, if it has the size that the message says is needed."""
     needed = reading.size("needed_kv")
     need = report.derived.get("kv_cache_bytes_per_request")
     if needed and isinstance(need, int) and _agree(needed, need):
@@ -151,7 +152,7 @@ def _one_request(report: Report, nbytes: int) -> str:
 
 
 def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[Match]:
-    """Yield the first component or tensor of the model that has the size of the failed request."""
+    """Yield the first component or tensor of the model with the size of the failed request."""
     requested = reading.size("requested")
     if requested is None or requested <= SMALLEST:
         return
@@ -171,7 +172,7 @@ def _asked_for(reading: OomReading, nbytes: int) -> tuple[int, ...]:
 
 
 def _agree(printed: int, nbytes: int) -> bool:
-    """Return whether `nbytes` prints as `printed` with two decimals (newer vLLM: one)."""
+    """Return whether `nbytes` shows as `printed` with two decimals (one in newer vLLM)."""
     unit = GIB if printed >= GIB else MIB if printed >= MIB else KIB
     return abs(printed - nbytes) <= unit // 200 + 1
 
@@ -207,7 +208,7 @@ def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
 
 
 def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
-    """Yield each weight as (component, bytes, formula), in 2 and 4 bytes per element."""
+    """Yield (component, bytes, formula) of each weight, in 2 and in 4 bytes per element."""
     for part in model.parts:
         for param, _ in part.blueprint.distinct():
             for width in WIDTHS:
@@ -216,7 +217,7 @@ def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
 
 
 def _shape(model: Model) -> Mapping[str, int]:
-    """Return the vocabulary size, heads and MLP size that the config of a language model states."""
+    """Return the vocabulary size, heads and MLP size in a language model's config, by name."""
     sizes: dict[str, int] = {}
     for part in model.parts:
         text = part.config.get("text_config")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "weighbridge.oom/1"
 SERVER = "another server"  # the engine's name for a server that weighbridge does not know
-ALWAYS = (  # null where the message does not say
+ALWAYS = (  # keys that are null if the message does not state them
     "capacity_bytes",
     "free_bytes",
     "allocated_bytes",
@@ -30,37 +30,37 @@ Sure = Literal["said", "computed", "likely", "unknown"]
 
 
 def table(name: str) -> list[dict[str, Any]]:
-    """Return the lines of `name`.jsonl of this folder, in order."""
+    """Return the lines of `name`.jsonl in this folder, in order."""
     with open(os.path.join(os.path.dirname(__file__), f"{name}.jsonl"), encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
 class OomReading:
-    """What weighbridge read from a log: the message's wording, its program, and its figures."""
+    """The parsed log: the message's wording, its program, and its figures."""
 
     wording: str
     tool: str
     parsed: Mapping[str, Any]
     engine: str = ""
-    place: str = ""  # what the program was doing, from its traceback
+    place: str = ""  # the run's phase, from the traceback
     windows: bool = False
     virtual: bool = False  # a WSL machine, which has a memory limit of its own
     hint: str = ""  # the variable that the message names for the allocator
     stated: Mapping[str, Any] = field(default_factory=dict)  # settings that the log states
     message: str = ""  # the text around the match, packed
-    model: str = ""  # what the log says that it loads
+    model: str = ""  # the model that the log loads
     means: str = ""  # a name of conclusions.jsonl, if the wording alone tells the cause
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of the figure `name`, None if the message does not have it."""
+        """Return the bytes of the figure `name`, None if the message lacks it."""
         value = self.parsed.get(f"{name}_bytes")
         return value if isinstance(value, int) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A cause. `why` names the sentence that explains it; `sure` is "said" by the message,
+    """A cause. `why`: key of the sentence that explains it; `sure`: "said" by the message,
     "computed" from its figures, the "likely" one of several, or "unknown"."""
 
     cause: str | None
@@ -72,8 +72,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of settings, its cost, and a line to paste if there is one. `peak_bytes` is None
-    if no estimate was made with it."""
+    """A change of settings, its cost, and a line to paste, if there is one. `peak_bytes` is None if
+    it was not estimated."""
 
     change: Mapping[str, Any]
     cost: str
@@ -94,7 +94,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A component of the estimate that has the size of the failed request, or fills the device."""
+    """A component of the estimate as large as the failed request, or one that fills the device."""
 
     component: str
     nbytes: int
@@ -127,7 +127,7 @@ class Oom(Shown):
 
     @property
     def parsed(self) -> Mapping[str, Any]:
-        """The figures of the message, by their names in the JSON form."""
+        """Return the figures of the message, by their names in the JSON form."""
         return self.reading.parsed
 
     @property
@@ -135,7 +135,7 @@ class Oom(Shown):
         return self.judged.cause
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form (docs/oom.md)."""
+        """Return the JSON form (docs/oom.md)."""
         return {
             "schema": SCHEMA,
             "version": __version__,

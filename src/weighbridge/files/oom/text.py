@@ -39,14 +39,14 @@ PREFIX = re.compile(
 
 @dataclass(frozen=True)
 class Log:
-    """A log: `lines` as written, without prefixes; `packed`: the same without whitespace."""
+    """A log: `lines` without the prefixes of loggers; `packed`: the same without whitespace."""
 
     lines: tuple[str, ...]
     packed: str
     starts: tuple[int, ...]  # where each line begins in `packed`
 
     def around(self, place: int, lines: int) -> str:
-        """Return the `lines` lines before and after position `place` of `packed`."""
+        """Return `lines` lines before and after position `place` of `packed`."""
         here = bisect_right(self.starts, place) - 1
         near = self.lines[max(here - lines, 0) : here + lines]
         return "\n".join(line[-WIDEST:] for line in near)
@@ -67,7 +67,7 @@ def decoded(raw: bytes, name: str = "the text") -> str:
 
 
 def log(text: str) -> Log:
-    """Return `text` as a Log, without colours, escapes, borders and the prefixes of loggers."""
+    """Return `text` as a Log, without colours, escapes, borders and loggers' prefixes."""
     if "\x1b" in text:
         text = COLORS.sub("", text)
     for escaped, sign in ESCAPED:
@@ -84,8 +84,8 @@ def _line(line: str) -> str:
 
 
 def _packed(lines: list[str]) -> tuple[str, tuple[int, ...]]:
-    """Return `lines` without whitespace, and the start of each. A line break between two digits
-    stays if the line was too short to be wrapped: they are two numbers then."""
+    """Return `lines` joined without whitespace, and where each begins. A line break between two
+    digits stays if the line was too short to be wrapped, since these are two numbers."""
     out: list[str] = []
     starts: list[int] = []
     length, before = 0, ""

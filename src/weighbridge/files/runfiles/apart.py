@@ -26,7 +26,7 @@ LEAST = 2  # fewest words of prose: a single one may be an argument
 
 
 def apart(line: str) -> tuple[str, str]:
-    """Return a launch line without the prose behind it, and that prose; "" if there is none."""
+    """Return (launch line, prose): the line without the prose after it; "" without prose."""
     if any(sign in line for sign in "'\"\n"):  # a quoted text is one word
         return line, ""
     words = list(WORD.finditer(line))
@@ -48,13 +48,13 @@ def _ends(word: str) -> bool:
 
 
 def _joins(word: str, count: int) -> bool:
-    """Return whether a word begins prose of `count` words."""
+    """Return whether `word` can begin prose of `count` words: it is Chinese or a joining word."""
     chinese = CHINESE.search(word) is not None
     return chinese or (count >= LEAST and word.strip(",.;:").lower() in JOINS)
 
 
 def _is_value(line: str, flag: str) -> bool:
-    """Return whether the word behind `flag` is that flag's value."""
+    """Return whether the word after `flag` is that flag's value."""
     if not flag.startswith("-") or "=" in flag:
         return False
     try:

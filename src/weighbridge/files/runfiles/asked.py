@@ -176,28 +176,28 @@ LISTED = re.compile(r"\n\s*(?:[-*\u2022] |(?=[A-Z]\w*: ))")  # "GPU: 4090" on a 
 
 
 class Spoken(NamedTuple):
-    """A row of spoken.toml: a pattern of words for a setting, and the value that they mean."""
+    """A row of spoken.toml: a pattern of words, and the setting and value that they mean."""
 
     setting: str
     pattern: "re.Pattern[str]"
     value: str
     tasks: tuple[str, ...]
-    usual: Mapping[str, str]  # settings that such a line implies, if it states no others
+    usual: Mapping[str, str]  # settings that such a line implies, unless it states others
 
     def typed(self, match: "re.Match[str]") -> str:
-        """Return the value of a match, spelled as for the command line."""
+        """Return the value of a match, spelled as on the command line."""
         groups = {name: value or "" for name, value in match.groupdict().items()}
         return self.value.format(all=re.sub(r"[ -]", "_", match[0].lower()), **groups)
 
 
 class SpokenRules(NamedTuple):
-    """The rules of spoken.toml: words for settings, and words that decide nothing."""
+    """The rules of spoken.toml: words for settings, and words without effect."""
 
     settings: tuple[Spoken, ...]
     phrases: "re.Pattern[str]"
     english: frozenset[str]
     chinese: "re.Pattern[str]"
-    names: Mapping[str, str]  # as people write them -> as our tables do
+    names: Mapping[str, str]  # everyday name -> name in our tables
 
 
 @cache
@@ -230,7 +230,8 @@ def _pattern(text: str) -> "re.Pattern[str]":
 
 
 class Line:
-    """A line of prose. `left`: its text, with TAKEN for all that a rule has read."""
+    """A line of prose, read by consumption. `left`: its text, with TAKEN for each consumed
+    character."""
 
     def __init__(self, text: str) -> None:
         self.left = text
@@ -238,23 +239,23 @@ class Line:
 
     @property
     def document(self) -> Document:
-        """Return the unread rest as a document for the readers of texts."""
+        """Return the unconsumed rest as a document for the readers of texts."""
         return documents(self.left, "text", "the text")[0]
 
     def take(self, start: int, end: int) -> None:
-        """Take the characters from `start` to `end`."""
+        """Consume the characters from `start` to `end`."""
         self.left = self.left[:start] + TAKEN * (end - start) + self.left[end:]
 
     def find(self, pattern: "re.Pattern[str]") -> list["re.Match[str]"]:
-        """Return the matches of a pattern in the unread rest, and take them."""
+        """Return all matches of a pattern in the unconsumed rest, and consume them."""
         matches = [match for match in pattern.finditer(self.left) if match[0]]
         for match in matches:
             self.take(match.start(), match.end())
         return matches
 
     def name(self, value: str) -> None:
-        """Take a model's name at all its places, with a next word that does not change its meaning:
-        "70b" is also "70 b", and "deepseek r1" may go on with "671b"."""
+        """Consume a model's name wherever it occurs, with a next word that does not change its
+        meaning: "70b" is also "70 b", and "deepseek r1" may be followed by "671b"."""
         spelled_so = re.escape(value).replace(r"\ ", " ").replace("b", " ?b").replace("B", " ?B")
         for match in self.find(re.compile(rf"(?i){spelled_so}")):
             behind, meant = WORD.match(self.left, match.end() + 1), stored(value)
@@ -263,7 +264,7 @@ class Line:
                 self.take(behind.start(), behind.end())
 
     def words(self) -> Iterator[str]:
-        """Yield the words that are left and decide something."""
+        """Yield the unconsumed words that could change the answer."""
         rules = _rules()
         yield from self.strange
         self.find(rules.phrases)
@@ -293,8 +294,8 @@ class AskedQuestion(NamedTuple):
         return [*typed, *(("--check",) if judged else ())]  # a question's exit code is its verdict
 
     def request(self, workload: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the question as a request; settings of `workload`, from the caller, take
-        precedence. Raises UsageError unless the question is about exactly one model."""
+        """Return the question as a request; the caller's settings in `workload` take precedence.
+        Raises UsageError unless it is about exactly one model."""
         if len(self.models) != 1:
             raise UsageError(sentence("request.one_model", names=", ".join(self.models) or "-"))
         spoken = {name: value or True for name, value in self.settings.items()}
@@ -303,8 +304,8 @@ class AskedQuestion(NamedTuple):
 
 
 def read(text: str) -> AskedQuestion | None:
-    """Return what a line asks, or prose of several lines, with what no rule took as
-    `not_understood`; None of what has no model in it, or a command or a message."""
+    """Return the question in a line or in several lines of prose, with what no rule consumed as
+    `not_understood`. None for text without a model, for a command or a message."""
     text = _one_line(text)
     if not is_line(text) or LAUNCH.search(text) or NO_QUESTION.search(text):
         return None
@@ -346,7 +347,7 @@ def read(text: str) -> AskedQuestion | None:
 
 
 def _sharding(asked: Mapping[str, str], *, packed: bool) -> dict[str, str]:
-    """Return what sharding and offloading imply, in a question about training."""
+    """Return the settings that sharding and offloading imply, in a question about training."""
     offload, shard, implied = asked.get("offload"), asked.get("shard"), dict[str, str]()
     if offload and not shard:  # offloading needs sharding
         implied["shard"] = shard = "fsdp2" if packed else "zero3"
@@ -360,7 +361,7 @@ def _sharding(asked: Mapping[str, str], *, packed: bool) -> dict[str, str]:
 
 
 def _one_line(text: str) -> str:
-    """Return prose of several lines as one, with the names that our tables have."""
+    """Return prose of several lines as one line, with names spelled as in our tables."""
     if not OF_A_FILE.search(text):
         text = " ".join(LISTED.sub(", ", text).split())
     for name, spelled_so in _rules().names.items():
@@ -369,13 +370,14 @@ def _one_line(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of the command that a line asks; [] of a line that asks none."""
+    """Return the words of the command that a line means; [] if it means none."""
     question = read(text)
     return [] if question is None else question.words
 
 
 def _which_models(line: Line) -> AskedQuestion | None:
-    """Return a question which models a card runs or trains; None for another line."""
+    """Return the question which models a card runs or trains; None if the line asks something
+    else."""
     device = _device(line) if line.find(MODELS) else {}
     if "gpu" not in device:
         return None
@@ -396,7 +398,7 @@ def _which_models(line: Line) -> AskedQuestion | None:
 
 
 def _take_pipeline(line: Line) -> None:
-    """Take the words that name a pipeline: the longest beginning of a phrase that means it."""
+    """Consume the words that name a pipeline: the longest beginning of a phrase that means one."""
     for match in NAMED.finditer(line.left):
         for begun in beginnings(match[1]):
             one = pipelines.find(begun)
@@ -413,8 +415,8 @@ def _take_pipeline(line: Line) -> None:
 
 
 def _names(line: Line) -> list[str]:
-    """Return the models that a line names; else the first plain-word name in the catalogue
-    ("mistral small"); else a size ("70b"); [] without any."""
+    """Return the models named in a line; else the first plain-word name in the catalogue ("mistral
+    small"); else a size ("70b"); [] without any."""
     if named := models(line.document):
         return [piece.value for piece in named[:MOST_MODELS]]
     names = (name for match in NAMED.finditer(line.left) for name in beginnings(match[1]))
@@ -423,8 +425,8 @@ def _names(line: Line) -> list[str]:
 
 
 def _unknown_name(line: Line) -> list[str]:
-    """Return the one word that looks like a model's name in a line with a card, so that the refusal
-    can suggest the nearest; [] for none or several."""
+    """Return the only word in a line with a card that looks like a model's name, so that the error
+    can suggest the nearest name; [] for none or several."""
     rest = Line(line.left)
     if not _device(rest):
         return []
@@ -433,8 +435,8 @@ def _unknown_name(line: Line) -> list[str]:
 
 
 def _device(line: Line) -> dict[str, str]:
-    """Return the line's cards as `gpu`, or the one size it names instead, and its host memory as
-    `ram`; take their words."""
+    """Return the line's cards as `gpu`, or the one size it states instead, and its host memory as
+    `ram`; consume their words."""
     if mac := _mac(line):
         return {"gpu": mac}
     said = line.left
@@ -468,7 +470,7 @@ def _device(line: Line) -> dict[str, str]:
 
 
 def _cards(line: Line) -> str:
-    """Take the named cards and return them with their number; "" for none or several kinds."""
+    """Consume the named cards and return them with their count; "" for none or several kinds."""
     named = card(line.document)
     if named is None:
         return ""
@@ -485,8 +487,8 @@ def _cards(line: Line) -> str:
 
 
 def _unsure_card(line: Line, size: str) -> str:
-    """Take the first card whose name is of several, and return the one that is in a laptop, or that
-    has the `size` in gigabytes, as the line says elsewhere; "" for none."""
+    """Consume the first card with an ambiguous name, and return the laptop's, or the one with
+    `size` gigabytes, as the line states elsewhere; "" for none."""
     for match in CARD.finditer(line.left):
         laptop = f"{match['name']} Laptop" if LAPTOP.search(line.left) else ""
         sized = f"{match['name']} {size}GB" if size else ""
@@ -499,8 +501,8 @@ def _unsure_card(line: Line, size: str) -> str:
 
 
 def _each_card(line: Line) -> str:
-    """Take cards that are alternatives, "a 3090 or a 4090", or of one machine, "a 3090 and a 3060".
-    Return them joined by commas or plus signs; "" if anything else is between them."""
+    """Consume cards that are alternatives, "a 3090 or a 4090", or in one machine, "a 3090 and a
+    3060". Return them joined by commas or plus signs; "" if anything else is between them."""
     found = [*CARD.finditer(line.left)]
     between = [line.left[a.end() : b.start()] for a, b in pairwise(found)]
     each = [card(Line(match[0]).document) for match in found]
@@ -514,7 +516,7 @@ def _each_card(line: Line) -> str:
 
 
 def _of_size(line: Line, size: "Size") -> str:
-    """Return the cards of a line that names only their size and number; take the number."""
+    """Return the cards of a line that states only their size and number; consume the number."""
     value = f"{size.gb}gb"
     counted = COUNTED.search(line.left, 0, size.start)
     if counted is None or not part_id(f"{counted['count']} {value}"):
@@ -533,7 +535,7 @@ class Size(NamedTuple):
 
 
 def _sizes(line: Line) -> Iterator[Size]:
-    """Yield the memory sizes of cards and host that a line states."""
+    """Yield the memory sizes that a line states for cards and host."""
     for match in BYTES.finditer(line.left):
         below = "-" if BELOW.search(line.left, 0, match.start()) else ""  # no size, as is told
         if of := whose(match) or (ENOUGH.match(line.left, match.end()) and "gpu_memory"):
@@ -542,7 +544,8 @@ def _sizes(line: Line) -> Iterator[Size]:
 
 
 def _bare_name(line: Line) -> str:
-    """Take the only word with a digit that is a card's name: "t4", "2060"."""
+    """Consume the only word with a digit that is a card's name ("t4", "2060"); return it, ""
+    without one."""
     cards = [match for match in BARE.finditer(line.left) if part_id(match[0])]
     if len(cards) != 1:
         return ""
@@ -553,7 +556,8 @@ def _bare_name(line: Line) -> str:
 
 
 def _mac(line: Line) -> str:
-    """Take the only Mac with its memory; "" if none. The chip does not change the estimate."""
+    """Consume the only Mac with its memory and return it; "" if none. The chip does not change the
+    estimate."""
     macs = [m for m in MAC.finditer(line.left) if m["first"] or m["middle"] or m["size"]]
     if len(macs) != 1:
         return ""
@@ -567,7 +571,7 @@ def _mac(line: Line) -> str:
 
 
 def _programs(line: Line, face: str) -> list[Program]:
-    """Take the engine or the trainer that a line names; of several none."""
+    """Return the engine or trainer that a line names and consume it; [] for several."""
     patterns = {program.name: getattr(program, face) for program in told_by(face)}
     found = [program for program in told_by(face) if re.search(patterns[program.name], line.left)]
     if len(found) != 1:
@@ -579,8 +583,9 @@ def _programs(line: Line, face: str) -> list[Program]:
 def _program(
     line: Line, programs: Sequence[Program], task: str, options: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the setting of a command that names a program: of an engine beside a method that
-    learns from its answers, who writes these. What the command has no setting for is left."""
+    """Return the setting that names the line's program: its engine, its trainer, or next to a
+    method that learns from answers the engine that generates these. Others are recorded as not
+    understood."""
     named: dict[str, str] = {}
     for program in programs:
         if task == "train" and program.task == "infer" and options["method"] in LEARNS:
@@ -597,7 +602,7 @@ def _program(
 
 
 def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str]]:
-    """Return the command that a line asks, and its options; take the words that say them."""
+    """Return the command that a line means, and its options; consume the words that state them."""
     serves = SERVES.search(line.left) and not TRAINS.search(line.left)
     way = None if serves or ADAPTERS.search(line.left) else method(line.document)
     learned = LEARNED.search(line.left)
@@ -644,7 +649,7 @@ TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what 
 
 
 def _of_training(line: Line) -> bool:
-    """Return whether a line states a setting that only training has."""
+    """Return whether a line states a setting that only trainings have."""
     only = TRAIN.keys() - INFER.keys()
     rows = (row for row in _rules().settings if row.setting in only.difference(SERVED_TOO))
     return any(row.pattern.search(line.left) for row in rows)
@@ -663,7 +668,7 @@ class Settings:
         self.known: Mapping[str, Setting[Any]] = TABLES[about]
 
     def take_named(self) -> None:
-        """Take the settings that the line states with their names."""
+        """Read the settings that the line states by name."""
         for row in _rules().settings:
             if not row.setting:
                 self.line.strange += [match[0] for match in self.line.find(row.pattern)]
@@ -676,7 +681,7 @@ class Settings:
                 self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
 
     def take_rest(self) -> dict[str, str]:
-        """Take the settings that a value alone states; return all, as on the command line."""
+        """Read the settings that a value alone states; return all, as on the command line."""
         for rule in (*RULES, *OF_LANGUAGE):
             self._take(rule.setting, rule.pattern, partial(spelled, rule))
         if SOUGHT.get(self.asked.get("max", "")) in self.asked:  # "max context 32k" is no search
@@ -693,8 +698,8 @@ class Settings:
     def _take(
         self, setting: str, pattern: "re.Pattern[str]", typed: Callable[["re.Match[str]"], str]
     ) -> bool:
-        """Take a setting by one rule if the line gives it exactly one valid value, and return
-        whether it does. Of two values neither is taken."""
+        """Read a setting by one rule, if the line has exactly one valid value for it; return
+        whether it does. Of two values neither counts."""
         if setting == "context" and self.about == "train":
             setting = "seq_len"
         matches = [match for match in pattern.finditer(self.line.left) if match[0]]
@@ -709,7 +714,7 @@ class Settings:
         return bool(matches)
 
     def _reads(self, setting: str, value: str) -> bool:
-        """Return whether the command has the setting, and the setting that value."""
+        """Return whether the command has the setting, and `value` is valid for it."""
         if setting in OF_FIT:
             return self.fits
         if setting == "of_text":
@@ -725,7 +730,7 @@ class Settings:
 
 @cache
 def _by_its_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
-    """Return the pattern of a setting's own name with a value behind it: "max num seqs 64"; None if
+    """Return a pattern for a setting's own name with a value after it: "max num seqs 64"; None if
     the name is an everyday word."""
     names = (name.strip("-") for name in (setting.name, *setting.flags))
     spellings = [re.sub(r"[-_]", "[ _-]", name) for name in names if re.search("[-_]", name)]
@@ -742,6 +747,6 @@ def _by_its_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
 
 
 def _engine_of(settings: Iterable[str]) -> dict[str, str]:
-    """Return the engine that has one of the line's settings, if not every engine has it."""
+    """Return the first engine that has one of the line's settings, unless every engine has it."""
     having = [engines_of(INFER[name]) for name in settings if name in INFER]
     return next(({"engine": engines[0]} for engines in having if engines), {})

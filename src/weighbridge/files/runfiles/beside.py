@@ -26,8 +26,8 @@ OUTSIDE = "{} is outside of the file's folder and is not read, and decides too"
 
 
 def beside(document: Document, name: str, syntaxes: Sequence[str]) -> Document | None:
-    """Return the file that a document names, in the first of `syntaxes` that fits; None if it is
-    not there. Raises BadFileError if it is malformed."""
+    """Return the file `name` that a document refers to, in the first of `syntaxes` that parses;
+    None if it is missing. Raises BadFileError if it is malformed."""
     made = written(document.text, name) if document.syntax == "shell" else None
     if made is not None:
         return replace(first(made, syntaxes, name), folder=document.folder)
@@ -64,15 +64,15 @@ def _text(root: str, start: str, name: str) -> str | None:
 
 
 def missing(name: str, key: str, line: int = 0) -> Unread:
-    """Return the note on a missing file: without it no verdict is sure."""
+    """Return a note on a missing file, without which no verdict is sure."""
     leads_out = os.path.isabs(name) or name.startswith(("..", "~"))
     why = (OUTSIDE if leads_out else NOT_HERE).format(f"{name:.80}")
     return Unread(key=key, line=line, why=why, lowers=True, raises=True, missing=name)
 
 
 def of_another(run: PlannedRun, name: str) -> PlannedRun:
-    """Return a run that was read from the file `name`, whose lines are of that file: no change can
-    be written into the run file."""
+    """Return a run that was read from the file `name`; its line numbers are that file's, so no
+    change can be written into the run file."""
     return replace(
         run,
         understood=tuple(

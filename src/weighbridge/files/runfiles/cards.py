@@ -109,7 +109,7 @@ Kinds = Mapping[str, tuple[int, Piece]]  # id of a card -> (count, where it is n
 
 
 def card(document: Document) -> Piece | None:
-    """Return the cards that a text names if all are of one kind; else None. Their count comes along
+    """Return the cards that a text names, if all are of one kind; else None. They have their count
     if the text states it or a program lists each."""
     listed = _of_smi(document)
     if listed is not None:
@@ -125,8 +125,8 @@ def card(document: Document) -> Piece | None:
 
 
 def several_cards(document: Document) -> tuple[str, ...]:
-    """Return the cards that a text names if `card` takes none: they are of several kinds, or a name
-    is ambiguous."""
+    """Return the cards that a text names if `card` returns none, because they are of several kinds
+    or a name is ambiguous."""
     if card(document) is not None:
         return ()
     text = document.text[:MOST_TEXT]
@@ -140,7 +140,7 @@ def several_cards(document: Document) -> tuple[str, ...]:
 
 
 def _card_kinds(document: Document) -> Kinds:
-    """Return the kinds of cards that a text names for its run, each with count and place."""
+    """Return the kinds of cards that a text names for its run: id -> (count, place)."""
     kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
     named = dict(kinds)
     for kind, (count, piece) in _of_ggml(document).items():
@@ -150,7 +150,7 @@ def _card_kinds(document: Document) -> Kinds:
 
 
 def _named(document: Document) -> dict[str, tuple[int, Piece]]:
-    """Return the kinds of cards that a text names, each with count and place."""
+    """Return all kinds of cards that a text names: id -> (count, place)."""
     kinds: dict[str, tuple[int, Piece]] = {}
     memory = _unified(document)
     text = document.text[:MOST_TEXT]
@@ -176,8 +176,8 @@ def count_of(match: "re.Match[str]") -> int:
 
 
 def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
-    """Return the id of the matched card and the name that found it; "" for none or several.
-    `memory`: GB that the text states elsewhere, for a machine whose CPU and GPU share it."""
+    """Return (id, name) of the matched card; "" for none or several. `memory`: GB stated elsewhere
+    in the text, for a machine whose CPU and GPU share it."""
     name = match.groupdict().get("name") or match[0]
     shares = name[:1] in "Mm" and name[1:2].isdigit()
     size = re.sub(r"[^0-9]", "", _size(match, shares=shares)) or (memory if shares else "")
@@ -200,7 +200,7 @@ def part_id(name: str) -> str:
 
 def _size(match: "re.Match[str]", *, shares: bool) -> str:
     """Return the size next to a card's name; "" without one, or if it is the host's memory. For a
-    card that `shares` the host's memory, that counts as well."""
+    card that `shares` the host's memory, that size counts too."""
     named = match.groupdict()
     stated = named.get("own") or ""
     if stated and not shares and OF_HOST.match(match.string, match.end("own")):
@@ -209,7 +209,7 @@ def _size(match: "re.Match[str]", *, shares: bool) -> str:
 
 
 def _is_ram(match: "re.Match[str]") -> bool:
-    """Return whether the size behind a card's name is called RAM: "4090 32GB RAM"."""
+    """Return whether the size after a card's name is called RAM: "4090 32GB RAM"."""
     size = match.groupdict().get("size")
     return bool(size and OF_HOST.match(match.string, match.end("size")))
 
@@ -222,7 +222,8 @@ def _unified(document: Document) -> str:
 
 
 def _of_smi(document: Document) -> Piece | None:
-    """Return the cards that a program lists, one per line, in order; of several lists the first."""
+    """Return the cards that a program lists, one per line, in order; of several lists the first.
+    None without a list."""
     from weighbridge.machines.accelerators.names import find
 
     rows = list(SMI.finditer(document.text[:MOST_TEXT]))
@@ -242,8 +243,8 @@ def _of_smi(document: Document) -> Piece | None:
 
 
 def _counted_apart(text: str) -> int:
-    """Return the number of cards that a text states apart from their name: "8卡", "8 GPUs"; 1 for
-    none or several numbers."""
+    """Return the number of cards stated away from their name: "8卡", "8 GPUs"; 1 for none or
+    several numbers."""
     counts = {_number(match[match.lastindex or 1]) for match in COUNT.finditer(text)}
     return counts.pop() if len(counts) == 1 else 1
 
@@ -260,7 +261,7 @@ def ggml_memory(document: Document) -> int | None:
 
 
 def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
-    """Return the cards that llama.cpp found, one log line each."""
+    """Return the cards that llama.cpp logged, one line each: id -> (count, place)."""
     from weighbridge.machines.accelerators.names import find
 
     rows = list(GGML.finditer(document.text[:MOST_TEXT]))
@@ -275,8 +276,8 @@ def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
 
 
 def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
-    """Return the cards of a `rocm-smi` table: one per row, but at least as many as hold what
-    `ollama ps` shows."""
+    """Return the cards of a `rocm-smi` table: one per row, and at least as many as hold the model
+    that `ollama ps` shows."""
     from weighbridge.machines.accelerators.names import find
 
     rows = [match for match in ROCM.finditer(document.text[:MOST_TEXT]) if match[1] in PCI_IDS]
@@ -296,7 +297,7 @@ def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
 def _without_shorter(
     kinds: Mapping[str, tuple[int, Piece]],
 ) -> dict[str, tuple[int, Piece]]:
-    """Return the kinds without names that begin another: `H100` if the text has `H100 NVL`."""
+    """Return the kinds without a name that begins another: no `H100` if the text has `H100 NVL`."""
     names = [piece.value for _, piece in kinds.values()]
     longest = {
         key: counted

@@ -42,14 +42,14 @@ IN_TEXT = r"(?:--|\b){}(?:[ \t]*=[ \t]*|[ \t]+)['\"]?([\w./:+-]{{1,200}})"
 
 
 class Carried(NamedTuple):
-    """Keys of the new file with values of the old one, and the old keys that are dropped."""
+    """Keys of the new file with the old file's values, and the old keys that are dropped."""
 
     words: Mapping[str, Value]
     left: tuple[str, ...]
 
 
 def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
-    """Return what a new file of a `kind` with the keys `new` keeps of the old file."""
+    """Return what a new file of `kind`, with the keys `new`, can keep of the old file."""
     words: dict[str, Value] = {}
     left: list[str] = []
     theirs = KEYS.get(kind, {})
@@ -65,7 +65,7 @@ def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
 
 
 def _fits(name: str, value: Value, old: str, kind: str) -> bool:
-    """Return whether a value means the same to both programs: a dataset does if each loads it from
+    """Return whether a value means the same to both programs; a dataset does if both load it from
     the Hub."""
     if name != "dataset" or old == kind:
         return True
@@ -80,7 +80,7 @@ def _of_axolotl(path: str, new: Mapping[str, Value]) -> Mapping[str, Value]:
 
 
 def _keys_besides(file: RunFile) -> Iterator[tuple[str, str, Value]]:
-    """Yield our name, the key and the value of settings that decide no memory."""
+    """Yield (our name, key, value) of the settings that do not affect memory."""
     try:
         data = first(file.text, ("json", "toml", "yaml"), file.name).data
     except BadFileError:
@@ -95,7 +95,7 @@ def _keys_besides(file: RunFile) -> Iterator[tuple[str, str, Value]]:
 
 
 def _value(data: Value, key: str) -> Value:
-    """Return the value of a dotted key; a number in the key is an index of a list."""
+    """Return the value at a dotted key, where a number is a list index; None if it is missing."""
     for part in key.split("."):
         if isinstance(data, list) and part.isdecimal() and len(data) == 1:
             data = data[int(part)]
@@ -107,7 +107,7 @@ def _value(data: Value, key: str) -> Value:
 
 
 def _in_text(text: str, key: str) -> Value:
-    """Return the value that a command or script gives a key, None for none or several."""
+    """Return the value of a key in a command or script; None for none or several."""
     values = set(re.findall(IN_TEXT.format(re.escape(key)), text))
     if len(values) != 1:
         return None

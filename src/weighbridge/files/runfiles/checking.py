@@ -57,8 +57,8 @@ class CheckedFile:
 
     @property
     def result(self) -> Result:
-        """The verdict of the file; unread if no run has an estimate, or if a value or file that is
-        missing leaves the answer open."""
+        """Return the file's verdict; "unread" if no run has an estimate, or if a missing value or
+        file leaves the answer open."""
         if self.found is None or not self.found.answered:
             return "unread"
         reports = (run.report for run in self.found.runs)
@@ -68,17 +68,17 @@ class CheckedFile:
 
     @property
     def code(self) -> int:
-        """The exit code for this file alone, as with --check."""
+        """Return the exit code for this file by itself, as with --check."""
         return 2 if self.found is None else self.found.code(check=True)
 
     @property
     def failed(self) -> bool:
-        """Return whether its rule counts the result as a failure."""
+        """Return whether the file's rule counts its result as a failure."""
         return self.result in self.rule.fail_on
 
     @property
     def reason(self) -> str:
-        """The sentence for people: the verdict's reason, or why there is no verdict."""
+        """Return the verdict's reason as a sentence, or why there is no verdict."""
         for run in self.found.runs if self.found is not None else ():
             if run.report is None and self.result in ("unread", "unknown"):
                 return run.why
@@ -88,7 +88,7 @@ class CheckedFile:
         return self.why or "no card is named: gpu in the rule says it"
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form: the result, and the whole answer."""
+        """Return the JSON form: the result, and the whole answer."""
         return {
             "file": self.name,
             "result": self.result,
@@ -100,7 +100,7 @@ class CheckedFile:
 
 @frozen_record
 class FileCheck:
-    """The answer of `weighbridge check`. `uncovered`: files that the user named and no rule
+    """The answer of `weighbridge check`. `uncovered`: files that the user named but no rule
     matches."""
 
     files: tuple[CheckedFile, ...]
@@ -108,12 +108,12 @@ class FileCheck:
 
     @property
     def code(self) -> int:
-        """The exit code: 0, or that of the first kind of failure, as for the file alone."""
+        """Return the exit code: 0, or that of the first failed file."""
         failed = sorted((FAILS.index(f.result), f.code) for f in self.files if f.failed)
         return next((code for _, code in failed), 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON answer (docs/report.md)."""
+        """Return the JSON answer (docs/report.md)."""
         return {
             "schema": SCHEMA,
             "version": __version__,
@@ -163,8 +163,8 @@ def _texts(value: Any) -> bool:
 def checked(
     rules: Sequence[CheckRule], folder: Path, names: Sequence[str], open_: Open
 ) -> FileCheck:
-    """Return the answers for `names`, or for all matching files below `folder`, by the first rule
-    that each matches. Raises UsageError for too many files, NotFoundError if one is missing."""
+    """Return the answers for `names`, or for all matching files below `folder`, each by the first
+    rule that matches it. Raises UsageError for too many files, NotFoundError for a missing one."""
     patterns = [pattern for rule in rules for pattern in rule.files]
     files = [] if names else [*below(folder, patterns)]
     wanted = [_name(folder, name) for name in names] or [n for n in files if n != RULES] or files
@@ -182,8 +182,8 @@ def checked(
 
 
 def _name(folder: Path, name: str) -> str:
-    """Return the path of a file relative to the rules' folder, as patterns have it. Raises
-    NotFoundError if there is no such file."""
+    """Return a file's path relative to the rules' folder. Raises NotFoundError if there is no such
+    file."""
     if not Path(name).is_file():
         what = "is a folder: name files of it" if Path(name).is_dir() else "no such file"
         raise NotFoundError(f"{shown(name)}: {what}")

@@ -23,7 +23,7 @@ MOST = 400  # texts of one document
 
 
 class ConfigScript(NamedTuple):
-    """A script of the commands in a config, and the card that the config requests; "" for none or
+    """A script of the commands in a config, and the card that it requests; "" for none or
     several."""
 
     script: str
@@ -31,7 +31,7 @@ class ConfigScript(NamedTuple):
 
 
 def script_of(data: Any) -> ConfigScript:
-    """Return the texts of a document as one script that first sets its variables."""
+    """Return a document's texts as one script, which sets the document's variables first."""
     sets: list[str] = []
     lines: list[str] = []
     cards: set[str] = set()
@@ -47,7 +47,7 @@ def script_of(data: Any) -> ConfigScript:
 
 
 def _values(data: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and values of a document at any depth."""
+    """Yield (key, value) of a document at any depth."""
     for key, value in data.items() if isinstance(data, Mapping) else ():
         yield str(key).lower(), value
         yield from _values(value)

@@ -18,16 +18,16 @@ Hunk = Sequence[tuple[str, int, int, int, int]]
 
 
 class FileDiff(NamedTuple):
-    """A unified diff. `applies`: `patch` accepts it; False if a line had to be shown otherwise than
-    in the file."""
+    """A unified diff. `applies`: `patch` accepts it; False if a line is not shown as in the
+    file."""
 
     text: str
     applies: bool
 
 
 def unified(name: str, before: str, after: str) -> FileDiff:
-    """Return the diff of a file. Context lines with a secret are left out; in a changed line the
-    secret is asterisks."""
+    """Return the diff of a file. Context lines with a secret are left out; secrets in changed lines
+    become asterisks."""
     old, new = lines_of(before), lines_of(after)
     shown = _shown(before, old), _shown(after, new)
     matcher = SequenceMatcher(None, old, new, autojunk=False)
@@ -56,7 +56,7 @@ def _shown(text: str, lines: Sequence[str]) -> list[str]:
 
 
 def _line(safe: str, line: str) -> str:
-    """Return the text `safe` with the line end and byte order mark of `line`."""
+    """Return the text `safe` with `line`'s line end and byte order mark."""
     end = "\r\n" if line.endswith("\r\n") else "\n" if line.endswith("\n") else ""
     mark = MARK if line.startswith(MARK) else ""
     text = safe.removeprefix(MARK).removesuffix("\n").removesuffix("\r")
@@ -66,7 +66,7 @@ def _line(safe: str, line: str) -> str:
 def _as_it_is(
     hunks: Sequence[Hunk], lines: Sequence[str], shown: Sequence[str], *, new: bool = False
 ) -> bool:
-    """Return whether all lines of the hunks are shown as in the file."""
+    """Return whether all lines of the hunks are shown unchanged."""
     ranges = ((k, m) if new else (i, j) for hunk in hunks for _, i, j, k, m in hunk)
     return all(lines[start:end] == shown[start:end] for start, end in ranges)
 
@@ -87,7 +87,8 @@ def _ended(line: str) -> str:
 
 
 def _range(start: int, end: int) -> str:
-    """Return the lines of a hunk's header: the first from 1; for no lines the one before."""
+    """Return a hunk's range of lines as in its header, counted from 1; without lines, it is the
+    line before."""
     count = end - start
     if count == 1:
         return str(start + 1)
@@ -109,8 +110,8 @@ def encoding_of(raw: bytes) -> str:
 
 
 def as_in(raw: bytes, before: str, after: str) -> tuple[str, str]:
-    """Return the texts `before` and `after` with the byte order mark and line ends of the file's
-    bytes `raw`; a new line ends as most others do."""
+    """Return `before` and `after` with the byte order mark and line ends of the file's bytes `raw`;
+    new lines end as most do."""
     was = lines_of(raw.decode(encoding_of(raw)))
     old, new = lines_of(before), lines_of(after)
     many = sum(line.endswith("\r\n") for line in was) * 2 > len(was)

@@ -42,8 +42,8 @@ UNNAMED = "the text"  # the name of a text without a file
 
 
 class Place(NamedTuple):
-    """The place of a value: its line from 1, and its first and last character; 0 and 0 for a value
-    on lines of its own."""
+    """Where a value is: its line from 1, and its first and last character; 0 and 0 for a value on
+    several lines."""
 
     line: int = 0
     start: int = 0
@@ -52,19 +52,19 @@ class Place(NamedTuple):
 
 @frozen_record
 class Document:
-    """One document of a file. `data`: a mapping, list or value; for Python its syntax tree, for
-    shell scripts and prose the text."""
+    """One document of a file. `data`: a mapping, list or value; a syntax tree for Python, the text
+    for shell scripts and prose."""
 
     syntax: str
     text: str
     data: Any
     name: str = UNNAMED
     places: Mapping[Path, Place] = field(default_factory=dict)
-    remarks: tuple[tuple[int, str], ...] = ()  # (line, what is odd about it)
-    folder: str = ""  # files that it names are read below it; "" for a paste
+    remarks: tuple[tuple[int, str], ...] = ()  # (line, what is unusual about it)
+    folder: str = ""  # folder for files that it refers to; "" for a paste
 
     def place(self, path: Path) -> Place:
-        """Return the place of the value at `path`, or of the nearest one above it."""
+        """Return the place of the value at `path`, else of its nearest parent."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, Place())
@@ -200,7 +200,7 @@ class _YamlDocuments:
         return BadFileError(what, where=f"{self.name}:{event.start_mark.line + 1}")
 
     def _value(self, event: Any, path: Path) -> tuple[Any, Any]:
-        """Return the value that begins with `event`, and its end."""
+        """Return the value that begins with `event`, and the event that ends it."""
         import yaml
 
         if isinstance(event, yaml.ScalarEvent):
@@ -241,7 +241,7 @@ class _YamlDocuments:
         return self.loader.construct_object(node)
 
     def _begins(self, event: Any, signs: str) -> bool:
-        """Return whether `signs` end where the event begins."""
+        """Return whether the text up to the event's first character ends with `signs`."""
         return self.text[: event.start_mark.index + 1].endswith(signs)
 
     def _sequence(self, path: Path) -> tuple[list[Any], Any]:
@@ -253,8 +253,8 @@ class _YamlDocuments:
         return items, self.loader.get_event().end_mark
 
     def _key(self, event: Any, path: Path) -> str:
-        """Return a key as text; a key that is a list or mapping by its line. Raises BadFileError if
-        it is a template mark."""
+        """Return a key as text; for a list or mapping a name by its line. Raises BadFileError for a
+        template mark."""
         import yaml
 
         if isinstance(event, yaml.ScalarEvent):
@@ -312,7 +312,7 @@ def _json(text: str, name: str) -> Iterator[Document]:
 
 
 def _json_places(text: str) -> dict[Path, Place]:
-    """Return where each value stands: the text is known to be JSON."""
+    """Return the place of each value in a valid JSON text, by path."""
     places: dict[Path, Place] = {}
     path: list[str | int] = []
     key: str | None = None

@@ -77,8 +77,8 @@ PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a 
 
 
 class EmitTarget(NamedTuple):
-    """A line of emits.jsonl: a program that a file can be written for. `word` is its name for
-    `--emit`, `kind` the reader of its files, `uses` its frameworks or engines, the usual one
+    """A line of emits.jsonl: a program that a file can be written for. `word`: its name for
+    `--emit`; `kind`: the reader of its files; `uses`: its frameworks or engines, the usual
     first."""
 
     word: str
@@ -88,7 +88,7 @@ class EmitTarget(NamedTuple):
     uses: Sequence[str]
     starts: str = ""  # the command that starts the file; "": the kind has one per run
     several: str = ""  # the command for {machines, processes, processes per machine}
-    part: bool = False  # the file only has the sharding of a run
+    part: bool = False  # the file has only a run's sharding
     release: str = ""  # the release it is for, if others do not read it
 
 
@@ -104,16 +104,16 @@ class Emitted:
     text: str = field(repr=False)
     starts: str
     report: Report
-    # the report on the source file or the question, if it differs
+    # the report on the source, if it differs
     before: Report | None = None
-    weighs: str = ""  # a weighbridge command for a partial file, with what it lacks
+    weighs: str = ""  # a weighbridge command that adds to a partial file what it lacks
 
     def __str__(self) -> str:
         return self.text
 
 
 def target(kind: str) -> EmitTarget:
-    """Return the program of `--emit kind`. Raises UsageError if there is none."""
+    """Return the target of `--emit kind`. Raises UsageError if there is none."""
     known = TARGETS.get(kind.lower().replace("_", "-"))
     if known is None:
         raise UsageError(sentence("emit.no_kind", kind=shown(kind), known=", ".join(TARGETS)))
@@ -121,7 +121,7 @@ def target(kind: str) -> EmitTarget:
 
 
 def not_of(kind: str, name: str) -> str:
-    """Return the error that a kind is for the other task, with the kinds for the file's."""
+    """Return an error that `kind` is for the other task, with the kinds for this one."""
     task = target(kind).task
     others = ", ".join(word for word, to in TARGETS.items() if to.task != task)
     does, other = DOES[task], DOES["train" if task == "infer" else "infer"]
@@ -129,7 +129,7 @@ def not_of(kind: str, name: str) -> str:
 
 
 class EmitSource(NamedTuple):
-    """A file that is rewritten for another program, and its run with all settings."""
+    """The file to rewrite for another program, and its run with all settings."""
 
     file: RunFile
     run: PlannedRun
@@ -151,8 +151,9 @@ def _only_run(file: RunFile, task: str) -> PlannedRun:
 def of_file(
     file: RunFile, kind: str, typed: Settings, model: str | None
 ) -> tuple[PlannedRun, EmitSource]:
-    """Return the run to write for another program, and the source run as its file has it. The
-    user's settings take precedence, and a program's own defaults are dropped. Raises UsageError."""
+    """Return (run to write, source): the run for another program, without defaults of the file's
+    own program unless that stays, and the run as in its file. The user's settings take precedence.
+    Raises UsageError."""
     to = target(kind)
     if all(run.task != to.task for run in file.runs):
         raise UsageError(not_of(kind, file.name))
@@ -178,8 +179,7 @@ def of_file(
 
 
 def _asking(run: PlannedRun, typed: Settings) -> str:
-    """Return a file's launch line with the user's settings, as far as its engine has flags for
-    them."""
+    """Return a file's launch line with flags for the user's settings, if its engine has them."""
     if not run.command:
         return ""
     flagged = {name: value for name, value in typed.items() if name not in MACHINE}
@@ -194,7 +194,7 @@ def _written(
     source: EmitSource | None,
     ask: Ask,
 ) -> str:
-    """Return the text of a file, with a note on what it drops from the source."""
+    """Return the text of a new file, with a note on what it drops from its source."""
     if to.syntax != "python":
         return _text(to, model, question, report, source)
     text = _script(to.kind, question, ask)
@@ -208,9 +208,8 @@ def emitted(
     ask: Ask,
     source: EmitSource | None = None,
 ) -> Emitted:
-    """Return the file for a run, checked by reading it again: the settings and the report must
-    agree. `opens` returns a model by the name in the question. Raises UsageError for what the file
-    cannot express."""
+    """Return a new file for a run, checked by reading it again: settings and report must agree.
+    `opens` returns a model by its name. Raises UsageError for what the file cannot express."""
     to = _of_learners(target(kind), kind, asked)
     opened = _loadable(to, kind, asked.model, opens(asked.model))
     question = _of_program(to, kind, asked, ask)
@@ -246,8 +245,8 @@ def emitted(
 
 
 def _of_learners(to: EmitTarget, kind: str, asked: PlannedRun) -> EmitTarget:
-    """Return the target for a method that learns from rewards or preferences: a Python script, TRL
-    only. Raises UsageError."""
+    """Return the target for a method that learns from rewards or preferences: a Python script for
+    TRL. Raises UsageError for others."""
     method = asked.settings.get("method")
     if method not in LEARNS or to.part:
         return to
@@ -257,7 +256,7 @@ def _of_learners(to: EmitTarget, kind: str, asked: PlannedRun) -> EmitTarget:
 
 
 def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
-    """Return a model that a file can name. Raises UsageError if it cannot."""
+    """Return a model that the file can load by name. Raises UsageError if it cannot."""
     model = opened.loads_as
     if not model:
         raise UsageError(sentence("no_weights"))
@@ -269,7 +268,8 @@ def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
 
 
 def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
-    """Return the report on the run as asked, if the new file's report differs."""
+    """Return the report on the run as asked, if it differs from `again`, the new file's; else
+    None."""
     try:
         before = ask(run)
     except UsageError:  # only the file's own program has its settings
@@ -280,8 +280,8 @@ def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
 
 
 def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
-    """Return the weighbridge command for a partial file, with the model and the settings that the
-    file lacks."""
+    """Return a weighbridge command with a partial file, and the model and settings that it
+    lacks."""
     meant_by_it = {"model": asked.model} | {
         name: value
         for name, value in asked.settings.items()
@@ -295,7 +295,7 @@ def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
 
 
 def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
-    """Yield the first lines of a new file that takes another amount than its source: the settings
+    """Yield the first lines of a new file that needs other memory than its source: the settings
     that its program chooses, and both sizes."""
     ways = [
         f"{way.replace('_', ' ')} {_written_value(again.workload.get(way))}, not "
@@ -314,7 +314,7 @@ def _about(report: Report) -> str:
 
 
 def _commented(lines: Iterable[str], text: str) -> str:
-    """Return a text below `lines` as comments."""
+    """Return a text with `lines` before it as comments."""
     return "".join(f"# {printable(line)}\n" for line in lines) + text
 
 
@@ -326,7 +326,7 @@ def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[st
 
 
 def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
-    """Yield a note on machines and copies of a run that the new file drops."""
+    """Yield a note on a run's machines and copies that the new file drops."""
     run = source.run
     left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
     left += [f"nodeSelector {name}" for name in run.nodes] if to.kind != MANIFEST else []
@@ -340,7 +340,7 @@ def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
 
 
 def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> PlannedRun:
-    """Return the run with the file's program. Raises UsageError if the user names another one."""
+    """Return the run with the new file's program. Raises UsageError if the user names another."""
     settings = {name: value for name, value in asked.settings.items() if value is not None}
     program, usual = PROGRAM[to.task], to.uses[:1]
     called = settings.get(program)
@@ -368,8 +368,8 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
 
 
 def _of_release(to: EmitTarget, asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
-    """Return the settings with the release that reads the file, and the newest release's values for
-    defaults that differ there."""
+    """Return the settings with the release that reads the file, and defaults of the newest release
+    where those differ."""
     if "framework_version" in settings:
         return settings
     newest = {PROGRAM[to.task]: to.uses[0], **settings}
@@ -381,7 +381,7 @@ def _of_release(to: EmitTarget, asked: PlannedRun, settings: Settings, ask: Ask)
 
 
 def _recipe(asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
-    """Return the settings of a run without a framework; none if only the file's program has
+    """Return the settings of a run that names no framework; {} if only the file's program has
     them."""
     try:
         return dict(ask(_with(asked, settings)).workload)
@@ -392,7 +392,7 @@ def _recipe(asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
 def _text(
     to: EmitTarget, model: Model, question: PlannedRun, report: Report, source: EmitSource | None
 ) -> str:
-    """Return the text of a file for the settings of a report, with other keys of its source. Raises
+    """Return a file's text for the settings of a report, with further keys of its source. Raises
     UsageError."""
     fresh = named(to.kind).fresh
     assert fresh is not None
@@ -422,7 +422,7 @@ def _text(
 def _serving(
     to: EmitTarget, question: PlannedRun, report: Report, source: EmitSource | None
 ) -> tuple[str, dict[str, Value]]:
-    """Return the launch line of a new file, its release and its host memory limit. Raises
+    """Return (launch line, keys) of a new file: its release and its host memory limit. Raises
     UsageError if there is no line."""
     line = question.command or str(report.derived.get("launch") or "")
     if not line:
@@ -437,8 +437,8 @@ def _serving(
 
 
 def _of_copy(line: str, judged: str, question: PlannedRun) -> str:
-    """Return the launch line with the repository that has the model in the user's format, if the
-    engine cannot make that format: `judged` is the line that names it."""
+    """Return the launch line with the repository that `judged` names, if the engine cannot make the
+    user's format itself."""
     if not question.command or not judged or "quantization" not in question.settings:
         return line
     named, other = parse(line).model, parse(judged).model
@@ -446,7 +446,7 @@ def _of_copy(line: str, judged: str, question: PlannedRun) -> str:
 
 
 def _release(question: PlannedRun) -> str:
-    """Return the engine and its release in a run; "" if it names none."""
+    """Return a run's engine and release; "" if it names none."""
     version = question.settings.get("engine_version")
     return f"{parse(question.command).engine} {version}" if version and question.command else ""
 
@@ -472,8 +472,8 @@ def _head(to: EmitTarget, model: Model, report: Report, question: PlannedRun) ->
 
 
 def _starts(to: EmitTarget, settings: Settings) -> str:
-    """Return the command that starts a file, with its number of ranks and the allocator's variable.
-    A script sets that variable itself."""
+    """Return the command that starts a file, with its ranks and the allocator's variable, which a
+    script sets itself."""
     if to.syntax == "python":
         inside = settings.get("ranks_per_machine")
         return start(int(settings.get("data_parallel_size") or 1), inside=inside)
@@ -493,7 +493,7 @@ def _command(to: EmitTarget, settings: Settings) -> str:
 
 
 def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
-    """Return the script of a run with its number of ranks, fitting or not. Raises UsageError."""
+    """Return a run's script with its number of ranks, whether or not it fits. Raises UsageError."""
     ranks = ask(question).workload["data_parallel_size"]
     anywhere = {name: value for name, value in question.settings.items() if name not in DEVICE}
     facts = ask(_with(question, {**anywhere, "data_parallel_size": ranks})).derived
@@ -503,7 +503,7 @@ def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
 
 
 def _beside_a_part(back: PlannedRun, settings: Settings, report: Report) -> dict[str, Value]:
-    """Return the settings that a partial file leaves to other files."""
+    """Return the settings that a partial file leaves to its other files."""
     named = settings.get("framework") or settings.get("method", "full") == "full"
     by_recipe = ("framework",) if named else ("framework", "dtype")  # a recipe says both
     others = {
@@ -518,7 +518,7 @@ def _question_told(
     to: EmitTarget, back: PlannedRun, question: PlannedRun, report: Report, model: str
 ) -> PlannedRun:
     """Return the run that was read back, with the settings that such a file cannot have. `model`:
-    the name written for the question's model; another name is a copy in some format."""
+    the name written in the file; another name is a copy in some format."""
     typed = {name: value for name, value in question.settings.items() if name in MACHINE}
     if "prompt_len" in question.settings and "max_new_tokens" in back.settings:  # the data says it
         typed["prompt_len"] = question.settings["prompt_len"]
@@ -533,7 +533,7 @@ def _question_told(
 
 
 def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
-    """Return the program's values that differ from the assumed ones, without the user's own."""
+    """Return the program's own values that differ from those assumed, without the user's."""
     return {
         name: again.workload[name]
         for name in OWN_WAYS
@@ -544,7 +544,7 @@ def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value
 
 
 def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
-    """Raise UsageError for the first setting that the file does not reproduce."""
+    """Raise UsageError for the first setting that differs when the new file is read again."""
     other = [
         name
         for name, value in meant.workload.items()

@@ -39,8 +39,8 @@ BROKEN = "what stands between fences here is no {syntax} that can be read: {why}
 
 
 class FencedFile(NamedTuple):
-    """The text between two fences, at its lines of the whole text, and its syntax if stated.
-    `start` and `end` are characters of the whole text."""
+    """Text between two fences at its original line numbers, and its syntax if stated. `start` and
+    `end`: characters in the whole text."""
 
     syntax: str
     text: str
@@ -49,8 +49,8 @@ class FencedFile(NamedTuple):
 
 
 class FencedRuns(NamedTuple):
-    """The runs of a text's files, notes on files that could not be read, and the prose around the
-    files."""
+    """The runs of a text's files, notes on files that could not be read, and the prose around
+    them."""
 
     runs: tuple[PlannedRun, ...]
     notes: tuple[str, ...]
@@ -58,7 +58,7 @@ class FencedRuns(NamedTuple):
 
 
 def read(text: str, name: str) -> FencedRuns:
-    """Return the runs of the files in a text; a partial config fills in what the other files do not
+    """Return the runs of the files in a text; partial configs fill in what the other files do not
     state."""
     whole: list[PlannedRun] = []
     parts: list[PlannedRun] = []
@@ -79,7 +79,7 @@ def read(text: str, name: str) -> FencedRuns:
 
 
 def without(text: str) -> str:
-    """Return a text with fenced blocks replaced by blanks; lines keep their numbers."""
+    """Return a text with its fenced blocks blanked; line numbers stay."""
     return FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
 
 
@@ -93,7 +93,7 @@ def _files(text: str) -> list[FencedFile]:
 
 
 def _fenced(text: str) -> Iterator[FencedFile]:
-    """Yield the fenced files, each at its lines of the text."""
+    """Yield the fenced files, each at its original line numbers."""
     for match in FENCE.finditer(text):
         syntax = WRITTEN.get(match["syntax"].lower(), "")
         dedented = OF_A_NOTEBOOK.sub(r"\1", textwrap.dedent(match["text"]))
@@ -102,7 +102,7 @@ def _fenced(text: str) -> Iterator[FencedFile]:
 
 
 def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
-    """Return one script of several blocks, each line at its place."""
+    """Return several blocks as one script, each line at its original number."""
     lines: dict[int, str] = {}
     for file in pieces:
         lines |= {n: line for n, line in enumerate(file.text.split("\n")) if line.strip()}
@@ -111,7 +111,7 @@ def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
 
 
 def _unfenced(text: str) -> Iterator[FencedFile]:
-    """Yield the blocks outside of fences that a kind recognizes."""
+    """Yield the unfenced blocks that some kind recognizes."""
     plain = FENCE.sub(_untold, text)
     lines = plain.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
@@ -125,8 +125,8 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
 
 
 def _untold(match: re.Match[str]) -> str:
-    """Return a fenced block as plain lines if no kind recognizes it and its fence names no known
-    syntax; else blanks."""
+    """Return a fenced block as plain lines if its syntax is unknown and no kind recognizes it; else
+    blanks."""
     whole = FencedFile("", textwrap.dedent(match["text"]), 0, 0)
     begin, end = match.start("text") - match.start(), match.end("text") - match.start()
     if match["syntax"].lower() in WRITTEN or _kind_of(whole, TOLD):
@@ -136,8 +136,8 @@ def _untold(match: re.Match[str]) -> str:
 
 
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
-    """Return the kind of a file and its runs; "" and () if no kind recognizes it. Raises
-    BadFileError if it is malformed in the syntax that its fence names."""
+    """Return (kind, runs) of a file; "" and () if no kind recognizes it. Raises BadFileError if it
+    is malformed in its stated syntax."""
     recognized = _kind_of(file, (*filter(None, (file.syntax,)), *TOLD))
     if recognized is not None:
         return recognized[0].name, tuple(_runs(recognized[0], file, recognized[1], name))
@@ -147,8 +147,7 @@ def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
 
 
 def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> tuple[Kind, str] | None:
-    """Return the kind and the syntax of a file; None if no kind recognizes it in one of
-    `syntaxes`."""
+    """Return (kind, syntax) of a file; None if no kind recognizes it in one of `syntaxes`."""
     for syntax in syntaxes:
         try:
             pieces = documents(file.text.strip("\n"), syntax)
@@ -162,7 +161,7 @@ def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> tuple[Kind, str] | No
 
 
 def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[PlannedRun]:
-    """Yield the runs of a file without the places of values: texts are never changed."""
+    """Yield a file's runs without the places of values, since texts are never changed."""
     try:
         for piece in documents(file.text, syntax, name):
             for run in each.read(piece):
@@ -173,7 +172,8 @@ def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[Plan
 
 
 def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
-    """Return a training run with the settings of partial configs: how its ranks shard the model."""
+    """Return a training run with its missing settings from partial configs: how ranks shard the
+    model."""
     for part in parts if run.task == "train" else ():
         more = {n: v for n, v in part.settings.items() if n not in run.settings}
         if "shard" in part.settings and run.settings.get("shard") in (None, "ddp"):
@@ -189,7 +189,7 @@ def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
 
 
 def _around(text: str, files: Sequence[FencedFile]) -> str:
-    """Return a text with the files that were read replaced by blanks; lines keep their numbers."""
+    """Return a text with the files that were read blanked; line numbers stay."""
     for file in files:
         inner = re.sub(r"[^\n]", " ", text[file.start : file.end])
         text = text[: file.start] + inner + text[file.end :]

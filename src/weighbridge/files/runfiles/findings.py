@@ -46,21 +46,22 @@ GB = UNITS["GB"]
 
 
 class LogFinding(NamedTuple):
-    """A sentence of words/screens.json (`finding.KEY`) and its values; sizes are `*_bytes`."""
+    """A sentence by its key in words/screens.json (`finding.KEY`), and its values; sizes are
+    `*_bytes`."""
 
     key: str
     values: Mapping[str, Any]
 
     @property
     def explains(self) -> bool:
-        """Return whether it is about the text's question, and not about the model in general."""
+        """Return whether it is about the text's question, not about the model in general."""
         return not self.key.startswith("least")
 
 
 def findings(
     text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
 ) -> tuple[LogFinding, ...]:
-    """Return what follows from server starts, from settings in the text and from the answers; each
+    """Return the findings from server starts, from settings in the text and from the answers; each
     report comes with the model's name in the text."""
     text = text[:MOST_TEXT]
     return (
@@ -84,7 +85,7 @@ def _between(starts: Sequence[ServerStart]) -> Iterator[LogFinding]:
 
 
 def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]:
-    """Yield that the cache shrank at the same bytes per token: the profile run's step grew."""
+    """Yield a finding if the cache shrank at equal bytes per token: the profile run took more."""
     there, left = before.size("kv_cache"), after.size("kv_cache")
     rates = _rate(before), _rate(after)
     if not there or not left or left >= there or None in rates or before.size("activations"):
@@ -109,7 +110,7 @@ def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]
 
 
 def _rate(start: ServerStart) -> float | None:
-    """Return the KV cache bytes per token from a log, None if it has too few figures."""
+    """Return a start's KV cache bytes per token, None if its log has too few figures."""
     tokens, there = start.counts.get("tokens"), start.size("kv_cache")
     if tokens and there:
         return there / tokens
@@ -118,7 +119,8 @@ def _rate(start: ServerStart) -> float | None:
 
 
 def _grown(before: ServerStart, after: ServerStart, times: float) -> Iterator[LogFinding]:
-    """Yield that activations grew faster than the length: attention scores that are not fused."""
+    """Yield a finding if activations grew faster than the length: attention scores are not
+    fused."""
     small, large = before.size("activations"), after.size("activations")
     there = after.size("kv_cache")
     if not small or not large or there is None or large / small < times**SQUARE:
@@ -153,7 +155,8 @@ def _of_a_start(start: ServerStart) -> Iterator[LogFinding]:
 
 
 def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
-    """Yield why Ollama left layers in RAM. Its `weights.total` has the cache (llm/memory.go)."""
+    """Yield why Ollama left layers in RAM. Its `weights.total` includes the cache
+    (llm/memory.go)."""
     required, whole = start.size("required"), start.size("with_cache")
     cache, graph = start.size("planned_cache"), start.size("planned_graph")
     layers, loaded = start.counts.get("layers"), start.counts.get("loaded_layers")
@@ -182,7 +185,7 @@ def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
 
 
 def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
-    """Yield what Ollama placed on the cards, and what it left in RAM."""
+    """Yield what Ollama put on the cards, and what it left in RAM."""
     on_cards, in_ram = (_sums(start, in_ram=each) for each in (False, True))
     if not all(on_cards.values()) or start.counts or start.size("required"):
         return
@@ -194,7 +197,7 @@ def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
 
 
 def _sums(start: ServerStart, *, in_ram: bool) -> dict[str, int]:
-    """Return the bytes of each part of a start, on all cards or in host memory."""
+    """Return the bytes of each part of a start on all cards, or with `in_ram` in host memory."""
     parts = [part for part in start.parts if (part.device == HOST) is in_ram]
     names = ("weights", "kv_cache", "activations")
     return {name: sum(part.value for part in parts if part.name == name) for name in names}
@@ -217,7 +220,8 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
 
 
 def _of_offloaded_weights(text: str) -> Iterator[LogFinding]:
-    """Yield the host memory of weights that vLLM offloads, and what offloading does not help."""
+    """Yield how much host memory vLLM's offloaded weights take, and what offloading does not
+    help."""
     if re.search(NO_ROOM, text):
         yield LogFinding("weights_alone", {})
     match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
@@ -270,7 +274,7 @@ def _of_answers(
 
 
 def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
-    """Yield how `ollama ps` compares with our estimate of what it shows, and if that is normal."""
+    """Yield how the size in `ollama ps` compares with our estimate, and whether that is normal."""
     shown_by_us = int(report.derived["ollama_ps_bytes"])
     values = {"showed_bytes": showed, "told_bytes": shown_by_us}
     if abs(showed - shown_by_us) > IN_ORDER * shown_by_us:
@@ -283,7 +287,7 @@ def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
 
 
 def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
-    """Yield the tokens that a cache in host memory holds, at `each` bytes per token."""
+    """Yield how many tokens a cache in host memory holds, at `each` bytes per token."""
     for finding in findings_before:
         if finding.key == "segments" and each:
             size = int(finding.values["pool_bytes"])
@@ -297,8 +301,8 @@ def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iter
 
 
 def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
-    """Yield the bytes of a model's weights as published and in four bits, and for training the
-    bytes that Adam needs for all of them."""
+    """Yield the bytes of a model's weights as published and in 4 bits; for training also the bytes
+    that Adam needs."""
     rows = {row.dtype: row for row in report.table or ()}
     form = str(report.workload.get("quantization") or report.workload.get("dtype"))
     small = SMALL.get(task, "")  # none for pipelines: their components are quantized separately
@@ -311,7 +315,7 @@ def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
 
 
 def _smaller(values: Mapping[str, Any], small: str, least: int, half: int) -> LogFinding:
-    """Return the bytes of published weights, and of fewer bits if that is less."""
+    """Return the bytes of published weights, and of a smaller format if that is less."""
     if least >= values["size_bytes"]:
         return LogFinding("least.packed", values)
     packed = {**values, "small_form": small, "small_bytes": least}
@@ -321,7 +325,7 @@ def _smaller(values: Mapping[str, Any], small: str, least: int, half: int) -> Lo
 
 
 def text_of(finding: LogFinding, words: Any) -> str:
-    """Return the sentence of a finding, with sizes in the screen's unit."""
+    """Return a finding's sentence, with sizes in the screen's unit."""
     values = {
         name.removesuffix("_bytes"): _shown(name, value, words)
         for name, value in finding.values.items()

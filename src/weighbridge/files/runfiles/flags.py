@@ -15,7 +15,7 @@ from weighbridge.memory.report.verdict import Remedy
 
 
 def settings_of(command: str) -> Mapping[str, Any]:
-    """Return the settings that a launch line states; none if it cannot be parsed."""
+    """Return the settings in a launch line; {} if it cannot be parsed."""
     try:
         return dict(parse(command).settings)
     except UsageError:
@@ -23,16 +23,16 @@ def settings_of(command: str) -> Mapping[str, Any]:
 
 
 def asks_for(command: str, before: str, remedy: Remedy) -> bool:
-    """Return whether `command` means `before` plus the flags of a remedy, as the engine parses
-    both. False if the engine has no flag for one of the changes."""
+    """Return whether `command` means `before` plus a remedy's flags, as the engine parses both.
+    False if the engine lacks a flag for a change."""
     meant = settings_of(f"{before.rstrip()} {remedy.flags}")
     known = meant.keys() | settings_of(before).keys()
     return settings_of(command) == meant != {} and remedy.change.keys() <= known
 
 
 def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -> str:
-    """Return a launch line with flags for `settings`, as its engine spells them. A setting without
-    a flag is left out, and so is a format that the engine does not make itself."""
+    """Return a launch line with flags for `settings`, in its engine's spelling. Settings without a
+    flag are left out, and so is a format that the engine does not make itself."""
     from weighbridge.engines.table import record
     from weighbridge.workload.flags import flags
 
@@ -51,7 +51,7 @@ def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -
 
 
 def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
-    """Return whether a line states these settings, however a value is spelled."""
+    """Return whether a line states exactly these settings, however values are spelled."""
     asked = settings_of(command)
     return asked.keys() == wanted.keys() and all(
         str(asked[name]) == str(value) for name, value in wanted.items()
@@ -59,8 +59,8 @@ def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
 
 
 def of_copy(run: PlannedRun, remedy: Remedy) -> tuple[str, Remedy] | None:
-    """Return the repository with the model in a remedy's format, if the engine cannot make that
-    format, and the remedy without it; None for other remedies."""
+    """Return (repository, remedy): the one with the model in the remedy's format, if the engine
+    cannot make that format, and the remedy's other changes; None otherwise."""
     from weighbridge.engines.table import record
     from weighbridge.workload.flags import flags
 
@@ -81,8 +81,8 @@ def renamed(text: str, old: str, new: str) -> str:
 
 
 def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
-    """Yield the text with changed flags, one way after another: a list or keys of YAML first, then
-    any text. The caller reads each again to find the right one."""
+    """Yield the text with changed flags, one way after another: first as a YAML list or keys, then
+    as plain text. The caller reads each again to find the right one."""
     try:
         wanted = list(_pairs(shlex.split(flags)))
     except ValueError:
@@ -92,7 +92,7 @@ def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield flags with their values; "" for a switch."""
+    """Yield (flag, value); the value of a switch is ""."""
     for word, after in zip(words, [*words[1:], "-"], strict=True):
         if word.startswith("-"):
             name, _, value = word.partition("=")
@@ -100,12 +100,12 @@ def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _in_text(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags of a shell line; new ones come behind the run's model."""
+    """Return the text with flags of a shell line changed; new ones come after the run's model."""
     return _in_line(text, wanted, lambda text: _behind_model(text, run))
 
 
 def _behind_program(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags of a script; new ones come behind the program's name."""
+    """Return the text with flags of a script changed; new ones come after the program's name."""
     try:
         program = r"[ \t]+".join(map(re.escape, parse(run.command).program.split()))
     except UsageError:
@@ -120,7 +120,8 @@ def _behind_program(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -
 
 
 def _in_line(text: str, wanted: list[tuple[str, str]], behind: Callable[[str], int]) -> str:
-    """Change flags at their places, and insert new ones at the position `behind(text)`."""
+    """Return the text with flags changed at their places, and new ones inserted at position
+    `behind(text)`."""
     for name, value in wanted:
         stands = re.search(
             rf"(?<![\w-]){_spelled(name)}(?:(?:[ \t]+|=)(\"[^\"]*\"|[^\s\"']+))?", text
@@ -134,7 +135,7 @@ def _in_line(text: str, wanted: list[tuple[str, str]], behind: Callable[[str], i
 
 
 def _behind_model(text: str, run: PlannedRun) -> int:
-    """Return the end of the word that names the model; 0 if it is not in the text."""
+    """Return where the word that names the model ends; 0 if it is not in the text."""
     words = [word for word in shlex.split(run.command.replace("\\\n", " ")) if run.model in word]
     for named in (*words, run.model):
         place = text.find(named)
@@ -156,8 +157,8 @@ JOINED = r"(?m)^[ \t]*- *[\"']?{flag}=([^\s\"'#]+)"  # a flag and its value as o
 
 
 def _in_items(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags that are items of the YAML list that the model is in, with their values or apart
-    from them; "" where it is in none."""
+    """Return the text with flags changed that are items of the YAML list with the model, joined to
+    their values or not; "" if there is no such list."""
     model = re.search(MODEL_ITEM.replace("{model}", re.escape(run.model)), text)
     if model is None or not run.model:
         return ""
@@ -170,8 +171,8 @@ def _in_items(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
 
 
 def _block(text: str, place: int, indent: str) -> tuple[int, int]:
-    """Return where the list begins and ends that has an item at a place: lines that are items of
-    its indent, or lie deeper."""
+    """Return (start, end) of the YAML list that has the item at `place`: lines of its indent, or
+    deeper."""
     inner = re.compile(rf"{indent}(?:- |[ \t]+|#)|[ \t]*\n")
     start = place
     while start and inner.match(text, text.rfind("\n", 0, start - 1) + 1):
@@ -208,7 +209,8 @@ ITEM = r"(?m)^([ \t]*)- *([\"']?){flag}\2[ \t]*\n"
 
 
 def _in_list(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags that are items of a YAML list, one per line; "" if they are not."""
+    """Return the text with flags changed that are items of a YAML list, one per line; "" if they
+    are not."""
     if not re.search(r"(?m)^[ \t]*- *[\"']?--\w", text):
         return ""
     for name, value in wanted:
@@ -233,7 +235,8 @@ WORD = r"([\"']?){word}\1[ \t]*,\s*"  # an item of a flow list, with its comma
 
 
 def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags in brackets, ["--model", "x"]; "" if the model is not in such a list."""
+    """Return the text with flags changed in brackets, ["--model", "x"]; "" if the model is not in
+    such a list."""
     lists = (listing for listing in re.finditer(FLOW, text) if "--" in listing[0])
     whole = next((listing for listing in lists if run.model and run.model in listing[0]), None)
     if whole is None:
@@ -259,7 +262,8 @@ def _in_brackets(inside: str, name: str, value: str) -> str:
 
 
 def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags that are keys of a server's config; "" if no key names the model."""
+    """Return the text with flags changed that are keys of a server's config; "" if no key names the
+    model."""
     model = re.search(rf"(?m)^model(?:[-_]path)?:[ \t]*[\"']?{re.escape(run.model)}", text)
     if model is None or not run.model:
         return ""

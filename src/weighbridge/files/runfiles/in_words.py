@@ -36,7 +36,7 @@ USUAL = "trainer"  # the framework for programs that start it
 
 
 class NamedProgram(NamedTuple):
-    """An engine or trainer that a text names, and the release next to its name; "" without one."""
+    """An engine or trainer named in a text, and the release next to its name; "" without one."""
 
     program: Program
     piece: Piece
@@ -44,8 +44,8 @@ class NamedProgram(NamedTuple):
 
 
 def programs(document: Document) -> list[NamedProgram]:
-    """Return the engines and trainers that a text names, each once. If it names two of one task,
-    both are returned: which one runs is not known."""
+    """Return the engines and trainers named in a text, each once. Two of one task are both
+    returned, as it is unknown which one runs."""
     text = document.text[:MOST_TEXT]
     return [
         NamedProgram(
@@ -62,14 +62,14 @@ def _release(engine: str, text: str) -> str:
 
 
 def release(engine: str) -> str:
-    """Return the pattern of an engine's release beside its name: vllm-0.15.2, vLLM: 0.9.2."""
+    """Return a pattern for an engine's release next to its name: vllm-0.15.2, vLLM: 0.9.2."""
     name = re.escape(engine)
     return rf"(?i)\b{name}(?:==|[-: ]{{1,2}})(?:version )?v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)"
 
 
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
-    """Yield the run that a text's names describe: a server with its engine's defaults. A training
-    needs more than names, and so does a text without a program."""
+    """Yield the run that a text's names describe: a server with its engine's defaults. Trainings,
+    and texts without a program, need more than names."""
     pictured = None if models else picture_words.pipeline(document)
     if pictured is None:
         yield _of_a_model(document, models, cards)
@@ -100,8 +100,8 @@ def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) ->
 
 
 def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedRun:
-    """Return the run of the text's pipeline, with its default size if the words have none, or the
-    command that asks about its training."""
+    """Return the run of the text's pipeline, with default sizes for missing ones, or the command
+    that asks about its training."""
     text = document.text[:MOST_TEXT]
     entry = pipelines.find(named.value)
     file = named.value.lower().endswith(pipelines.ENDS)
@@ -136,7 +136,7 @@ def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedR
 
 
 def _of_training(document: Document) -> dict[str, Piece]:
-    """Return the training method in the words; for QLoRA with its base's format."""
+    """Return the training method in the words, by setting; for QLoRA with the base's format."""
     method = picture_words.method(document)
     if method is None or method.value != "qlora":
         return {} if method is None else {"method": method}
@@ -146,8 +146,8 @@ def _of_training(document: Document) -> dict[str, Piece]:
 def _settings(
     pieces: Mapping[str, Piece], task: str, *, video: bool, packed: bool
 ) -> dict[str, Value]:
-    """Return pieces as settings of a task. A `packed` file has its format in its name, and an image
-    has no length."""
+    """Return the pieces as a task's settings. A `packed` file has its format in its name, and an
+    image has no length."""
     forms = [pieces[name].value for name in ("quantization", "of_text") if name in pieces]
     left = {"of_text"} | (set() if video else {"frames", "seconds"})
     left |= {"quantization"} if packed else set()
@@ -166,7 +166,7 @@ def _settings(
 
 
 def _taken(pieces: Mapping[str, Piece], settings: Mapping[str, Value]) -> Iterator[Understood]:
-    """Yield the settings taken from words, for the screen."""
+    """Yield the settings that were read from words, for the screen."""
     for name, piece in pieces.items():
         setting = "quantization" if name == "of_text" else name
         if setting in settings:
@@ -175,7 +175,7 @@ def _taken(pieces: Mapping[str, Piece], settings: Mapping[str, Value]) -> Iterat
 
 
 def _missing(task: str, settings: Mapping[str, Value], *, video: bool) -> Iterator[str]:
-    """Yield what decides a pipeline's memory and its words leave open."""
+    """Yield the settings that decide a pipeline's memory and are not in the words."""
     if "size" not in settings:
         yield sentence("words.size")
     if video and settings.keys().isdisjoint(("frames", "seconds")):
@@ -185,7 +185,7 @@ def _missing(task: str, settings: Mapping[str, Value], *, video: bool) -> Iterat
 
 
 def _too_little(programs: list[NamedProgram]) -> str:
-    """Return why the names give no run: no program, several, or a trainer."""
+    """Return why the names describe no run: no program, several, or a trainer."""
     if len(programs) == 1:
         return sentence("words.training", trainer=programs[0].program.title)
     names = ", ".join(each.program.name for each in programs)
@@ -193,8 +193,8 @@ def _too_little(programs: list[NamedProgram]) -> str:
 
 
 def _considered(named: list[NamedProgram], model: str) -> list[NamedProgram]:
-    """Return the programs that may run: trainers if any, else the engines that fit the model's
-    name."""
+    """Return the programs that may run: trainers if any, else engines that load the model's
+    format."""
     trainers = [each for each in named if each.program.task == "train"]
     return trainers or _of_its_name(named, model) or named
 
@@ -224,7 +224,7 @@ def _served(run: PlannedRun, engine: NamedProgram, cards: Piece | None) -> Plann
 
 
 def _method(document: Document, task: str) -> dict[str, Value]:
-    """Return the training method that a text names."""
+    """Return the training method that a text names, as a setting; {} without one."""
     text = document.text[:MOST_TEXT]
     trains = task == "train" or picture_words.TRAINS.search(text) is not None
     method = picture_words.method(document) if trains else None
@@ -235,7 +235,8 @@ def _method(document: Document, task: str) -> dict[str, Value]:
 def _ask(
     run: PlannedRun, program: Program | None, cards: Piece | None, method: dict[str, Value]
 ) -> str:
-    """Return the command for the text's question, with placeholders for what it leaves open."""
+    """Return the weighbridge command for the text's question, with placeholders for missing
+    settings."""
     more = {**method, **({"gpu": cards.value} if cards is not None else {})}
     if program is None:
         return to_type("train" if method else "fit", run.model, more)
@@ -251,7 +252,7 @@ def named_by(program: Program) -> dict[str, Value]:
 
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
-    """Return the model and the cards of a text, if they are there."""
+    """Return the text's model and cards as understood keys, if it names them."""
     pieces = (("line.model", model, "model"), ("line.card", cards, "gpu"))
     return tuple(
         of_piece(sentence(key), piece, name) for key, piece, name in pieces if piece is not None
@@ -296,7 +297,7 @@ def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
 
 
 def _decides(task: str, settings: Mapping[str, Value]) -> Mapping[str, str]:
-    """Return the deciding settings; for a training on several cards also the sharding."""
+    """Return the settings that decide memory; for training on several cards also the sharding."""
     if task == "learn":
         lengths = ("seq_len",) if settings.get("method") in PREFERENCES else ROLLED
         return {**DECIDES[task], **dict.fromkeys(lengths, "N")}
@@ -313,14 +314,14 @@ def _typed(name: str, value: Value, instead: str) -> Iterator[str]:
 
 
 def lacking(task: str, model: str, settings: Mapping[str, Value]) -> tuple[str, ...]:
-    """Return the flags and words of the command that the text leaves open."""
+    """Return the flags and words of the command that the text does not state."""
     flags = (f"--{n.replace('_', '-')}" for n in _decides(task, settings) if n not in settings)
     card = settings.get("gpu") or settings.get("gpu_memory")
     return (*(() if model else (MODEL,)), *flags, *(() if card else ("--gpu",)))
 
 
 def to_type(task: str, model: str, settings: Mapping[str, Value]) -> Sentence:
-    """Return a sentence with the exact command, and what the text leaves open."""
+    """Return a sentence with the exact command, and with the settings that `settings` lacks."""
     line, lacks = command(task, model, settings), lacking(task, model, settings)
     if not lacks:
         return sentence("to_type", command=line)

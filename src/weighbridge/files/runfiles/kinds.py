@@ -89,7 +89,7 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def named(name: str) -> Kind:
-    """Return the kind called `name`. Raises UsageError if there is none."""
+    """Return the kind called `name`. Raises UsageError for an unknown one."""
     for each in kinds():
         if each.name == name.lower().replace("_", "-"):
             return each
@@ -98,16 +98,17 @@ def named(name: str) -> Kind:
 
 
 def read(text: str, name: str = "the text", kind: str | None = None, folder: str = "") -> RunFile:
-    """Return the run file of a text. `kind` overrides recognition by content; files that the text
-    names are read below `folder`. Raises UsageError if no kind recognizes the text, BadFileError if
-    it is malformed."""
+    """Return the run file in a text. `kind` overrides recognition by content; files that the text
+    refers to are read below `folder`. Raises UsageError if no kind recognizes the text,
+    BadFileError if it is malformed."""
     return replace(_read(text, name, kind, folder), folder=folder)
 
 
 def _first_kind(
     pieces: Sequence[Document], syntax: str, among: Sequence[Kind]
 ) -> tuple[Kind, list[Document]] | None:
-    """Return the first of `among` that recognizes a piece, with those pieces; None if none does."""
+    """Return (kind, pieces): the first of `among` that recognizes a piece, with its pieces; None if
+    none does."""
     for each in among:
         pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
         if pieces_told:
@@ -142,7 +143,7 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
 
 
 def _with_words(text: str, name: str, folder: str) -> RunFile | None:
-    """Return the runs of a text with prose; None for a plain file, or without any run."""
+    """Return the runs of a text with prose; None for a plain file, or if it has no run."""
     if FOUND_BY_NAME.search(os.path.basename(name)) or not has_words(text):
         return None
     prose, (whole,) = named("text"), _pieces(text, "text", name, folder)
@@ -150,7 +151,7 @@ def _with_words(text: str, name: str, folder: str) -> RunFile | None:
 
 
 def _of_another_program(text: str, name: str) -> RunFile | None:
-    """Return the run file of the launch lines in another program's config, None if it has none."""
+    """Return the launch lines in another program's config as a run file, None if it has none."""
     # imported here: it reads the catalogue's names, which most files of a scan do not need
     from weighbridge.files.runfiles.config_script import script_of
 
@@ -179,8 +180,8 @@ def _untold(name: str, text: str = "") -> UsageError:
 
 
 def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None) -> RunFile:
-    """Return the runs of a notebook's cells: of its Python, else of its shell commands. The file's
-    `text` stays the notebook's."""
+    """Return the runs of a notebook: of its Python, else of its shell commands. The file's `text`
+    stays the notebook's."""
     asked = kinds() if kind is None else (named(kind),)
     for code in book.codes:
         code_name = (
@@ -196,8 +197,8 @@ def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None
 
 
 def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]:
-    """Return the text and the name of a file; text that the caller passes with a `name`, or with
-    line breaks, is returned as it is. Raises NotFoundError and BadFileError."""
+    """Return (text, name) of a file; text that the caller passes with a `name`, or with line
+    breaks, is returned unchanged. Raises NotFoundError and BadFileError."""
     if isinstance(file, str) and name is not None:
         return file, name
     path = os.fspath(file)
@@ -218,7 +219,7 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
 
 
 def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
-    """Return the folder below which the file may name other files; "" for text that the caller
+    """Return the folder below which a file may refer to others; "" for text that the caller
     passes."""
     if isinstance(file, str) and (name is not None or "\n" in file):
         return ""
@@ -226,7 +227,7 @@ def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
 
 
 def of_task(file: RunFile, task: str | None) -> RunFile:
-    """Return the file with the runs of `task` only. Raises UsageError if it has none."""
+    """Return the file with only its runs of `task`. Raises UsageError if it has none."""
     asked = TABLES.keys() if task is None else ASKED.get(task, (task,))
     runs = tuple(run for run in file.runs if run.task in asked)
     if not runs:
@@ -265,8 +266,8 @@ def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFi
 
 
 def _with_its_text(run: PlannedRun, piece: Document) -> PlannedRun:
-    """Return `run` with facts from its text: odd keys as notes, the allocator's environment
-    variable, and the cards of a batch job."""
+    """Return `run` with facts from its text: notes on unusual keys, the allocator's environment
+    variable, and a batch job's cards."""
     short = cut_short(piece.text) if piece.syntax in BATCHED else ()
     odd = (*(f"{piece.name}:{line}: {what}" for line, what in piece.remarks), *short)
     run = replace(run, notes=(*run.notes, *odd)) if odd else run

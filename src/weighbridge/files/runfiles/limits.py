@@ -13,8 +13,8 @@ COST = "the container may take {new} of its machine's memory, not {old}"
 
 
 def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[str, Remedy] | None:
-    """Return the text with a memory limit that is high enough, and that change as a remedy. None if
-    more than the limit is missing, or if its place in the text is not known."""
+    """Return (text, remedy): the text with a memory limit that is high enough, and that change.
+    None if more than the limit is missing, or if its place in the text is unknown."""
     limit = next((one for one in weighed.run.understood if one.setting == RAM and one.end), None)
     verdict = None if weighed.report is None else weighed.report.verdict
     if limit is None or verdict is None or not _alone(verdict):
@@ -41,7 +41,7 @@ def _alone(verdict: Verdict) -> bool:
 
 
 def _with(text: str, limit: Understood, new: str) -> str | None:
-    """Return the text with limit `new`, in the quotes of the old one; None if that one is empty."""
+    """Return the text with limit `new`, quoted like the old one; None if the old one is empty."""
     old = text[limit.start : limit.end]
     bare = old.strip("\"'")
     return f"{text[: limit.start]}{old.replace(bare, new)}{text[limit.end :]}" if bare else None

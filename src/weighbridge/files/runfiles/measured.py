@@ -33,7 +33,7 @@ HOSTS = ("CPU", "Host", "BLAS")  # buffers that are not on a card
 
 
 class MeasuredPart(NamedTuple):
-    """One measured part in bytes, or tokens if `name` is that. `predicted` is our expected value,
+    """A part measured in bytes; in tokens if `name` is "tokens". `predicted`: our expected value,
     None if it depends on the card and the user names none."""
 
     name: str
@@ -42,7 +42,7 @@ class MeasuredPart(NamedTuple):
 
 
 def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
-    """Return the parts that log and report both have; none if their engines differ."""
+    """Return the parts that both log and report have; () if their engines differ."""
     engine = str(report.workload.get("engine", ""))
     if start.program != engine and not {start.program, engine} <= set(GGML):
         return ()
@@ -50,7 +50,7 @@ def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
 
 
 def _derived(report: Report, engine: str, name: str) -> int:
-    """Return the report's figure for the log's part `name`; 0 without one."""
+    """Return the report's figure for the log's part `name`; 0 if it has none."""
     value = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
     return value if isinstance(value, int) else 0
 
@@ -95,15 +95,15 @@ def predicted(gpus: Sequence[Device], name: str) -> int:
 
 
 def overruled(parts: Sequence[MeasuredPart]) -> bool:
-    """Return whether a rank's log differs from our estimate by more than FAR: its build must do
-    something that our rules do not know."""
+    """Return whether a rank's log differs from our estimate by more than FAR, so its build does
+    something that our rules do not cover."""
     compared = [part for part in parts if part.name in (*HELD, "consumed")]
     expected = sum(part.predicted or 0 for part in compared)
     return abs(sum(part.measured for part in compared) - expected) > FAR * expected
 
 
 def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
-    """Return a report without a card, with the cached tokens that the log states."""
+    """Return a report without a card, with the number of cached tokens from the log."""
     by_name = {part.name: part.measured for part in parts if part.predicted is None}
     tokens, context = by_name.get("tokens"), report.workload.get("context")
     if not tokens or not context:
@@ -119,7 +119,8 @@ def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
 
 
 def _with_cache(derived: DerivedFacts, measured: int, share: Fraction) -> DerivedFacts:
-    """Return the figures of a cache of `measured` bytes, `share` times the expected size."""
+    """Return the derived figures of a cache of `measured` bytes, `share` times the expected
+    size."""
     return {
         **derived,
         "available_kv_cache_bytes": measured,
@@ -149,7 +150,7 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
 
 
 def _as_logged(phase: Instant, measured: dict[str, int]) -> Instant:
-    """Return a phase with measured values in place of the components that they include."""
+    """Return a phase with the log's measurements in place of the components that they include."""
     replaced = {name: parts for name, parts in HELD.items() if name in measured}
     inside = {one for parts in replaced.values() for one in parts}
     logged = tuple(

@@ -40,7 +40,7 @@ LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
 
 class Piece(NamedTuple):
-    """A value that was found in a text, and its line."""
+    """A value found in a text, and its line."""
 
     value: str
     line: int
@@ -53,7 +53,7 @@ def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
 
 
 def models(document: Document) -> list[Piece]:
-    """Return the models that a text names, each once, sorted by line: the title's comes first."""
+    """Return the models named in a text, each once, by line; the title's comes first."""
     text = COMMENT.sub(lambda match: " " * len(match[0]), document.text[:MOST_TEXT])
     pieces: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
@@ -91,12 +91,13 @@ def pipeline(document: Document, *, plain: bool = False) -> Piece | None:
 
 
 def unknown_pipeline(document: Document) -> str:
-    """Return the text's first pipeline of a known series but unknown release; "" if none."""
+    """Return the text's first pipeline of a known series but of an unknown release; "" if none."""
     return next((other for _, other in _pipelines(document, plain=False) if other.strip()), "")
 
 
 def _pipelines(document: Document, plain: bool) -> Iterator[tuple[Piece, str]]:
-    """Yield the text's pipelines, each with "" or the name of another release that it means."""
+    """Yield (pipeline, "") for each pipeline in the text, or with the name of an unknown release
+    that it means."""
     text = document.text[:MOST_TEXT]
     for match in NAMED.finditer(text):
         for name in beginnings(match[1]):
@@ -116,14 +117,14 @@ def _in_a_path(text: str, start: int) -> bool:
 
 
 def beginnings(phrase: str) -> Iterator[str]:
-    """Yield the beginnings of a phrase, the longest first: a name may have blanks."""
+    """Yield the beginnings of a phrase, longest first, since names may have blanks."""
     words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
     for count in range(min(len(words), MOST_WORDS), 0, -1):
         yield "".join(words[:count]).strip(" .,-")
 
 
 def known(name: str) -> str:
-    """Return the catalogue entry that a name means; "" if none, or if it is a mere word."""
+    """Return the catalogue entry that a name means; "" for none, or for a mere word."""
     digits = re.search(r"\d", name) and re.search(r"[A-Za-z]{2}", name)
     sized = re.search(r"(?i)\d[\d.]*b(?:\b|[-_])", name) or len(name) >= LONG_NAME
     if not digits or not sized or PLAIN.fullmatch(name):
@@ -132,14 +133,14 @@ def known(name: str) -> str:
 
 
 def stored(name: str) -> tuple[str, str] | None:
-    """Return the catalogue entry of a name and the format in the name; None if not known."""
+    """Return (entry, format) of a name in the catalogue; None if unknown."""
     meaning = everyday.meaning(name)
     return meaning and (meaning.name, meaning.quantization)
 
 
 def unknown_model(document: Document) -> str:
-    """Return the first name that looks like a model with its size, of a family that weighbridge
-    knows, and is not in the catalogue; "" if none."""
+    """Return the first name that looks like a model with its size, is of a known family, but not in
+    the catalogue; "" if none."""
     for match in FAMILY.finditer(document.text[:MOST_TEXT]):
         name = match[0].rstrip(".-")
         if not known(name):

@@ -36,7 +36,7 @@ SHELLS = ("bash", "sh", "shell", "script")
 
 
 class Code(NamedTuple):
-    """Text of one syntax, and for each of its lines the line in the file."""
+    """Text in one syntax, and the line in the file of each of its lines."""
 
     syntax: str
     text: str
@@ -52,7 +52,7 @@ class Notebook(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of a cell, and its line in the file."""
+    """A line of a cell, and its line in the file."""
 
     text: str
     number: int
@@ -97,7 +97,7 @@ def _document(text: str, name: str) -> Document | None:
 
 
 def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
-    """Return a run with the file's lines, and a note on cells that were left out."""
+    """Return a run with line numbers of the notebook's file, and a note on cells left out."""
 
     def line(number: int) -> int:
         return code.lines[number - 1] if 0 < number <= len(code.lines) else 0
@@ -145,7 +145,7 @@ def _python(lines: list[Line]) -> list[Line] | None:
 
 
 def _written(lines: list[Line]) -> list[Line]:
-    """Return a %%writefile cell as Python that writes the file, line for line."""
+    """Return a %%writefile cell as Python that writes the file, line by line."""
     head = FILE.match(lines[0].text)
     mode, path = ("a" if head and head["more"] else "w"), head["path"] if head else ""
     content = "\n".join(line.text for line in lines[1:]) + "\n"

@@ -61,7 +61,8 @@ SHARED = "shared_card"  # the condition for runs on one card
 
 
 class Typed(NamedTuple):
-    """The user's settings besides the file, of any task, and a model in place of the file's."""
+    """The user's settings in addition to the file, of any task, and a model that replaces the
+    file's."""
 
     file: RunFile
     settings: Mapping[str, Any]
@@ -69,7 +70,7 @@ class Typed(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A pass over a run, and the fields it may change."""
+    """A pass over a run, and the fields of the run that it may change."""
 
     change: Callable[[PlannedRun, Typed], PlannedRun]
     fields: tuple[str, ...]
@@ -92,7 +93,7 @@ def passed(run: PlannedRun, typed: Typed) -> PlannedRun:
 
 
 def answered_for(weighed: "WeighedRun", typed: Typed) -> "WeighedRun":
-    """Return the answer after all ANSWER_PASSES, with what the file adds to it."""
+    """Return the answer after all ANSWER_PASSES, with the file's own facts added."""
     for each in ANSWER_PASSES:
         if weighed.report is not None:
             weighed = each.change(weighed, weighed.report, typed)
@@ -103,12 +104,13 @@ def answered_for(weighed: "WeighedRun", typed: Typed) -> "WeighedRun":
 
 
 def without_defaults(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return the run without the defaults that a setting of the user replaces."""
+    """Return the run without the file's defaults that the user's settings replace."""
     return replace(run, defaults=tuple(one for one in run.defaults if one[0] not in typed.settings))
 
 
 def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return the run without settings that the user's make meaningless, with notes on them."""
+    """Return the run without settings that have no effect given the user's own, with a note on
+    each."""
     left = idle(typed.settings, run.settings) if run.task == "train" else {}
     if not left:
         return run
@@ -126,7 +128,7 @@ def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
 def _idle_notes(
     run: PlannedRun, left: Mapping[str, str]
 ) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
-    """Return the notes on settings without effect: for keys of the file, and for other settings."""
+    """Return (notes on keys of the file, notes on other settings) that have no effect."""
     read = tuple(
         Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
         for u in run.understood
@@ -138,7 +140,8 @@ def _idle_notes(
 
 
 def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return the run without the doubt which card it means, if the user names one."""
+    """Return the run without the note that its card's name is ambiguous, if the user names a
+    card."""
     if typed.settings.keys().isdisjoint(CARD):
         return run
     unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
@@ -146,7 +149,7 @@ def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
 
 
 def as_the_model(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return the run of a ComfyUI workflow, read again with the user's model: formats and sizes
+    """Return the run of a ComfyUI workflow, read again with the user's model; formats and sizes
     stay the workflow's."""
     if typed.file.kind != "comfyui" or not typed.model:
         return run
@@ -170,8 +173,8 @@ PASSES = (
 
 
 def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]") -> "WeighedRun":
-    """Return the answer for the smallest card that the card's name may mean. A "no" is sure only if
-    the larger cards say no, too."""
+    """Return the answer for the smallest card that an ambiguous name may mean. A "no" is sure only
+    if the larger cards say no too."""
     first = weigh(run)
     if first.fits != "no" or not run.larger:
         return first
@@ -187,7 +190,7 @@ def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]"
 
 def stepping(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
     """Return the run with a note if DeepSpeed's batch sizes do not match the ranks of the user's
-    cards. Within a file, its reader has compared them."""
+    cards. For ranks stated in a file, its reader has compared them."""
     run = weighed.run
     if ranks_of(run) or typed.settings.keys().isdisjoint(("gpu", "data_parallel_size")):
         return weighed
@@ -197,7 +200,7 @@ def stepping(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun
 
 
 def by_the_file(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return the answer with the file, not the user, as the origin of dtype and context."""
+    """Return the answer, with the file instead of the user as the origin of dtype and context."""
     derived, names = report.derived.copy(), typed.settings.keys()
     if derived.get("dtype_from") == ASKED and names.isdisjoint(("dtype", "quantization")):
         derived["dtype_from"] = BY_FILE
@@ -207,8 +210,8 @@ def by_the_file(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
 
 
 def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return the answer with an open verdict if a key that was not counted takes less ("no") or
-    more ("yes"). It is open, too, if another file decides how the model is sharded."""
+    """Return the answer with an open verdict if an uncounted key needs less ("no") or more ("yes").
+    It is open, too, if another file decides how the model is sharded."""
     verdict = report.verdict
     if verdict is None or verdict.fits == "unknown" or _surely_too_large(report, verdict):
         return weighed
@@ -224,8 +227,8 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
 
 
 def _is_bounded(unread: Unread, report: Report, verdict: Verdict) -> bool:
-    """Return whether a key that was not understood takes less than the margin: at most adapters of
-    the run's rank for all weights, with float32 Adam."""
+    """Return whether an unknown key needs less than the margin: at most adapters of the run's rank
+    for all weights, with float32 Adam."""
     rank, room = report.workload.get("lora_r"), verdict.margin_bytes or 0
     most = report.model.parameters * 2 * (rank or 0) // NARROWEST * ADAM
     return verdict.fits == "yes" and unread.key in OF_ADAPTERS and 0 < most < room
@@ -239,8 +242,8 @@ def _surely_too_large(report: Report, verdict: Verdict) -> bool:
 
 
 def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Return why prose alone leaves the verdict open; "" if programs or the user state all settings
-    that decide."""
+    """Return why settings stated only in prose leave the verdict open; "" if programs or the user
+    state all that decide."""
     names = {*typed.settings, *(("model",) if typed.model else ())}
     flags = {"gpu": CARD}
     words = [name for name in run.words if names.isdisjoint(flags.get(name, (name,)))]
@@ -254,7 +257,7 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
 
 
 def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
-    """Yield the flags for settings that only prose states."""
+    """Yield the flags for settings that are stated only in prose."""
     for name in names:
         value = run.model if name == "model" else run.settings.get(name)
         if value is not None:
@@ -263,37 +266,38 @@ def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
 
 
 def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Return a sentence on files that decide and do not exist."""
+    """Return a sentence on missing files that decide; "" if there are none."""
     absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
     return NOT_HERE.format(absent) if absent else ""
 
 
 def _doubts(run: PlannedRun, verdict: Verdict) -> Iterator[Unread]:
-    """Yield the keys that were not understood and could change the verdict."""
+    """Yield the unknown keys that could change the verdict."""
     return (u for u in run.unread if (u.raises if verdict.fits == "yes" else u.lowers))
 
 
 def _of_cards(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Return the doubt about the cards themselves."""
+    """Return the doubt about which cards are meant; "" if there is none."""
     keys = (FEW_CARDS, SEVERAL_CARDS)
     return next((u.why for u in _doubts(run, verdict) if u.key in keys), "")
 
 
 def _unsaid(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Return a sentence on keys that may take more or less: their values are not known."""
+    """Return a sentence on keys with unknown values, which may need more or less memory; "" if
+    there are none."""
     keys = ", ".join(u.key for u in _doubts(run, verdict) if u.raises and u.lowers)
     return f"it is not known what {keys} takes" if keys else ""
 
 
 def _uncounted(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Return a sentence on keys that the estimate leaves out."""
+    """Return a sentence on keys that the estimate leaves out; "" if there are none."""
     keys = ", ".join(u.key for u in _doubts(run, verdict))
     way = "more" if verdict.fits == "yes" else "less"
     return f"it is counted without {keys}, which takes {way}" if keys else ""
 
 
 def _divided(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Return a sentence if another file decides how the model is sharded."""
+    """Return a sentence if another file decides how the model is sharded; else ""."""
     alone = typed.file.kind in DIVIDED_ELSEWHERE and "shard" not in {*typed.settings, *run.settings}
     return ELSEWHERE if alone and verdict.fits != "yes" and verdict.count > 1 else ""
 
@@ -304,7 +308,7 @@ DOUBTS = (_by_words, *OTHER_DOUBTS)
 
 def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
     """Return the answer for a Modelfile: the line to paste creates a model from it, and remedies
-    change a copy."""
+    change a copy of it."""
     from weighbridge.files.runfiles.serving.own_modelfile import lines
 
     file = typed.file
@@ -323,8 +327,8 @@ def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "We
 
 
 def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return the answer with the file's own launch line, if the usual line needs a step before it
-    and this does not: llama.cpp with -hf, or with cards of other machines."""
+    """Return the answer with the file's own launch line, if that works as it is and the usual line
+    needs a step before: llama.cpp with -hf, or with other machines' cards."""
     from weighbridge.files.runfiles.serving.lines import launch_line
 
     run = weighed.run
@@ -340,8 +344,8 @@ def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
 
 
 def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return the answer for a workflow, which needs no other line to paste; remedies list only the
-    changes to it."""
+    """Return the answer for a workflow, which needs no line to paste; remedies list only changes to
+    it."""
     lines = str(report.derived.get("launch") or "").splitlines()
     if typed.file.kind != "comfyui" or not lines or not _own_line(typed):
         return weighed
@@ -356,7 +360,7 @@ def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "Wei
 
 
 def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return the answer for a script of TRL without flags: remedies to paste become arguments of
+    """Return the answer for a script of TRL without flags; remedies to paste become arguments in
     its calls."""
     if typed.file.kind != "training-script":
         return weighed
@@ -370,13 +374,13 @@ def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weigh
 
 
 def _own_line(typed: Typed) -> bool:
-    """Return whether the user's settings leave the file's own launch line right."""
+    """Return whether the file's own launch line is still right with the user's settings."""
     return typed.settings.keys() <= OWN_LINE
 
 
 def _started_by(weighed: "WeighedRun", line: str) -> "WeighedRun":
-    """Return the answer with `line` to paste. A context that the model sets takes precedence over
-    the server's."""
+    """Return the answer with the launch line `line` to paste. If the file sets a context, warnings
+    about the server's context variable are dropped."""
     report = weighed.report
     assert report is not None
     warnings = report.warnings
@@ -389,7 +393,8 @@ def _started_by(weighed: "WeighedRun", line: str) -> "WeighedRun":
 
 
 def _without_note(weighed: "WeighedRun", report: Report) -> "WeighedRun":
-    """Return the answer without the reason for no line to paste: the text has its own line."""
+    """Return the answer without the note on why there is no line to paste, since the text has
+    one."""
     derived = report.derived.copy()
     note = derived.pop("launch_note", None)
     warnings = tuple(w for w in report.warnings if w != note)
@@ -411,7 +416,7 @@ ANSWER_PASSES = (
 
 
 def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
-    """Return the answers, with runs on one card also judged by their sum."""
+    """Return the answers; runs on the same card are also judged by their sum."""
     judged = list(runs)
     cards = dict.fromkeys(card for run in runs for card in run.run.devices)
     for card in cards:
@@ -422,7 +427,7 @@ def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
 
 
 def _beyond_shares(whole: Bytes, reports: Sequence[Report]) -> Bytes:
-    """Return the bytes of all answers together, with the bounds of what their engines' memory
+    """Return the bytes of all answers together, with the uncertainty of what their engines' memory
     fractions do not cover: CUDA contexts, graphs."""
     others = (r.fullest.binding().components for r in reports if r.fullest.taken is not None)
     sizes = [c.bytes for components in others for c in components if c.level == "driver"]
@@ -439,7 +444,8 @@ def _named(run: PlannedRun) -> str:
 
 
 def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
-    """Set the verdict of the runs `members`, which share `card`, by their total memory."""
+    """Set the verdict of the runs with the indexes `members`, which share `card`, by their total
+    memory."""
     names = " and ".join(_named(runs[number].run) for number in members)
     reports = [report for number in members if (report := runs[number].report) is not None]
     lacks = [_named(runs[number].run) for number in members if runs[number].report is None]

@@ -41,8 +41,8 @@ class Edit(NamedTuple):
 
 @frozen_record
 class FilePatch:
-    """A file with its changes applied. `remedies`: one per changed run; `encoding`: that of the
-    file's bytes."""
+    """A file with its changes made. `remedies`: one per changed run; `encoding`: of the file's
+    bytes."""
 
     name: str
     before: str
@@ -52,19 +52,19 @@ class FilePatch:
 
     @property
     def diff(self) -> str:
-        """Return the change as a unified diff, in which secrets of the file are asterisks."""
+        """Return the change as a unified diff, with asterisks for the file's secrets."""
         return unified(self.name, self.before, self.after).text
 
     @property
     def applies(self) -> bool:
-        """Return whether `patch` accepts the diff: not if a changed line has a secret, or the
+        """Return whether `patch` accepts the diff: False if a changed line has a secret, or the
         file's bytes are not UTF-8."""
         diff = unified(self.name, self.before, self.after)
         same = self.encoding == "utf-8" or (self.encoding != "utf-16" and diff.text.isascii())
         return diff.applies and same
 
     def of(self, raw: bytes) -> "FilePatch":
-        """Return the change with the byte order mark and line ends of the file's bytes."""
+        """Return the change with the byte order mark and line ends of the file's bytes `raw`."""
         before, after = as_in(raw, self.before, self.after)
         return replace(self, before=before, after=after, encoding=encoding_of(raw))
 
@@ -73,10 +73,10 @@ Weigh = Callable[[str], WeighedFile]
 
 
 def patched(weighed_file: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
-    """Return the file with the first change of each run that surely fits, or with the memory limit
-    that it needs. None if a run does not fit and its file has no keys for a change; a file that
-    fits is unchanged. `weigh` estimates a changed text, so that a change with further defaults of
-    its program is taken if it fits."""
+    """Return the file with each run's first change that surely fits, or with the memory limit that
+    it needs. None if a run does not fit and its file has no keys for a change; a file that fits is
+    unchanged. `weigh` estimates a changed text, so that a change with further defaults of its
+    program counts if it fits."""
     text, remedies = weighed_file.file.text, []
     for number, weighed in enumerate(weighed_file.runs):
         if weighed.fits == "yes":
@@ -96,7 +96,7 @@ def patched(weighed_file: WeighedFile, weigh: Weigh | None = None) -> FilePatch 
 
 
 def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
-    """Return the line and name of a YAML anchor's value that a fitting change would set: an aliased
+    """Return (line, name) of the YAML anchor whose value a fitting change would set, as an aliased
     value has no place of its own. None if no anchor is the obstacle."""
     for weighed in weighed_file.runs:
         remedies = weighed.report.remedies if weighed.report is not None else ()
@@ -110,8 +110,8 @@ def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
 
 
 class UnsaidChange(NamedTuple):
-    """A fitting change that a file has no keys for: its flags and why, and another change that can
-    be written and may fit."""
+    """A fitting change that the file has no keys for: its flags and the reason, and another change
+    that can be written and may fit."""
 
     flags: str
     why: str
@@ -125,8 +125,8 @@ NO_PLACE = "no key of it can be changed alone, or its program brings other setti
 
 
 def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
-    """Return the first change that surely fits on the same cards, for a run that does not fit; None
-    if there is none."""
+    """Return the first change that surely fits on the same cards but cannot be written, for a run
+    that does not fit; None if there is none."""
     for number, weighed in enumerate(weighed_file.runs):
         if weighed.fits == "yes" or weighed.report is None:
             continue
@@ -141,8 +141,8 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
 
 
 def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
-    """Return a remedy as keys of a file, None if it has no keys for it. Trainings from rewards or
-    preferences use the keys of their framework."""
+    """Return a remedy as keys of the file, None if the file has no keys for it. Trainings from
+    rewards or preferences use their framework's keys."""
     if run.settings.get("method") in LEARNS:
         return keyed(program_of(run.settings), remedy.change)
     if run.task == "train_image":
@@ -158,12 +158,12 @@ def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None
 
 
 def _names_stage(known: Understood) -> bool:
-    """Return whether a key names a DeepSpeed config whose name has the ZeRO stage."""
+    """Return whether a key names a DeepSpeed config with the ZeRO stage in its file name."""
     return known.setting == "shard" and STAGE.search(str(known.value)) is not None
 
 
 def _of_trainer(pasted: str) -> Words | None:
-    """Return a picture trainer's lines to paste, flags or JSON, as keys; None if they are for
+    """Return a picture trainer's lines to paste (flags or JSON) as keys; None if they are for
     another file."""
     words: dict[str, Value] = {}
     for line in filter(None, pasted.splitlines()):
@@ -178,7 +178,7 @@ def _of_trainer(pasted: str) -> Words | None:
 
 
 def _dotted(data: Mapping[str, Any], above: str = "") -> dict[str, Value]:
-    """Return nested values under dotted keys."""
+    """Return nested values by dotted key."""
     values: dict[str, Value] = {}
     for name, value in data.items():
         key = f"{above}{name}"
@@ -195,7 +195,8 @@ def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
 
 
 def _other(weighed_file: WeighedFile, number: int) -> str:
-    """Return the flags of the first change that can be written and may fit; "" if none."""
+    """Return the flags of the first change that can be written to the file and may fit; "" if
+    none."""
     weighed = weighed_file.runs[number]
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         if remedy.fits == "unknown":
@@ -217,7 +218,8 @@ def _shared(document: Document, words: Words) -> tuple[int, str] | None:
 def _changed(
     text: str, file: RunFile, number: int, weighed: WeighedRun, weigh: Weigh | None = None
 ) -> tuple[str, Remedy] | None:
-    """Return the text with the first fitting remedy that it has keys for, and that remedy."""
+    """Return (text, remedy): the text with the first fitting remedy that the file has keys for.
+    None without one."""
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         for each in _alike(weighed.run, remedy) if remedy.fits == "yes" else ():
             after_and_change = _said_by_keys(text, file, number, weighed.run, each, weigh)
@@ -227,8 +229,8 @@ def _changed(
 
 
 def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
-    """Yield a remedy, and for FSDP also ZeRO-3 if the file's program uses DeepSpeed. Not a remedy
-    that trains adapters in place of all weights."""
+    """Yield the remedy, and for FSDP also ZeRO-3 if the file uses DeepSpeed; nothing for a remedy
+    that trains adapters instead of all weights."""
     if trains_less(run, remedy):
         return
     yield remedy
@@ -237,7 +239,7 @@ def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
 
 
 def trains_less(run: PlannedRun, remedy: Remedy) -> bool:
-    """Return whether a change trains adapters in place of all weights: that is advice, and is never
+    """Return whether a change trains adapters instead of all weights, which is advice and never
     written into a file."""
     return run.settings.get("method") == "full" and "method" in remedy.change
 
@@ -272,14 +274,14 @@ def _weighed(
 
 
 def _of_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
-    """Return whether settings are as wanted, and any others are only of adapters or ZeRO."""
+    """Return whether settings are as `wanted`, apart from further ones of adapters or ZeRO."""
     more = [name for name in settings if name not in wanted]
     same = _same({name: settings.get(name) for name in wanted}, wanted)
     return same and all(name == "dtype" or name.startswith(("lora_", "zero_")) for name in more)
 
 
 def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
-    """Yield the ways to write a remedy into a file."""
+    """Yield the text with a remedy, in each way that it may be written into the file."""
     if run.command:
         yield from _of_line(text, run, remedy)
         return
@@ -305,8 +307,8 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
 
 
 def _of_line(text: str, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
-    """Yield a launch line with a remedy: by its flags, or by the repository that has the model in
-    its format."""
+    """Yield the text with the remedy in its launch line: changed flags, or a repository that holds
+    the model in the remedy's format."""
     from weighbridge.files.runfiles.flags import flagged, of_copy, renamed
 
     yield from flagged(text, run, remedy.flags)
@@ -321,8 +323,8 @@ def _of_line(text: str, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
 def _in_cells(
     text: str, book: notebook.Notebook, file: RunFile, run: PlannedRun, words: Words | None
 ) -> Iterator[str]:
-    """Yield a notebook with keys set in its Python; each changed line must occur once in the
-    JSON."""
+    """Yield a notebook's text with keys set in its Python; each changed line must occur exactly
+    once in the JSON."""
     code = next((each for each in book.codes if each.syntax == "python"), None)
     placed = named(file.kind).placed
     if code is None or placed is None or words is None:
@@ -351,7 +353,8 @@ def _document(text: str, file: RunFile) -> Document:
 
 
 def _of_kind(text: str, kind: Kind, name: str) -> Document | None:
-    """Return a text in the first syntax in which its kind recognizes it: a script may be YAML."""
+    """Return a text as a document in the first syntax in which `kind` recognizes it (a script may
+    be YAML); None if none."""
     for syntax in kind.syntaxes:
         try:
             each = first(text, (syntax,), name)
@@ -363,7 +366,7 @@ def _of_kind(text: str, kind: Kind, name: str) -> Document | None:
 
 
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:
-    """Return whether a text reads as the same run with the change, and nothing else."""
+    """Return whether the text `after` reads as the same run with only the remedy changed."""
     try:
         runs = read(after, file.name, file.kind, file.folder).runs
         again = runs[number]
@@ -377,8 +380,8 @@ def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remed
 
 
 def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
-    """Return whether a launch line means the old one plus a remedy, by flags or by a repository
-    with the model in that format."""
+    """Return whether the new launch line means the old one plus a remedy, by flags or by a
+    repository with the model in that format."""
     from weighbridge.files.runfiles.flags import asks_for, of_copy
 
     if again.model == run.model:
@@ -390,13 +393,13 @@ def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
 
 
 def _others_stay(runs: Sequence[PlannedRun], file: RunFile, number: int) -> bool:
-    """Return whether the launch lines below the changed one stayed."""
+    """Return whether the launch lines after the changed one are unchanged."""
     behind = file.runs[number + 1 :]
     return [run.command for run in runs[number + 1 :]] == [run.command for run in behind]
 
 
 def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
-    """Return whether two are the same settings; one name equals a list of it."""
+    """Return whether two mappings are the same settings; a single name equals a list of it."""
 
     def plain(settings: Mapping[str, Value]) -> dict[str, Any]:
         lists = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
@@ -409,7 +412,7 @@ def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
 
 
 def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
-    """Return the document's text with keys set; None if a key has no place."""
+    """Return the document's text with `words` (keys -> values) set; None if a key has no place."""
     if not document.text.endswith("\n"):  # a new line needs a complete one before it
         after = applied(replace(document, text=f"{document.text}\n"), run, words)
         return None if after is None else after.removesuffix("\n")
@@ -429,7 +432,8 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
 
 
 def _folded(document: Document, words: Words) -> Words:
-    """Return YAML keys with missing mappings folded into the nearest existing one."""
+    """Return YAML keys; those whose parent mapping is missing become a mapping under the nearest
+    existing parent."""
     folded: dict[str, Any] = {}
     for key, value in words.items():
         path, inner = _chosen(document, key), value
@@ -444,7 +448,7 @@ def _folded(document: Document, words: Words) -> Words:
 
 
 def _chosen(document: Document, key: str) -> Path:
-    """Return the path of a key; of `a|b` the first that the document has, else the last."""
+    """Return the path of a key; for `a|b`, of the first that the document has, else of the last."""
     paths = [tuple(one.split(".")) for one in key.split("|")]
     return next((path for path in paths if path in document.places), paths[-1])
 
@@ -459,7 +463,7 @@ def _edit(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit
 
 
 def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]) -> Edit | None:
-    """Return the edit that adds items to a list, or adds the list."""
+    """Return an edit that adds items to a list, or adds the list; None without a place."""
     value: Any = document.data
     for part in path:
         value = value.get(part) if isinstance(value, dict) else None
@@ -482,7 +486,7 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 
 
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
-    """Return the edit that inserts a new key next to a known one."""
+    """Return an edit that inserts a new key next to a known one; None without a place."""
     written_value = _written(value, document.syntax)
     if document.syntax == "python":
         return _into_script(document, path, written_value)
@@ -500,7 +504,8 @@ def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> 
 
 
 def _into_script(document: Document, path: Path, value: str) -> Edit | None:
-    """Return the edit that adds a line before the imports, or an argument behind a call's last."""
+    """Return an edit that adds a line before the imports, or an argument after a call's last; None
+    without a place."""
     from weighbridge.files.runfiles.training.script import OF_CONFIGS, TAKEN
 
     if "[" in str(path[-1]):
@@ -514,7 +519,8 @@ def _into_script(document: Document, path: Path, value: str) -> Edit | None:
 
 
 def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()) -> Edit | None:
-    """Return the edit that adds a line after the last one-line key of the same mapping."""
+    """Return an edit that adds a line after the last one-line key of the same mapping; None without
+    one."""
     beside = [
         place
         for path, place in document.places.items()
@@ -533,7 +539,7 @@ def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()
 
 
 def _argument(document: Document, path: Path, argument: str) -> str:
-    """Return one more argument of a call, on its own line if the one before it is."""
+    """Return the text of one more argument of a call, on its own line if the one before it is."""
     start = document.places[()].start
     before = document.text[document.text.rfind("\n", 0, start) + 1 : start]
     keyword = re.fullmatch(r"([ \t]*)[A-Za-z_]\w*[ \t]*=[ \t]*", before)
@@ -551,7 +557,7 @@ def _into_object(document: Document, path: Path, entry: str) -> Edit | None:
 
 
 def _written(value: Value, syntax: str) -> str:
-    """Return a value in the syntax of the file."""
+    """Return a value spelled in the file's syntax."""
     if syntax == "python":
         return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
     if isinstance(value, dict) and syntax == "yaml":

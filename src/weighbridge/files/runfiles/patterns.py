@@ -15,7 +15,7 @@ FOLDERS = "**"
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether `name`, a path with slashes in the folder, matches one of the patterns."""
+    """Return whether `name`, a relative path with slashes, matches one of the patterns."""
     parts = PurePosixPath(name).parts
     return ".." not in parts and any(
         _alike(parts, PurePosixPath(_whole(pattern)).parts) for pattern in patterns
@@ -29,12 +29,12 @@ def below(folder: Path, patterns: Sequence[str]) -> Iterator[str]:
 
 
 def _whole(pattern: str) -> str:
-    """Return a pattern for files: `a/**` becomes `a/**/*`."""
+    """Return a pattern that matches files: `a/**` becomes `a/**/*`."""
     return f"{pattern}/*" if pattern.endswith(FOLDERS) else pattern
 
 
 def _alike(names: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Return whether the path's names match those of the pattern, one by one."""
+    """Return whether a path's names match a pattern's names, one by one."""
     if not wanted or not names:
         return not names and not wanted
     if wanted[0] == FOLDERS:

@@ -97,7 +97,7 @@ DTYPES = {"bf16": "bfloat16", "fp16": "float16", "bfloat16": "bfloat16", "float1
 
 class WordRule(NamedTuple):
     """A setting in prose: its pattern, and `spelled`, which returns a match's value as on the
-    command line, "" if the words around it mean something else."""
+    command line, or "" if the words around it mean something else."""
 
     setting: str
     pattern: "re.Pattern[str]"
@@ -161,7 +161,7 @@ RULES = (
 
 
 def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str, Piece]:
-    """Return the settings in the words of a text, as on the command line."""
+    """Return the settings in a text's words, spelled as on the command line."""
     text = document.text[:MOST_TEXT]
     pieces: dict[str, list[Piece]] = {}
     for rule in rules:
@@ -176,7 +176,7 @@ def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str,
 
 
 def spelled(rule: WordRule, match: "re.Match[str]") -> str:
-    """Return a match as on the command line; "" if the rule does not mean it."""
+    """Return a match as on the command line; "" if the rule rejects it."""
     try:
         return rule.spelled(match)
     except (UsageError, ValueError):  # an impossible size
@@ -184,7 +184,7 @@ def spelled(rule: WordRule, match: "re.Match[str]") -> str:
 
 
 def _memory(document: Document) -> Iterator[tuple[str, Piece]]:
-    """Yield the host's memory, and the card's if the text names no card."""
+    """Yield the host's memory, and if the text names no card, the card's."""
     text = document.text[:MOST_TEXT]
     named = CARD.search(text) is not None
     for match in BYTES.finditer(text):
@@ -194,7 +194,7 @@ def _memory(document: Document) -> Iterator[tuple[str, Piece]]:
 
 
 def whose(match: "re.Match[str]") -> str:
-    """Return the setting of a number of bytes; "" if its words do not tell."""
+    """Return the setting that a number of bytes belongs to; "" if the words do not show it."""
     text, before, end = match.string, _before(match), match.end()
     if OF_HOST.match(text, end) or HOST_BEFORE.search(before):
         return "ram"
@@ -206,7 +206,7 @@ def whose(match: "re.Match[str]") -> str:
 
 
 def method(document: Document) -> Piece | None:
-    """Return the only training method that a text names and does not deny."""
+    """Return the only training method that a text names and does not deny; None without one."""
     text = document.text[:MOST_TEXT]
     pieces = {}
     for name, pattern in METHODS.items():
@@ -220,7 +220,7 @@ def method(document: Document) -> Piece | None:
 
 
 def ran(document: Document) -> str:
-    """Return a sentence that ComfyUI finished, and what it left in RAM; "" without such a log."""
+    """Return a sentence that ComfyUI finished, and what it left in RAM; "" without its log."""
     text = document.text[:MOST_TEXT]
     ended, left = RAN.search(text), IN_PART.search(text)
     if ended is None:
@@ -242,8 +242,8 @@ def trainer(document: Document) -> Piece | None:
 
 
 def pipeline(document: Document) -> Piece | None:
-    """Return the pipeline of a text: that of a file name, else the named one, or the one of its
-    series for the task that the words state (i2v, t2v)."""
+    """Return the pipeline of a text: of its file name, else the named one, or the one of its series
+    for the stated task (i2v, t2v)."""
     text = document.text[:MOST_TEXT]
     for match in FILE.finditer(text):
         if pipelines.of_file(match["value"]) is not None:
@@ -253,7 +253,7 @@ def pipeline(document: Document) -> Piece | None:
 
 
 def _tells_more(document: Document) -> bool:
-    """Return whether a text also tells of memory, pictures or training."""
+    """Return whether a text is also about memory, pictures or training."""
     text = document.text[:MOST_TEXT]
     words = (CARD, COMFY, TRAINS, BYTES)
     more = (settings(document), trainer(document), any(each.search(text) for each in words))
@@ -261,7 +261,7 @@ def _tells_more(document: Document) -> bool:
 
 
 def _of_task(name: str, text: str) -> str:
-    """Return the pipeline of the same series for the text's task; else `name`."""
+    """Return the pipeline of the same series for the task in the text; else `name`."""
     words = (match["value"].lower() for match in TASK.finditer(text))
     asked = {"i2v" if word.startswith("im") else word for word in words}
     if len(asked) != 1:

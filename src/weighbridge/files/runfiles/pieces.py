@@ -61,14 +61,14 @@ def only_commands(text: str) -> bool:
 
 
 def cut_short(text: str) -> Iterator[str]:
-    """Yield a warning for each comment that ends a command before its last flags."""
+    """Yield a warning for each comment inside a command, which cuts off its last flags."""
     for match in COMMENTED.finditer(text):
         line = text.count("\n", 0, match.start("comment")) + 1
         yield sentence("command.commented", line=line)
 
 
 def blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Yield first and last + 1, from 0, of lines between prose and logs: each block may be a
+    """Yield (first, last + 1) of each block of lines between prose and logs, from 0; it may be a
     file."""
     lines = [*text.split("\n"), "no more"]
     start, within = -1, False  # a traceback
@@ -92,7 +92,7 @@ def has_words(text: str) -> bool:
 
 
 def _is_shell(lines: Sequence[str], start: int) -> bool:
-    """Return whether a line is a command, or continues the one above it."""
+    """Return whether a line is a command, or continues the command above it."""
     line = lines[start]
     goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
     return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))

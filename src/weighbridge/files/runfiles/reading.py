@@ -39,7 +39,7 @@ NEAR = 0.85  # least similarity of a suggested key: programs have many similar o
 
 @dataclass(slots=True, kw_only=True)
 class KeyReading:
-    """The keys of one document, or of its part below `base`, and what they mean."""
+    """The keys of one document, or of its part below `base`, and the settings they mean."""
 
     document: Document
     keys: KeyTable
@@ -58,7 +58,7 @@ class KeyReading:
 
     @property
     def data(self) -> Any:
-        """The part of the document below `base`."""
+        """Return the part of the document below `base`."""
         value = self.document.data
         for key in self.base:
             value = value[key]
@@ -89,8 +89,8 @@ class KeyReading:
         return value if isinstance(value, str) and not VARIABLE.search(value) else ""
 
     def on(self, key: str) -> bool:
-        """Return whether a key is there and on. A value that is neither yes nor no becomes a note,
-        unless the key is read otherwise."""
+        """Return whether a switch is present and on. A value that is neither true nor false becomes
+        a note, unless the key is read otherwise."""
         value = self.value(key)
         if isinstance(value, str):
             if value.lower() not in (*YES, *NO) and not VARIABLE.search(value):
@@ -101,8 +101,8 @@ class KeyReading:
     def take(
         self, key: str, setting: str, read: Callable[[Any], Value] | None = None
     ) -> Value | None:
-        """Read a key as our `setting` and return its value; None if the key is missing or empty, or
-        a variable. Raises UsageError if the setting has no such value."""
+        """Read a key as our `setting` and return its value; None if the key is missing, empty or a
+        variable. Raises UsageError for a value that the setting does not have."""
         value = self.value(key)
         if value is None or value == "":
             return None
@@ -117,12 +117,13 @@ class KeyReading:
         return meant
 
     def means(self, key: str, setting: str) -> Value | None:
-        """Read a key by the [values] of the kind's table; None if they do not have its value."""
+        """Read a key by the [values] of the kind's table and return the value; None if these lack
+        it."""
         return self.take(key, setting, lambda v: self.keys.values[key].get(str(v).lower()))
 
     def set(self, setting: str, value: Value, key: str) -> None:
-        """Set our `setting` to the value that a key means. Raises UsageError if the setting has no
-        such value."""
+        """Set our `setting` to the meaning of a key's value. Raises UsageError for a value that the
+        setting does not have."""
         if setting != "model":
             try:
                 TABLES[self.task][setting].value(value)
@@ -137,7 +138,7 @@ class KeyReading:
         self.knows(key, setting)
 
     def knows(self, key: str, setting: str) -> None:
-        """Mark a key as understood that decides a setting together with others."""
+        """Mark a key as understood that decides a setting only together with others."""
         place = self.document.place((*self.base, *self._path(key)))
         self.understood.append(
             Understood(
@@ -151,8 +152,8 @@ class KeyReading:
         )
 
     def leave(self, key: str, why: str) -> None:
-        """Note that a key decides memory and was not understood. A `-` before the reason: with the
-        key the run takes less than estimated; a `+`: more."""
+        """Note that a key affects memory but is not understood. A reason that begins with `-` means
+        that the run needs less with it than estimated, with `+` more."""
         self.used.add(key)
         place = self.document.place((*self.base, *self._path(key)))
         self.unread.append(
@@ -166,7 +167,7 @@ class KeyReading:
         )
 
     def lacks(self, key: str, name: str) -> None:
-        """Note that a key names a file that decides memory and is missing."""
+        """Note that a key names a missing file that affects memory."""
         line = self.document.place((*self.base, *self._path(key))).line
         self.unread.append(missing(name, key, line))
 
@@ -177,13 +178,13 @@ class KeyReading:
             self.defaults.append((setting, value, why))
 
     def plain(self) -> None:
-        """Take all keys of the table that are one setting each."""
+        """Read all keys of the table that stand for one setting each."""
         for key, setting in self.keys.settings.items():
             if key not in self.used:
                 self.take(key, setting)
 
     def run(self, model: str, *, refused: str = "", name: str = "") -> PlannedRun:
-        """Return the run, with notes on all keys that were not read."""
+        """Return the run, with notes on all unread keys."""
         self._leave_others()
         return PlannedRun(
             task=self.task,
@@ -201,7 +202,7 @@ class KeyReading:
         )
 
     def _neither(self) -> None:
-        """Note the switches that are neither true nor false, and were not read otherwise."""
+        """Note the switches that are neither true nor false, unless they were read otherwise."""
         read = {one.key for one in self.understood} | {one.key for one in self.unread}
         for key in self.odd.keys() - read:
             self.leave(key, NEITHER.format(shown(self.odd[key])))
@@ -226,14 +227,14 @@ class KeyReading:
             self.notes.append(sentence("file.more_keys", count=len(unknown) - MOST_UNREAD))
 
     def _near(self, key: str) -> str:
-        """Return "did you mean" with a known key of similar spelling; "" if there is none."""
+        """Return "did you mean" with a known key of similar spelling; "" without one."""
         known = {*self.keys.settings, *self.keys.ignored, *self.keys.memory, *self.used} - {key}
         names = sorted(name for name in known if "*" not in name)
         near = spelled_like(key, names, least=NEAR)
         return f"; did you mean {near[0]}?" if near else ""
 
     def _leaves(self, data: Any, above: str) -> Iterator[tuple[str, Any]]:
-        """Yield keys and values; a mapping is entered if the table knows a key within it."""
+        """Yield (dotted key, value); mappings are entered if the table has a key within them."""
         if not isinstance(data, dict):
             return
         for name, value in data.items():
@@ -263,8 +264,8 @@ class KeyReading:
 
 
 def groups(key: str) -> Iterator[str]:
-    """Yield the names under which a table may have a key: its own, its mappings', and its
-    beginnings: `swanlab_*`, `a.*`."""
+    """Yield the patterns that may cover a key in a table: itself, `key.*`, and its beginnings, such
+    as `swanlab_*` and `a.*`."""
     yield key
     yield f"{key}.*"
     for sign in ".", "_":
@@ -281,5 +282,5 @@ def filled(text: str) -> str:
 
 
 def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:
-    """Return a new reading of a document with the table of its kind."""
+    """Return a reading of a document with the table of its kind; nothing is read yet."""
     return KeyReading(document=document, keys=table(keys), task=task, base=base)

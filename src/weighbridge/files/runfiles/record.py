@@ -13,8 +13,8 @@ Value = Any  # text, a number, true or false, or a list of these
 
 @frozen_record
 class Understood:
-    """A key of a file that decides memory, read as our `setting`. `start` and `end`: the characters
-    of its value in the text (0, 0: it has no place that could be changed)."""
+    """A key of a file that affects memory, read as our `setting`. `start` and `end`: the characters
+    of its value in the text; 0, 0 if it cannot be changed in place."""
 
     key: str  # as the file writes it: "fsdp_config.offload_params"
     value: Value
@@ -22,13 +22,13 @@ class Understood:
     line: int = 0
     start: int = 0
     end: int = 0
-    file: str = ""  # where it stands, if that is not the run file
+    file: str = ""  # the file it is in, if not the run file
 
 
 @frozen_record
 class Unread:
-    """A key that decides memory, or may, and was not understood; `why` is a clause. `lowers`: the
-    run takes less than estimated, so "no" is not sure; `raises`: it takes more, so "yes" is not
+    """A key that affects memory, or may, and was not understood; `why` is a clause. `lowers`: the
+    run needs less than estimated, so "no" is not sure; `raises`: it needs more, so "yes" is not
     sure."""
 
     key: str
@@ -36,13 +36,13 @@ class Unread:
     why: str
     lowers: bool = False
     raises: bool = False
-    missing: str = ""  # a file that the answer needs and that does not exist
+    missing: str = ""  # a file that the answer needs but that is missing
     file: str = ""  # where it stands, if that is not the run file
 
 
 class StartPart(NamedTuple):
-    """One part of the memory that a server took at its start. `name`: a component of ours, or one
-    of the log's; `value`: bytes, or a count that the log prints."""
+    """A part of the memory that a server allocated when it started. `name`: a component of ours, or
+    one of the log's; `value`: bytes, or a count from the log."""
 
     name: str
     value: int
@@ -51,8 +51,8 @@ class StartPart(NamedTuple):
 
 
 class ServerStart(NamedTuple):
-    """What one server logged at its start. `parts`: bytes; `counts`: cached "tokens", "context" in
-    tokens, "layers"; `free`: free bytes per card."""
+    """What one server logged when it started. `parts`: bytes; `counts`: cached "tokens", "context"
+    in tokens, "layers"; `free`: free bytes per card."""
 
     program: str
     parts: tuple[StartPart, ...]
@@ -60,16 +60,16 @@ class ServerStart(NamedTuple):
     free: tuple[int, ...] = ()
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of part `name` over all devices, None if the log does not have it."""
+        """Return the bytes of part `name` over all devices, None if the log lacks it."""
         sizes = [part.value for part in self.parts if part.name == name]
         return sum(sizes) if sizes else None
 
 
 @frozen_record
 class PlannedRun:
-    """One training or server that a file starts. `command`: an engine's launch line, which holds
-    all that is not in `settings`. `defaults`: (setting, value, why) of sizes that decide memory and
-    that the file leaves to the program's defaults."""
+    """One training or server that a file starts. `command`: an engine's launch line, with all that
+    is not in `settings`. `defaults`: (setting, value, why) of sizes that affect memory and that the
+    file leaves to its program's defaults."""
 
     task: str  # train or infer
     model: str = ""  # "" if the file names none
@@ -103,16 +103,17 @@ class RunFile:
     name: str  # the file's name; "the text" for a paste
     runs: tuple[PlannedRun, ...]
     text: str = field(default="", repr=False)
-    folder: str = ""  # files that it names are read below it; "" for a paste
+    folder: str = ""  # folder for files that it refers to; "" for a paste
 
 
 def unwritten(change: Mapping[str, Value]) -> None:
-    """Return None: a kind that weighbridge only reads has no keys to write a change with."""
+    """Return None, for a kind that weighbridge only reads: it has no keys to write a change
+    with."""
 
 
 @frozen_record
 class Kind:
-    """One kind of run file, which its module ends with (docs/contributing/runfile.md)."""
+    """A kind of run file, the record at the end of its module (docs/contributing/runfile.md)."""
 
     name: str  # the value of --as
     title: str  # in sentences: "axolotl config"

@@ -40,7 +40,8 @@ FULL = 0.85  # fraction of host memory: everything else takes the rest (assumed)
 
 
 def remarks(text: str, *, explained: bool) -> Iterator[LogFinding]:
-    """Yield findings from the text itself. `explained`: its message already says what ran out."""
+    """Yield findings from the text itself. `explained`: whether its message already states what ran
+    out."""
     if not explained:
         yield from _not_memory(text)
     yield from _large_step(text)
@@ -52,7 +53,7 @@ def remarks(text: str, *, explained: bool) -> Iterator[LogFinding]:
 
 
 def _not_memory(text: str) -> Iterator[LogFinding]:
-    """Yield the last error of a text, if none of its errors is about memory."""
+    """Yield a text's last error, if none of its errors is about memory."""
     errors = list(ERROR.finditer(text))
     if not errors or any(OF_MEMORY.search(f"{e['name']} {e['said'] or ''}") for e in errors):
         return
@@ -64,7 +65,7 @@ def _not_memory(text: str) -> Iterator[LogFinding]:
 
 
 def _large_step(text: str) -> Iterator[LogFinding]:
-    """Yield a step with so many tokens that vLLM's profile run leaves no cache."""
+    """Yield a step with so many tokens that vLLM's profile run leaves no room for a cache."""
     steps = [int(match[1]) for match in STEP.finditer(text)]
     if not steps or min(steps) < LARGE * USUAL_STEP:
         return
@@ -78,7 +79,7 @@ def _large_step(text: str) -> Iterator[LogFinding]:
 
 
 def _processes(text: str) -> Iterator[LogFinding]:
-    """Yield the sum of a table of processes, compared with the machine's memory."""
+    """Yield the sum of a process table, compared with the machine's memory."""
     table, host = ROWS.search(text), HOST.search(text)
     sizes = [float(size) for size in ROW.findall(table["rows"])] if table is not None else []
     if table is None or len(sizes) < 2:

@@ -32,7 +32,8 @@ from weighbridge.files.runfiles.tables import plain_value
 
 
 def decide(keys: KeyReading, framework: str) -> str:
-    """Set the settings that the table's rules decide. Return why the run has no estimate, or ""."""
+    """Set the settings that the table's rules decide in `keys`. Return why the run has no estimate,
+    "" if it has one."""
     refused = ""
     for setting, means, when in keys.keys.rules:
         tests = when.split(" & ")
@@ -90,7 +91,7 @@ def _settle(keys: KeyReading, setting: str, means: str, key: str, framework: str
 
 
 def _one(keys: KeyReading, names: str) -> str:
-    """Return which of `a|b` counts: the first that is written and not off, else the first."""
+    """Return which of `a|b` counts: the first that is present and not off, else the first."""
     several = names.split("|")
     values = {name: keys.value(name) for name in several}
     written = [name for name, value in values.items() if value is not None]

@@ -36,7 +36,8 @@ LONGEST = 1 << 20  # characters of a text that is searched
 
 
 def grows(text: str, syntax: str) -> bool | None:
-    """Return whether expandable segments are on; None if not stated, or if trainings differ."""
+    """Return whether torch's expandable segments are on; None if not stated, or if trainings
+    differ."""
     if NAME not in text or len(text) > LONGEST:
         return None
     if syntax == "shell":
@@ -54,7 +55,7 @@ def grows(text: str, syntax: str) -> bool | None:
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
-    """Return the lines that the shell runs, and each heredoc that it passes to another program."""
+    """Return (lines that the shell runs, heredocs that it passes to other programs)."""
     here: list[str] = []
     apart: list[str] = []
     for one in lines_of(text):
@@ -69,7 +70,8 @@ def _parts(text: str) -> tuple[str, list[str]]:
 
 
 def _of_part(text: str) -> Iterator[bool | None]:
-    """Yield the setting for each training of a text, None if unknown. Raises WeighbridgeError."""
+    """Yield whether expandable segments are on for each training of a text, None if unknown. Raises
+    WeighbridgeError."""
     job, text = exported(text), taken(text)
     perhaps = any(NAME in each and not list(_started(each)) for each in branches(text))
     gone = False
@@ -93,7 +95,8 @@ def _trains(words: Sequence[str]) -> bool:
 
 
 def _seen(command: Command, job: str | None) -> Mapping[str, str]:
-    """Return the environment of the command's program, in a job with this `--export`."""
+    """Return the environment variables that the command's program sees, in a job with `--export`
+    set to `job`."""
     env = environment(f"ALL,{job}" if job else None, command.env)
     if command.words[0].rpartition("/")[2] != "srun":
         return env
@@ -109,7 +112,7 @@ def _of_script(text: str) -> bool | None:
 
 
 def _of_environment(env: Mapping[str, str]) -> bool | None:
-    """Return the variables' setting of expandable segments as torch reads it, None without one."""
+    """Return the variables' setting of expandable segments, as torch reads it; None without one."""
     if not any(NAME in env.get(name, "") for name in VARIABLES):
         return None
     try:

@@ -68,7 +68,7 @@ ANY = "100TB"  # RAM of a job without a memory option: it must not limit the est
 
 
 class SlurmJob(NamedTuple):
-    """The resources that a job requests: `cards` and bytes of `memory` per machine, on `nodes`
+    """The resources that a job requests: `cards` and `memory` (bytes) per machine, on `nodes`
     machines; None if not stated. `whole`: it requests all memory of its machines."""
 
     cards: int | None = None
@@ -77,7 +77,7 @@ class SlurmJob(NamedTuple):
     memory: int | None = None
     cores: int | None = None  # per task
     whole: bool = False
-    says: str = ""  # the option that names the kind
+    says: str = ""  # the option that names the kind of card
 
     @property
     def on_all(self) -> int:
@@ -86,7 +86,7 @@ class SlurmJob(NamedTuple):
 
     def settings(self, gpu: str | None) -> dict[str, str]:
         """Return the cards and the memory as settings of a question; `gpu` is the user's card.
-        Raises UsageError if neither names a card."""
+        Raises UsageError if neither the job nor the user names a card."""
         kind = gpu or self.card
         if not kind:
             raise UsageError(sentence("slurm.no_card"))
@@ -112,7 +112,8 @@ class SlurmAdvice(NamedTuple):
 
 
 def asked(text: str) -> SlurmJob:
-    """Return the resources in a script's #SBATCH lines. Raises UsageError if it has none."""
+    """Return the resources requested in a script's #SBATCH lines. Raises UsageError if it has
+    none."""
     options = {name: option.value for name, option in _options(text).items()}
     if not options:
         raise UsageError(sentence("slurm.no_options"))
@@ -134,8 +135,7 @@ def asked(text: str) -> SlurmJob:
 
 
 def _constrained(features: str) -> str:
-    """Return the card that `--constraint="h100&ib"` names; "" if it names none, or allows one of
-    several."""
+    """Return the card in `--constraint="h100&ib"`; "" for none, or if several are allowed."""
     named = [word for word in re.split(r"[&,]", features.strip("\"'")) if _known(word)]
     return named[0] if len(named) == 1 and "|" not in features else ""
 
@@ -148,13 +148,13 @@ def _known(kind: str) -> bool:
 
 
 def times(kind: str, count: int) -> str:
-    """Return `kind` with `count`, unless it has a count of its own."""
+    """Return `kind:count`; `kind` itself if it has a count."""
     return kind if ":" in kind or count == 1 else f"{kind}:{count}"
 
 
 def could_be(kind: str) -> tuple[Part, ...]:
     """Return the cards that a name may mean, one per memory size, the smallest first. Raises
-    UsageError if it is unknown."""
+    UsageError for an unknown name."""
     choice = find(kind)
     sizes = {part.marketed_gb: part for part in (*reversed(choice.others), choice.part)}
     return tuple(sizes[size] for size in sorted(sizes))
@@ -190,7 +190,7 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
 
 
 def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
-    """Return the run with notes on ranks that do not match the job's machines and cards."""
+    """Return the run with notes if its ranks do not match the job's machines and cards."""
     # imported here: it reads the catalogue's names, which other scripts do not need
     from weighbridge.files.runfiles.serving.lines import lacks_cards
 
@@ -211,15 +211,15 @@ def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
 
 
 def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
-    """Return the run with a note that its job requests too few; `names` are options, one of which
-    says so."""
+    """Return the run with the note `why` that its job requests too few, on the first of the options
+    `names` that the job has."""
     options = _options(text)
     return _left(run, FEW_CARDS, text, why, next(filter(options.get, names), ""))
 
 
 def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
-    """Return the run with a note if the card's name is ambiguous, and the smallest card that it may
-    mean, as --gpu takes it."""
+    """Return (run, card): the run, with a note if the card's name is ambiguous, and the smallest
+    card that it may mean, as --gpu takes it."""
     try:
         cards = could_be(job.card)
     except UsageError:
@@ -233,18 +233,18 @@ def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]
 
 
 def several(key: str, kind: str, cards: tuple[Part, ...]) -> Sentence:
-    """Return the sentence that lists the cards a name may mean."""
+    """Return a sentence that lists the cards a name may mean."""
     *names, last = (part.name for part in cards)
     return sentence(key, kind=kind, cards=f"{', '.join(names)} or {last}")
 
 
 def same(why: str) -> str:
-    """Return the reason for a name whose cards all have one answer."""
+    """Return the reason for an ambiguous name whose cards all have the same answer."""
     return sentence("which_card.same", **why.values) if isinstance(why, Sentence) else why
 
 
 def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
-    """Return the run with a note on an option of its job; `says` is that option."""
+    """Return the run with the note `why` on an option of its job; `says` is that option."""
     options = _options(text)
     option = options.get(says) or next(iter(options.values()))
     key = option.spelled if key == says else key
@@ -264,21 +264,21 @@ def _taken(text: str, names: tuple[str, ...], setting: str) -> Understood:
 
 def environment(export: str | None, env: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that programs of a job or srun see with `--export`: all of `env` plus
-    its own settings, or only the named ones."""
+    those it sets, or only the named ones."""
     entries = ["ALL"] if export is None else export.strip("\"'").split(",")
     seen = dict(env) if "ALL" in entries else {n: env[n] for n in entries if n in env}
     return seen | dict(one.split("=", 1) for one in entries if "=" in one)
 
 
 def exported(text: str) -> str | None:
-    """Return the job's value of `--export`, which its srun inherits; None without one."""
+    """Return the job's value of `--export`, which its srun inherits; None if not set."""
     option = _options(text).get("--export")
     return None if option is None else option.value
 
 
 def step(text: str, words: Sequence[str]) -> Start | None:
-    """Return the tasks that srun starts in a job; its options take precedence over the job's. None
-    for one task on the only card."""
+    """Return the tasks that srun starts in a job; its options override the job's. None for one task
+    on the only card."""
     why = NO_TASKS
     try:
         options = {name: option.value for name, option in _of_step(text, words).items()}
@@ -295,7 +295,7 @@ def step(text: str, words: Sequence[str]) -> Start | None:
 
 
 def _of_step(text: str, words: Sequence[str]) -> dict[str, SlurmOption]:
-    """Return the options of a job, overridden by its srun's."""
+    """Return the job's options, overridden by srun's."""
     read = _read(" ".join(_of_srun(words)), 0)
     of_the_step = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
     job = _options(text)
@@ -305,7 +305,7 @@ def _of_step(text: str, words: Sequence[str]) -> dict[str, SlurmOption]:
 
 
 def _of_srun(words: Sequence[str]) -> Iterator[str]:
-    """Yield the words of srun before its program: options, and the values behind them."""
+    """Yield srun's own words before the program that it starts: options and their values."""
     before = "="
     for word in words:
         if word[:1] != "-" and (before[:1] != "-" or "=" in before):
@@ -333,7 +333,7 @@ def _read(words: str, line: int) -> dict[str, SlurmOption]:
 
 
 def _nodes(options: Mapping[str, str]) -> int:
-    """Return the number of machines: as many as hold all tasks, if --nodes is missing."""
+    """Return the number of machines; without --nodes, as many as hold all tasks."""
     if "--nodes" in options:
         return _count(options["--nodes"].partition("-")[0])
     if "--ntasks" in options and "--ntasks-per-node" in options:
@@ -358,8 +358,8 @@ def _tasks_of_each(options: Mapping[str, str], nodes: int) -> int:
 
 
 def _cards(options: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
-    """Return the cards per machine, their kind, and the option that names the kind, else the one
-    with the number."""
+    """Return (cards per machine, their kind, option): the option names the kind, else the
+    number."""
     asked_by = {name: _asked_by(name, options) for name in OF_CARDS}
     matches = {name: match for name, match in asked_by.items() if match is not None}
     if not matches:
@@ -375,7 +375,7 @@ def _cards(options: Mapping[str, str], nodes: int) -> tuple[int | None, str, str
 
 
 def _asked_by(name: str, options: Mapping[str, str]) -> re.Match[str] | None:
-    """Return the match of an option's kind and number; None if it requests no cards."""
+    """Return the match of an option's kind and number of cards; None if it requests no cards."""
     entries = options.get(name, "").split(",")
     if name == "--gres":
         entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
@@ -411,7 +411,7 @@ def _size(text: str) -> int:
 
 
 def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
-    """Return whether a job requests enough for a run, and the lines it should have if not. Slurm
+    """Return whether a job requests enough for a run, and if not, the lines it should have. Slurm
     gives no card to a job that requests none."""
     verdict = report.verdict
     assert verdict is not None  # a card was named
@@ -431,7 +431,7 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
 
 
 def _lacking(job: SlurmJob, meant: SlurmJob, worst: int) -> tuple[str, ...]:
-    """Return the lines that a job should have; none if its own are enough."""
+    """Return the #SBATCH lines that a job should have; () if its own are enough."""
     enough = job.memory if job.memory is not None and job.memory >= worst else None
     if meant.cards == job.cards and (enough or job.whole):
         return ()
@@ -450,13 +450,13 @@ def _kind(job: SlurmJob, report: "Report") -> str:
 
 
 def _by_cards(verdict: "Verdict") -> bool:
-    """Return whether the cards are not surely enough, and not only the RAM."""
+    """Return whether the cards are not surely enough, rather than only the RAM."""
     host = verdict.host
     return host is None or host.fits == "yes" or verdict.per_device.high > verdict.usable.low
 
 
 def _enough(report: "Report", card: str) -> int:
-    """Return the number of cards of a kind that is surely enough; 0 if not known."""
+    """Return the number of cards of a kind that surely fits; 0 if unknown."""
     for remedy in report.remedies:
         if set(remedy.change) == {"gpu"} and remedy.fits == "yes":
             kind, _, count = str(remedy.change["gpu"]).partition(":")
@@ -466,15 +466,15 @@ def _enough(report: "Report", card: str) -> int:
 
 
 def _instead(report: "Report") -> str:
-    """Return a sentence on what helps if no number of cards is known to."""
+    """Return a sentence on what helps if no number of cards is known to fit."""
     flags = next((one.flags for one in report.remedies if one.fits == "yes" and one.flags), "")
     more = "more of these cards are not known to be enough"
     return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is known to do"
 
 
 def _lines(job: SlurmJob, size: str) -> Iterator[str]:
-    """Yield the #SBATCH lines for a job's cards and memory per machine; processor cores stay as
-    requested."""
+    """Yield the #SBATCH lines for a job's cards and `size` of memory per machine; processor cores
+    stay as requested."""
     if job.nodes > 1:
         yield f"#SBATCH --nodes={job.nodes}"
     yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{job.cards}"
@@ -484,7 +484,8 @@ def _lines(job: SlurmJob, size: str) -> Iterator[str]:
 
 
 def lines_of(job: SlurmJob, report: "Report", wanted_lines: SlurmAdvice) -> Iterator[str]:
-    """Yield the answer about one run as lines: the verdict, the memory it needs, what to write."""
+    """Yield the answer about one run as lines: the verdict, the memory that it needs, what to
+    write."""
     verdict = report.verdict
     assert verdict is not None
     signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}

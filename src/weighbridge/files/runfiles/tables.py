@@ -53,7 +53,7 @@ class KeyTable(NamedTuple):
 
 @cache
 def table(text: str) -> KeyTable:
-    """Return the table that a text with the sections above describes."""
+    """Return the table in a text with the sections above."""
     settings: dict[str, str] = {}
     memory: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
@@ -89,7 +89,7 @@ def table(text: str) -> KeyTable:
 
 
 def _phrase(text: str) -> tuple[str, list[Value]]:
-    """Return the key and values of `key = a | b`; values for a list (`+=`) are a tuple."""
+    """Return (key, values) of `key = a | b`; values for a list (`+=`) are a tuple."""
     key, _, values_said = text.strip().partition(" ")
     sign, _, listed = values_said.partition(" ")
     values = [each.strip() for each in listed.split("|")]
@@ -97,7 +97,7 @@ def _phrase(text: str) -> tuple[str, list[Value]]:
 
 
 def plain_value(text: str) -> Value:
-    """Return a word of a table as a number, true or false, a list, else as text."""
+    """Return a word of a table as a number, true or false, a list, or else as text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -110,9 +110,9 @@ def plain_value(text: str) -> Value:
 def phrased(
     change: Mapping[str, Value], names: Mapping[str, str], phrases: Phrases
 ) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of a file, None if it has no keys for them. A key
-    holds the value itself, or a phrase stands for one value; `a|b` is the first of these keys that
-    the file has, else the last."""
+    """Return changed settings of ours as keys of a file, None if it has no keys for them. A key has
+    the value itself, or a phrase stands for one value; `a|b` is the first of these keys that the
+    file has, else the last."""
     words: dict[str, Value] = {}
     for setting, value in change.items():
         text = value[0] if isinstance(value, tuple) and len(value) == 1 else value
@@ -135,8 +135,8 @@ def _says_nothing(setting: str, value: Value) -> bool:
 def worded(
     settings: Mapping[str, Value], keys: str, names: Mapping[str, str], phrases: Phrases
 ) -> dict[str, Value]:
-    """Return settings as keys of a new file, without defaults and without settings that it has no
-    keys for. `keys` is the table of the kind; of `a|b` the last is written."""
+    """Return settings as keys of a new file, without defaults and settings that it has no keys for.
+    `keys` is the kind's table; of `a|b` the last is written."""
     plain: dict[str, str] = {}
     for key, setting in table(keys).settings.items():
         plain.setdefault(setting, key)

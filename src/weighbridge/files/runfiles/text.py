@@ -83,7 +83,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the runs of a text: those of its files and commands, else the one that its prose
+    """Yield the runs in a text: of its files and commands, else the one that its prose
     describes."""
     text = document.text[:MOST_TEXT]
     named, cards, several = models(document), card(document), several_cards(document)
@@ -108,8 +108,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
-    """Yield the runs of launch lines, and of programs' lists of models, which tell more than the
-    command that started the model."""
+    """Yield the runs of launch lines, and of programs' lists of loaded models, which tell more than
+    the command that started them."""
     listed = list(_of_lists(document))
     shown = {run.model for run in listed}
     yield from (run for run in _of_commands(words) if run.model not in shown)
@@ -117,14 +117,14 @@ def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
 
 
 def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:
-    """Return whether a text that names a training program only starts servers: the question is
+    """Return whether a text that names a training program only starts servers; then the question is
     about these."""
     serve = lines and all(run.task == "infer" and run.command for run in lines)
     return bool(serve and program.task == "train" and not program.starts(text))
 
 
 def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
-    """Return the runs without repetitions, in their order."""
+    """Return the runs without repetitions, in order."""
     unlike: dict[str, PlannedRun] = {}
     for run in runs:
         unlike.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
@@ -134,8 +134,8 @@ def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
 def _told_of(
     run: PlannedRun, cards: Piece | None, several: tuple[str, ...], notes: tuple[str, ...]
 ) -> PlannedRun:
-    """Return a run with notes on its text, on cards that were not taken, and on what is assumed of
-    the taken ones."""
+    """Return a run with notes on its text, on ignored cards, and on assumptions about the
+    others."""
     if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
         notes = (*notes, sentence("text.several_cards", cards=", ".join(several[:6])))
     if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
@@ -146,14 +146,14 @@ def _told_of(
 
 
 def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood, ...]:
-    """Return the understood keys with the card's name without its number, if that is assumed."""
+    """Return the understood keys, with the card's name without its number if that is assumed."""
     name = cards.value.partition(":")[0]
     return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
 
 
 def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
-    """Yield the run of a llama-server that uses cards of other machines: one more card per address
-    in `--rpc`."""
+    """Yield the run of a llama-server that uses other machines' cards: one more card per address in
+    `--rpc`."""
     text = document.text[:MOST_TEXT]
     line, file = RPC.search(text), GGUF_TYPE.search(text)
     if line is None or file is None:
@@ -196,8 +196,8 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
 
 
 def _of_a_file(run: PlannedRun, document: Document) -> PlannedRun:
-    """Return the run of a GGUF file with the catalogue model that its name begins with, in the type
-    that its name states."""
+    """Return the run of a GGUF file, with the catalogue model that begins the file's name, in the
+    type that the name states."""
     stem = run.model.removesuffix(".gguf")
     if stem == run.model or "/" in stem or everyday.has(stem):
         return run
@@ -213,7 +213,7 @@ def _of_a_file(run: PlannedRun, document: Document) -> PlannedRun:
 
 
 def _set_before(text: str, line: str) -> str:
-    """Return the lines above a launch that set its variables, and the variables in these."""
+    """Return the lines before a launch that set its variables, and the variables in these."""
     if "$" not in line:
         return ""
     lines: list[str] = []
@@ -224,7 +224,7 @@ def _set_before(text: str, line: str) -> str:
 
 
 def _without_end(line: str) -> str:
-    """Return a line without trailing quotes of the prose around it."""
+    """Return a line without trailing quotes that belong to the prose around it."""
     while line[-1:] in ("\\", "`") or (line[-1:] in ("'", '"') and line.count(line[-1]) % 2):
         line = line[:-1].strip()
     return line
@@ -255,14 +255,14 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
 
 
 def _on_the_host(share: str | None, piece: Piece) -> Iterator[Unread]:
-    """Yield a note that a part of the model runs on the CPU."""
+    """Yield a note that a part of the model runs on the CPU; nothing if `share` is None."""
     if share is not None:
         why = sentence("ollama.on_cpu", share=share)
         yield Unread(key="ollama ps", line=piece.line, why=why, raises=True)
 
 
 def _shows(run: PlannedRun) -> bool:
-    """Return whether a line only names a program and does not launch it."""
+    """Return whether a line only names a program without launching it."""
     if run.command.endswith((":", "：")):
         return True
     return bool(run.refused) and "names no model" in run.refused and len(run.command.split()) < 5
@@ -271,7 +271,7 @@ def _shows(run: PlannedRun) -> bool:
 def _completed(
     run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> PlannedRun:
-    """Return a run with what the prose states and the run does not."""
+    """Return a run, completed with what only the prose states."""
     pieces = dict(_around(run, named, cards, words))
     model = pieces.get("model")
     settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
@@ -291,7 +291,8 @@ def _completed(
 def _around(
     run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> Iterator[tuple[str, Piece]]:
-    """Yield the model, the card and the engine's release that only the prose states."""
+    """Yield (setting, piece): the model, the card and the engine's release that only the prose
+    states."""
     if not run.model and len(named) == 1:
         yield "model", named[0]
     if cards is not None and "gpu" not in run.settings:
@@ -302,8 +303,8 @@ def _around(
 
 
 def _version(run: PlannedRun, words: Document) -> Piece | None:
-    """Return the release of the command's engine that the text names; None if the command states
-    it, or for several releases."""
+    """Return the release of the command's engine in the text; None if the command states it, or for
+    several releases."""
     from weighbridge.engines.launch import parse
 
     try:
@@ -318,15 +319,14 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
 
 
 def _enough(cards: str, run: PlannedRun) -> str:
-    """Return the text's cards, with the command's number of cards if only the command states
-    one."""
+    """Return the text's cards, with the command's number of cards if only the command has one."""
     if run.engine_cards and run.cards:  # the text's count includes the engine's
         return times(cards.partition(":")[0], run.cards)
     return cards if ":" in cards or "+" in cards else times(cards, _used(run))
 
 
 def _used(run: PlannedRun) -> int:
-    """Return the cards of a run by its command or its ranks, 1 if neither tells."""
+    """Return a run's number of cards by its command or its ranks, 1 if neither states it."""
     from weighbridge.engines.launch import parse
 
     if run.task == "train":
@@ -338,14 +338,15 @@ def _used(run: PlannedRun) -> int:
 
 
 def other(text: str) -> Program | None:
-    """Return the program of the text if weighbridge has no answers for it."""
+    """Return the program of the text that weighbridge has no answers for; None without one."""
     return next((each for each in told_by("refused") if re.search(each.refused, text)), None)
 
 
 def _refused(
     program: Program, named: list[Piece], cards: Piece | None, document: Document
 ) -> PlannedRun:
-    """Return the run of an unsupported program, with a command for the nearest supported one."""
+    """Return the run of an unsupported program, with a command for the nearest supported
+    program."""
     model = next(iter(named), None)
     name = model.value if model is not None else model_in(document.text[:MOST_TEXT])
     about = "text.no_run" if program.learns else "text.not_answered"
@@ -357,7 +358,7 @@ def _refused(
 def _instead(
     program: Program, model: str, cards: Piece | None, document: Document
 ) -> Iterator[str]:
-    """Yield suggestions in place of an unsupported program."""
+    """Yield suggestions to use instead of an unsupported program."""
     text = document.text[:MOST_TEXT]
     gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
     config = CONFIG.search(text)

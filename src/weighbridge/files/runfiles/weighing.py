@@ -69,18 +69,18 @@ class WeighedRun:
     report: Report | None = None
     why: str = ""
     code: int = 0  # the exit code of what went wrong
-    measured: tuple[MeasuredPart, ...] = ()  # its log's figures compared with ours
+    measured: tuple[MeasuredPart, ...] = ()  # figures of its log, compared with ours
     by_the_log: bool = False  # the log differs much from our estimate and replaces it
 
     @property
     def fits(self) -> Answer:
-        """Return whether the run fits the user's card; unknown without a card."""
+        """Return whether the run fits the user's card; "unknown" without a card."""
         if self.report is None or self.report.verdict is None:
             return "unknown"
         return self.report.verdict.fits
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form: what was read, and the report or the error."""
+        """Return the JSON form: the parsed run, and its report or the error."""
         from weighbridge.files.runfiles.serving.lines import launch_line
 
         run = self.run
@@ -111,22 +111,22 @@ class WeighedRun:
 
 @frozen_record
 class WeighedFile(Shown):
-    """The answer about a run file: its runs, in the order of the file."""
+    """The answer about a run file: its runs, in file order."""
 
     file: RunFile
     runs: tuple[WeighedRun, ...]
     message: "Oom | None" = None  # an out-of-memory message in it, explained
-    findings: tuple[LogFinding, ...] = ()  # what follows from its logs and figures
+    findings: tuple[LogFinding, ...] = ()  # conclusions from its logs and figures
 
     @property
     def fits(self) -> Answer:
-        """Return whether all runs fit: no if one does not."""
+        """Return whether all runs fit: "no" if one does not."""
         answers = {run.fits for run in self.runs}
         return next(each for each in ("no", "unknown", "yes") if each in answers)
 
     @property
     def answered(self) -> bool:
-        """Return whether any run has an estimate, or the text has an explanation."""
+        """Return whether any run has an estimate, or the text's message is explained."""
         explained = self.message is not None or any(each.explains for each in self.findings)
         return explained or any(run.report is not None for run in self.runs)
 
@@ -139,7 +139,8 @@ class WeighedFile(Shown):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The keys that decide memory and were not understood, by line, and all runs' warnings."""
+        """Return the keys that affect memory and were not understood, by line, and all runs'
+        warnings."""
         lines: list[str] = []
         for weighed in self.runs:
             lines += (
@@ -152,7 +153,7 @@ class WeighedFile(Shown):
         return tuple(dict.fromkeys(lines))
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON answer (docs/report.md)."""
+        """Return the JSON answer (docs/report.md)."""
         return {
             "schema": SCHEMA,
             "version": __version__,
@@ -172,8 +173,8 @@ class WeighedFile(Shown):
 def weighed(
     file: RunFile, open_: Open, settings: Mapping[str, Any], model: str | None = None
 ) -> WeighedFile:
-    """Answer all runs of a file. The user's `settings` may be of any task, and `model` is used if
-    the file names none. Raises UsageError for settings that no run has."""
+    """Return the answers for all runs of a file. The user's `settings` may be of any task; `model`
+    is used if the file names none. Raises UsageError for settings that no run has."""
     typed_settings = {name: value for name, value in settings.items() if value is not None}
     _known_settings(file, typed_settings)
     typed = Typed(file, typed_settings, model)
@@ -204,7 +205,7 @@ def _answer(run: PlannedRun, open_: Open, typed: Typed) -> WeighedRun:
 
 
 def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> WeighedFile:
-    """Return the answer about a text with the findings of its logs and messages."""
+    """Return the answer about a text, with the findings in its logs and messages."""
     from weighbridge.files.runfiles.document import documents
     from weighbridge.files.runfiles.serving.start_logs import starts
 
@@ -236,7 +237,7 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
 
 
 def _first(message: "Oom | None", all_findings: Sequence[LogFinding]) -> "Oom | None":
-    """Return a message with the remedy that the text's logs prove as its first change."""
+    """Return the message, with the remedy that the text's logs prove as its first change."""
     batch = next((f.values["batch"] for f in all_findings if f.key.startswith("less_cache")), None)
     if message is None or batch is None:
         return message
@@ -248,8 +249,8 @@ def _first(message: "Oom | None", all_findings: Sequence[LogFinding]) -> "Oom | 
 
 
 def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFinding, ...]:
-    """Return what vLLM's message means with pipeline parallelism: some releases compare the cache
-    of all layers with the memory of one stage (vllm-project/vllm issue 34076)."""
+    """Return the meaning of vLLM's message with pipeline parallelism: some releases compare the
+    cache of all layers with the memory of one stage (vllm-project/vllm issue 34076)."""
     report = runs[0].report if len(runs) == 1 else None
     if message is None or report is None:
         return ()
@@ -268,7 +269,7 @@ def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFi
 def _stored(
     all_findings: Sequence[LogFinding], runs: Sequence[WeighedRun], opened: Opened
 ) -> tuple[LogFinding, ...]:
-    """Return the tokens of the text's model that a cache in host memory holds."""
+    """Return the finding how many tokens of the text's model a cache in host memory holds."""
     run = next((run.run for run in runs if run.run.model), None)
     if run is None or not any(finding.key == "segments" for finding in all_findings):
         return ()
@@ -280,8 +281,8 @@ def _stored(
 
 
 def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]:
-    """Return the least bytes of the model's weights, if a text names a model and no run has an
-    estimate."""
+    """Return the finding on the least bytes of a model's weights, if a text names a model but no
+    run has an estimate."""
     run = next((run.run for run in runs if run.run.model and run.code in NOT_WEIGHED), None)
     if run is None or any(run.report is not None for run in runs):
         return ()
@@ -292,8 +293,8 @@ def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]
 
 
 def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun:
-    """Return an answer without what its text contradicts, and without a verdict if the user names
-    no card."""
+    """Return an answer without what its text contradicts, and without an open verdict if the user
+    names no card."""
     report = run.report
     if report is None:
         return run
@@ -307,8 +308,8 @@ def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun
 
 
 def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[WeighedRun, ...]:
-    """Return answers without a "yes" for a text's only run if its own message says that memory ran
-    out: what differs is not known."""
+    """Return the answers; the "yes" of a text's only run becomes open if its own message says that
+    memory ran out, since what differs is unknown."""
     report = runs[0].report if len(runs) == 1 else None
     if message is None or report is None or report.verdict is None or report.verdict.fits != "yes":
         return runs
@@ -322,15 +323,14 @@ def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[Weig
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
-    """Return the start with the run's context; else the only start, None for several."""
+    """Return the logged start with the run's context; else the only start, None for several."""
     context = run.report.workload.get("context") if run.report is not None else None
     of_its_length = [start for start in started if start.counts.get("context") == context]
     return next(iter(of_its_length or (started if len(started) == 1 else ())), None)
 
 
 def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
-    """Return an answer with its log's measurements; a log that differs much from our estimate
-    replaces it."""
+    """Return an answer with its log's measurements, which replace an estimate that differs much."""
     from weighbridge.machines.accelerators.budget import budget
 
     if run.report is None or start is None:
@@ -345,7 +345,7 @@ def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
 
 
 def _known(file: RunFile) -> dict[str, Any]:
-    """Return what all runs of a text share: machine, program, settings and model."""
+    """Return what all runs of a text have in common: machine, program, settings and model."""
     if not file.runs:
         return {}
     first, *others = map(_request, file.runs)
@@ -370,7 +370,7 @@ def _request(run: PlannedRun) -> dict[str, Any]:
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
-    """Return the explained message compared with the report of a text's only run, if that trains,
+    """Return the explained message, compared with the report of a text's only run if that trains,
     or if its weights exceed the card."""
     from weighbridge.files.oom.reconcile import overfull
 
@@ -388,7 +388,7 @@ def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opene
 
 
 def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
-    """Return the explanation of an out-of-memory message in a text; None without one."""
+    """Return the explanation of a text's out-of-memory message; None without one."""
     from weighbridge.files.oom import explained
 
     try:
@@ -440,8 +440,7 @@ def _on_all(run: PlannedRun, typed: Mapping[str, Any]) -> PlannedRun:
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the user's card with the file's count; nothing if the user gave a count, or no
-    card."""
+    """Return the user's card with the file's count; {} if the user gave a count, or no card."""
     kind = str(typed.get("gpu") or "")
     count = run.cards or ranks_of(run) or 1
     cards = {"gpu": times(kind, count)} if NAMED.fullmatch(kind) else {}
@@ -452,8 +451,8 @@ def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
-    """Return the format that the command's model name states, if the user's replacement names
-    none."""
+    """Return the format in the command's model name, if the user's replacement model names none;
+    else {}."""
     if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
         return {}
     from weighbridge.engines.launch.paths import packed
@@ -488,8 +487,8 @@ def answered(
 
 
 def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data-parallel ranks and micro-batches for the user's other ranks per model: the file's
-    number of devices and samples per step stay."""
+    """Return the data-parallel ranks and micro-batches if the user changes the ranks per model
+    replica: the file's number of devices and samples per step stay."""
     if not settings.get(SIZES["data"]) or SIZES["data"] in typed or typed.keys().isdisjoint(COPY):
         return {}
     read = {name: TABLES["train"][name].value(typed[name]) for name in COPY if name in typed}
@@ -505,16 +504,16 @@ def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict
 
 
 def _of_a_key(one: Understood) -> dict[str, Any]:
-    """Return an understood key for the JSON form."""
+    """Return an understood key in the JSON form."""
     known = {"key": one.key, "line": one.line, "value": _plain(one.value), "setting": one.setting}
     return {**known, **_elsewhere(one.file)}
 
 
 def _elsewhere(file: str) -> dict[str, str]:
-    """Return the file of a line, if it is not the run file."""
+    """Return the file that a key is in, if it is not the run file; else {}."""
     return {"file": file} if file else {}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value for the JSON form."""
+    """Return a value in the JSON form."""
     return list(value) if isinstance(value, tuple) else value

@@ -37,7 +37,7 @@ class Heredoc(NamedTuple):
 
 
 def lines_of(text: str) -> Iterator[str | Heredoc]:
-    """Yield each line of a script with its line end, and each heredoc."""
+    """Yield each line of a script with its line end; heredocs as records."""
     lines = iter(text.splitlines(keepends=True))
     for line in lines:
         given = GIVEN.match(line)
@@ -53,7 +53,7 @@ def _goes_on(end: str, line: str) -> bool:
 
 
 def written(script: str, name: str) -> str | None:
-    """Return what a script writes into the file `name`, None if it writes no such file."""
+    """Return what a script writes into the file `name`, None if it does not write it."""
     if len(script) > LONGEST or not ("<<" in script or "echo" in script or "printf" in script):
         return None
     return _files(script).get(name.removeprefix("./"))
@@ -61,8 +61,8 @@ def written(script: str, name: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def _files(script: str) -> dict[str, str]:
-    """Return the files that a script writes, by name. Quoted heredocs stay as they are; in others
-    the variables are filled in."""
+    """Return the files that a script writes, by name. Quoted heredocs stay unchanged; in others the
+    variables are filled in."""
     from weighbridge.files.runfiles.training.arrays import (
         filled_in,
         taken,

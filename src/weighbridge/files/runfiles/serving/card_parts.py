@@ -50,8 +50,8 @@ FLAGS = ("", "true", "false", "present", "yes", "1")  # values that only say tha
 
 
 class CardPart(NamedTuple):
-    """The part of a card that a container gets. `card` is the file's spelling with its slice; "" if
-    it names none that weighbridge knows."""
+    """The part of a card that a container gets. `card`: its name in the file, with its slice; "" if
+    weighbridge knows none there."""
 
     card: str = ""
     memory: Understood | None = None  # its memory limit per card
@@ -59,8 +59,8 @@ class CardPart(NamedTuple):
 
 
 def card_part(labels: Mapping[str, Any], resources: Any, line: Callable[[str], int]) -> CardPart:
-    """Return the part of a card from the labels of a node and the resources of a container. `line`
-    returns a resource's line, 0 without one."""
+    """Return the part of a card, from a node's labels and a container's resources. `line` returns a
+    resource's line, 0 without one."""
     asked = limits(resources)
     card, shared = _card(labels)
     slices = (match[1] for match in map(SLICE.fullmatch, asked) if match)
@@ -91,7 +91,7 @@ def limits(resources: Any) -> dict[str, Any]:
 
 
 def count(resources: Any) -> int | None:
-    """Return the number of requested cards or slices, None if the file does not state it."""
+    """Return the requested number of cards or slices, None if not stated."""
     asked = limits(resources)
     slices = filter(SLICE.fullmatch, asked)
     numbers = (str(asked.get(name) or "") for name in (*CARDS, SHARED[0], *slices))
@@ -99,7 +99,7 @@ def count(resources: Any) -> int | None:
 
 
 def _card(labels: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the card that labels name, as they spell it, and whether it is shared by turns."""
+    """Return (card, shared): the card's spelling in the labels, and whether it is time-shared."""
     for name in (str(labels.get(label) or "") for label in LABELS):
         product = name.removesuffix(WHOLE)
         if product and "$" not in product and part_id(product):
@@ -108,7 +108,7 @@ def _card(labels: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _unread(named: Mapping[str, Any], line: Callable[[str], int]) -> Iterator[Unread]:
-    """Yield the labels or resources that may leave only a part of a card."""
+    """Yield notes on labels or resources that may restrict the container to a part of a card."""
     for name, value in named.items():
         if name in SHARED:
             yield _shared(name, line(name))
@@ -119,7 +119,8 @@ def _unread(named: Mapping[str, Any], line: Callable[[str], int]) -> Iterator[Un
 
 
 def _says(value: Any) -> bool:
-    """Return whether a value may mean a part: neither a flag nor the name of a whole card."""
+    """Return whether a value may mean a part of a card: it is no flag and no name of a whole
+    card."""
     text = str(value).lower()
     return text not in FLAGS and not part_id(text)
 

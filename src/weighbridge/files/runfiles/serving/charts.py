@@ -31,7 +31,7 @@ def changed(text: str, run: PlannedRun, wanted: Sequence[tuple[str, str]]) -> st
 
 
 def _config(document: Document, model: str) -> Path:
-    """Return the path of a model's vllmConfig, if that is a block mapping, else ()."""
+    """Return the path of the model's vllmConfig if it is a block mapping; else ()."""
     specs = document.data.get(SPECS) if isinstance(document.data, dict) else None
     models = specs.get("modelSpec") if isinstance(specs, dict) else None
     for number, each in enumerate(models if isinstance(models, list) else ()):
@@ -50,7 +50,7 @@ def _key(document: Document, path: Path, key: str, value: str) -> str:
 
 
 def _line_in(document: Document, path: Path, line: str) -> str:
-    """Return the text with a line before the first key of a mapping."""
+    """Return the text with `line` inserted before the first key of a mapping."""
     first = min(p.line for each, p in document.places.items() if each[:-1] == path)
     lines = document.text.split("\n")
     indent = lines[first - 1][: len(lines[first - 1]) - len(lines[first - 1].lstrip())]
@@ -75,7 +75,7 @@ def _extra(document: Document, path: Path, words: Sequence[str]) -> str:
 
 
 def _behind(document: Document, path: Path, last: int, items: Sequence[str]) -> str:
-    """Return the text with items behind the last of a list, in its style."""
+    """Return the text with items added at the end of a list, in its style."""
     place, whole = document.places[(*path, last)], document.places[path]
     if whole.end:  # [a, b]
         return (

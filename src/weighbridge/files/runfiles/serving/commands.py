@@ -24,8 +24,8 @@ MOST = 64  # lines: a longer script counts as prose
 
 
 def tells(document: Document) -> bool:
-    """Return whether a text launches an engine and is short enough for a command. With the server's
-    output below, it is a log."""
+    """Return whether a document launches an engine and is short enough for a command. With the
+    server's output in it, it is a log."""
     from weighbridge.engines.launch.programs import launched
 
     if document.text.count("\n") > MOST or starts(document):
@@ -46,8 +46,8 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each launch line, with a note on variables that a script sets under a
-    condition."""
+    """Yield the run of each launch line, with a note on variables that the script sets
+    conditionally."""
     text = arrays.called(document.text)
     unsure = arrays.unsure(text)
     why = sentence("script.condition", names=", ".join(unsure))
@@ -66,7 +66,7 @@ def _is_script(document: Document) -> bool:
 
 
 def _has_prose(line: str) -> bool:
-    """Return whether a line is a launch with a sentence behind it."""
+    """Return whether a line is a launch followed by a sentence."""
     return is_command(line) and bool(apart(line)[1])
 
 

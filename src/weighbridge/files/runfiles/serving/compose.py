@@ -45,7 +45,7 @@ def tells(document: Document) -> bool:
 
 
 def _services(data: Any) -> Mapping[str, Any]:
-    """Return the services of a file; for pasted keys of a service, that one under ""."""
+    """Return a file's services by name; for the pasted keys of one service, that one under ""."""
     if not isinstance(data, dict):
         return {}
     services = data.get("services")
@@ -55,7 +55,7 @@ def _services(data: Any) -> Mapping[str, Any]:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the runs of its services that serve a model."""
+    """Yield the runs of the file's services that serve a model."""
     if not tells(document):
         return
     yield from of_containers(
@@ -85,7 +85,8 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
 
 
 def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | Unread | None:
-    """Return the host memory limit of a service, above which it is killed."""
+    """Return a service's host memory limit, above which it is killed; None without one, an Unread
+    for an invalid one."""
     limit = _inside(service, LIMIT)
     path = LIMIT if limit is not None else ("mem_limit",)
     return memory_limit(
@@ -115,15 +116,16 @@ def words(value: Any) -> tuple[str, ...]:
 
 
 def _interpolated(command: Any) -> Any:
-    """Return a command with the defaults of the file's variables; `$$` becomes the shell's `$`."""
+    """Return a command with the defaults of the file's variables filled in; `$$` becomes the
+    shell's `$`."""
     if isinstance(command, list):
         return [_interpolated(str(word)) for word in command]
     return "$".join(map(filled, command.split("$$"))) if isinstance(command, str) else command
 
 
 def pairs(variables: Any) -> dict[str, str]:
-    """Return variables from a mapping or a list of NAME=VALUE; those without a value come from the
-    machine and are left out."""
+    """Return variables by name, from a mapping or a list of NAME=VALUE; those without a value come
+    from the machine and are left out."""
     if isinstance(variables, dict):
         return {str(name): str(value) for name, value in variables.items() if value is not None}
     if not isinstance(variables, list):
@@ -133,7 +135,7 @@ def pairs(variables: Any) -> dict[str, str]:
 
 
 def _mounts(volumes: Any) -> dict[str, str]:
-    """Return the mounts: {folder inside: folder outside}."""
+    """Return the mounts: folder in the container -> folder on the host."""
     mounts: dict[str, str] = {}
     for each in volumes if isinstance(volumes, list) else ():
         if isinstance(each, dict):
@@ -152,7 +154,7 @@ def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def _reserved(service: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a service's entry for its cards: their ids, or their number."""
+    """Return a service's entry for its cards: their ids or their number; {} without one."""
     devices = service.get("gpus") or _inside(service, DEVICES)
     entries = devices if isinstance(devices, list) else ()
     return next((one for one in entries if isinstance(one, dict)), {})
@@ -177,7 +179,7 @@ def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _stood_on(service: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the ids of the cards that a service sees: its own, else the machine's in order. () for
-    a service with a profile, or with cards from a variable: it may run elsewhere."""
+    a service with a profile, or with cards in a variable, as it may run elsewhere."""
     variables = (f"{name} {value}" for name, value in pairs(service.get("environment")).items())
     says = (str(_reserved(service)), *(one for one in variables if "VISIBLE_DEVICES" in one))
     if service.get("profiles") or any("$" in one for one in says):

@@ -34,8 +34,8 @@ FEW_FLAGS = 2  # many programs take -m and a name
 
 @frozen_record
 class ServedLine:
-    """The parts of a container's command. `entry`: the program, if the image starts none; `flags`:
-    its arguments. `model`: "" if a flag names it; `first`: it precedes the flags."""
+    """A container's command. `entry`: the program, if the image starts none; `flags`: its
+    arguments. `model`: "" if a flag names it; `first`: whether it precedes the flags."""
 
     engine: str
     image: str
@@ -90,14 +90,14 @@ def served(run: PlannedRun) -> ServedLine:
 
 
 def _flags(words: Sequence[str]) -> list[str]:
-    """Return the flags of a server, with the host that makes it reachable from outside."""
+    """Return a server's flags, with the host that makes it reachable from outside its container."""
     start = next(place for place, word in enumerate(words) if word.startswith("--"))
     return [*words[start:], "--host", "0.0.0.0"]
 
 
 def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words without flags whose values are secrets, and the names of the removed ones.
-    Variables for secrets stay, and so do other keys of a JSON object with a secret."""
+    """Return (words, removed): the words without flags whose values are secrets, and those flags'
+    names. Variables for secrets stay, and so do other keys of a JSON object with a secret."""
     plain_words: list[str] = []
     left: list[str] = []
     flag = ""
@@ -119,7 +119,8 @@ def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _without_keys(value: str) -> tuple[dict[str, Any], list[str]]:
-    """Return a JSON object without the keys with secrets, and the names of these keys."""
+    """Return (object, removed): a JSON object without the keys that hold secrets, and those keys'
+    names."""
     try:
         data = json.loads(value) if value.startswith("{") else None
     except (ValueError, RecursionError):
@@ -141,7 +142,7 @@ def _clean(data: Mapping[str, Any], left: list[str]) -> dict[str, Any]:
 
 
 def _named(words: list[str]) -> tuple[str, list[str]]:
-    """Return the model in the words after `vllm serve`, and the other words."""
+    """Return (model, other words) of the words after `vllm serve`."""
     for place, word in enumerate(words):
         if word == "--model":
             return words[place + 1], [*words[:place], *words[place + 2 :]]
@@ -159,7 +160,7 @@ def _tag(release: str) -> str:
 
 
 def by_image(image: str, words: Sequence[str]) -> str:
-    """Return a launch line for a private image with a known engine in its name; "" if none."""
+    """Return a launch line for a private image whose name has a known engine's; "" if none has."""
     last = image.rpartition("/")[2].lower()
     program = next((line for part, line in images().items() if line and part in last), "")
     bare = bool(words) and words[0].startswith("-")
@@ -167,8 +168,8 @@ def by_image(image: str, words: Sequence[str]) -> str:
 
 
 def by_flags(words: Sequence[str]) -> str:
-    """Return a launch line for a private image whose entry point gets only flags: that of the only
-    engine that knows all of them; "" if none."""
+    """Return a launch line for a private image whose entry point gets only flags, by the only
+    engine that knows all of them; "" if none does."""
     flags = [word for word in words if word.startswith("-")]
     behind = words[1:] if words and words[0].endswith(".sh") else words
     if len(flags) < FEW_FLAGS or not (behind[0].startswith("-") or "/" in behind[0]):
@@ -180,7 +181,7 @@ def by_flags(words: Sequence[str]) -> str:
 
 
 def _knows_all(line: str) -> bool:
-    """Return whether the line's engine knows all its flags, and its model is a repository or a
+    """Return whether a line's engine knows all its flags, and its model is a repository or a
     file."""
     try:
         launch = parse(line)

@@ -27,7 +27,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of the last stage; none if it serves no model."""
+    """Yield the run that the last stage starts; none if it serves no model."""
     image, line = "", 0
     env: dict[str, str] = {}
     parts: dict[str, tuple[str, ...]] = {}
@@ -46,7 +46,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _image(argument: str) -> str:
-    """Return the image of a stage: `FROM --platform=x IMAGE AS NAME`."""
+    """Return the image in a stage's FROM arguments: `--platform=x IMAGE AS NAME`."""
     return next((word for word in argument.split() if not word.startswith("--")), "")
 
 

@@ -44,7 +44,7 @@ def _program(data: Mapping[str, Any]) -> str:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of a config."""
+    """Yield the run of a server's config."""
     data, program = dict(document.data), _program(document.data)
     words = [filled(str(data.pop("model")))] if "model" in data else []
     for key, value in data.items():
@@ -76,7 +76,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
 
 
 def _long(word: str) -> str:
-    """Return the long name of a flag, which keys need: --tensor-parallel-size for -tp."""
+    """Return the long name of a flag, as config keys require: --tensor-parallel-size for -tp."""
     flag = find(word, dialect(ENGINES["vllm"])) if word.startswith("-") else None
     names = flag.names if flag is not None and not word.startswith("--") else ()
     return next((name for name in names if name.startswith("--")), word)

@@ -41,8 +41,7 @@ MOVES = {LOADS, "to"}
 
 
 def tells(document: Document) -> bool:
-    """Return whether a script creates an engine, or loads a model to generate or see, or does
-    nothing else with it."""
+    """Return whether a script creates an engine, or only loads a model to generate or to see."""
     calls = calls_in(document.data)
     names = set(map(called, calls))
     loads = LOADS in names or any(map(made_by, calls))
@@ -53,7 +52,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each engine that a script creates, else that of its loaded model."""
+    """Yield the run of each engine that the script creates, else of its loaded model."""
     tree, notes = literals.defaulted(document.text)
     engines = _engines(tree, document.text)
     if not engines:
@@ -90,7 +89,7 @@ def _engines(tree: Any, text: str) -> list[ast.Call]:
 
 
 def _value(node: ast.expr, packages: frozenset[str]) -> Any:
-    """Return the value of an argument: a literal, or a package's name (torch.bfloat16)."""
+    """Return the value of an argument: a literal, or an imported name (torch.bfloat16)."""
     text = ast.unparse(node)
     if text.endswith("device_count()"):
         return CARDS

@@ -113,7 +113,7 @@ def containers(document: Document) -> Iterator[Container]:
 def _containers(
     data: Any, path: Path, selector: Mapping[str, Any]
 ) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield the path, the mapping and the pod's node selector of all that has an image with a
+    """Yield (path, mapping, node selector of its pod) of everything that has an image with a
     command or arguments, or a server's image."""
     if isinstance(data, list):
         for number, each in enumerate(data):
@@ -144,7 +144,8 @@ def _starts(data: Mapping[str, Any]) -> bool:
 
 
 def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the selector with the cards in an operator's own resources for the container."""
+    """Return the selector, with the cards added that an operator requests in its own resource
+    keys."""
     resources = data.get("resources")
     if key == "extraPodSpec" and isinstance(resources, dict):
         return {**selector, "gpu": count(resources)}
@@ -186,7 +187,8 @@ def _line(document: Document, path: Path, resource: str) -> int:
 
 
 def _mounts(mounted: Any, document: Document) -> dict[str, str]:
-    """Return the host folders that a container mounts: {inside: outside}."""
+    """Return the host folders that a container mounts: folder in the container -> folder on the
+    host."""
     inside: dict[str, str] = {}
     for each in mounted if isinstance(mounted, list) else ():
         name = re.escape(str(each.get("name"))) if isinstance(each, dict) else "$^"
@@ -196,7 +198,7 @@ def _mounts(mounted: Any, document: Document) -> dict[str, str]:
 
 
 def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments of KServe's server as vLLM takes them."""
+    """Yield KServe's arguments in vLLM's spelling."""
     left = False
     for word in arguments:
         name, equals, value = word.partition("=")
@@ -210,7 +212,8 @@ def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
-    """Return the host memory limit of a container, above which it is killed."""
+    """Return a container's host memory limit, above which it is killed; None without one, an Unread
+    for an invalid one."""
     limits = resources.get("limits") if isinstance(resources, dict) else None
     limit = limits.get("memory") if isinstance(limits, dict) else None
     where = document.place((*path, "resources", "limits", "memory"))
@@ -224,7 +227,7 @@ def _replicas(document: Document) -> int:
 
 
 def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
-    """Return a container's name in answers: its group, and its own name."""
+    """Return a container's name for answers: its group's, and its own."""
     metadata = document.data.get("metadata")
     whole = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
     parts = [part for part in path if isinstance(part, str)]
@@ -237,7 +240,7 @@ def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
 
 
 def _env(variables: Any) -> dict[str, str]:
-    """Return variables with values; those from secrets and config maps are left out."""
+    """Return the variables that have values; those from secrets and config maps are left out."""
     if not isinstance(variables, list):
         return {}
     return {
@@ -248,8 +251,8 @@ def _env(variables: Any) -> dict[str, str]:
 
 
 def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:
-    """Yield notes on LMCache's buffers, which are not estimated: GB of host memory, and bytes of
-    its send buffer, often on the card."""
+    """Yield notes on LMCache's buffers, which are not estimated: GB of host memory, and a send
+    buffer in bytes, often on the card."""
     config = model.get(LMCACHE)
     if not isinstance(config, dict) or config.get("enabled") is not True:
         return

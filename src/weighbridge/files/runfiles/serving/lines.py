@@ -68,7 +68,7 @@ class Container:
 
 
 def of_container(container: Container) -> Iterator[PlannedRun]:
-    """Yield the run of a container; none if it serves no model."""
+    """Yield the run of a container; nothing if it serves no model."""
     env = {name: filled(value) for name, value in container.env.items()}
     words = [filled(_filled_from(word, env)) for word in container.words]
     text = _line(container, words)
@@ -98,8 +98,8 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
 
 
 def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
-    """Yield the runs of a file's containers. A note on the first names containers that may serve a
-    model and could not be read."""
+    """Yield the runs of a file's containers. The first has a note on containers that may serve a
+    model but could not be read."""
     runs: list[PlannedRun] = []
     unread = []
     for container in containers:
@@ -113,14 +113,15 @@ def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
 
 
 def serves(image: str) -> bool:
-    """Return whether an image is known to serve models, even if its runs cannot be read."""
+    """Return whether an image is known to serve models, even if weighbridge cannot read its
+    runs."""
     name = image.rpartition("/")[2].lower()
     return any(part in name for part in images())
 
 
 def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
-    """Return a run with the engine's release from the image's tag, if its line names the program
-    and not the image."""
+    """Return the run with the engine's release from the image's tag, unless its launch line states
+    one."""
     if run.refused or "engine_version" in run.settings:
         return run
     launch = parse(run.command)
@@ -134,7 +135,7 @@ def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
 
 
 def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
-    """Return a run with its container's host memory limit, or with a note why that limit is
+    """Return the run with its container's host memory limit, or with a note why that limit is
     invalid."""
     if memory is None or run.refused:
         return run
@@ -145,7 +146,8 @@ def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
 
 
 def given_part(run: PlannedRun, part: CardPart) -> PlannedRun:
-    """Return a run with its container's part of a card, and notes on what is not known."""
+    """Return the run with its container's part of a card, and with notes on what is unknown of
+    it."""
     run = replace(run, unread=(*run.unread, *part.unread))
     if part.memory is None or run.refused:
         return run
@@ -173,7 +175,7 @@ def _bytes(quantity: "re.Match[str]", *, binary: bool) -> int:
 
 
 def _no_size(quantity: "re.Match[str] | None", *, binary: bool) -> str:
-    """Return why a text is no memory size, and how to write it."""
+    """Return why a text is no memory size, and how to write one."""
     if quantity is None:
         return f"{NO_SIZE}; write it as 64{'g' if binary else 'Gi'}"
     return f"{THOUSANDTHS}; write it as {quantity[1]}Mi"
@@ -218,7 +220,7 @@ def _filled_from(word: str, env: Mapping[str, str]) -> str:
 
 
 def _line(container: Container, words: Sequence[str]) -> str:
-    """Return the line that launches an engine in a container, "" without one."""
+    """Return the line that launches an engine in a container, "" if none does."""
     image = filled(container.image)
     script = _script(words)
     if script is not None:
@@ -237,7 +239,7 @@ def _line(container: Container, words: Sequence[str]) -> str:
 
 
 def _script(words: Sequence[str]) -> str | None:
-    """Return the script of a shell's arguments (`sh -c TEXT NAME ARGUMENTS`), without branches that
+    """Return the script in a shell's arguments (`sh -c TEXT NAME ARGUMENTS`), without branches that
     it does not take; None if no shell starts."""
     if not words or words[0].rpartition("/")[2] not in SHELLS:
         return None
@@ -245,21 +247,22 @@ def _script(words: Sequence[str]) -> str | None:
 
 
 def _unwrapped(text: str) -> str:
-    """Return a Dynamo worker's line as a line of the engine in it."""
+    """Return a Dynamo worker's command line as one of the engine that it wraps."""
     if not WRAPPED.search(text):
         return text
     return WRAPPED.sub(lambda match: programs()[match[1]].module, OF_WRAPPER.sub("", text))
 
 
 def _entry(words: Sequence[str], image: str) -> list[str]:
-    """Return docker's arguments; a first word without a dash is the program."""
+    """Return a container's arguments for docker; if the first word has no dash, it is the
+    program."""
     if words and not words[0].startswith("-"):
         return ["--entrypoint", words[0], image, *words[1:]]
     return [image, *words]
 
 
 def _launches(text: str) -> bool:
-    """Return whether a text launches an engine, even wrongly: errors come later."""
+    """Return whether a text launches an engine, even with errors, which are reported later."""
     try:
         parse(text)
     except UnsupportedError:
@@ -283,14 +286,14 @@ def of_text(
     gpu: str = "",
     line: int = 0,
 ) -> Iterator[PlannedRun]:
-    """Yield the run of each launch line of a text; for an invalid line a run with the reason."""
+    """Yield the run of each launch line in a text; for an invalid line a run with the reason."""
     for each in launch_lines(COUNTED.sub(CARDS, text)):
         yield _run(each, name, mounts, (gpus, gpu), line)
 
 
 def stood_on(run: PlannedRun, seen: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids of a run's cards, of `seen` by its container or machine: those that variables
-    leave visible, and of these the first, one per rank."""
+    """Return the ids of the cards that a run uses, out of `seen` by its container or machine: the
+    first of those that variables leave visible, one per rank."""
     if run.refused or not seen:
         return ()
     launch = parse(run.command.replace(CARDS, "1"))
@@ -305,8 +308,8 @@ def stood_on(run: PlannedRun, seen: Sequence[str]) -> tuple[str, ...]:
 
 
 def at_once(text: str) -> Iterator[bool]:
-    """Yield for each launch line whether it runs together with another: it goes on behind `&` or
-    detached, or comes after one that does."""
+    """Yield for each launch line whether it runs together with another: in the background (`&`,
+    detached), or after one that does."""
     before = False
     for command in commands(text):
         if _launches(shlex.join(command.words)):
@@ -316,7 +319,7 @@ def at_once(text: str) -> Iterator[bool]:
 
 
 def launch_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text that launch an engine, one by one."""
+    """Yield each line of a text that launches an engine."""
     try:
         parse(text)
     except UnsupportedError:
@@ -336,8 +339,8 @@ def launch_lines(text: str) -> Iterator[str]:
 
 
 def launch_line(text: str) -> str:
-    """Return the launch line of a script on one line, without secrets: its variables are filled in,
-    and those that the engine reads precede it. "" if there is none."""
+    """Return the first launch line of a script, on one line and without secrets. Its variables are
+    filled in, and those that the engine reads precede it. "" without one."""
     one = " ".join(text.replace("\\\n", " ").split())
     try:
         all_commands = list(commands(text))
@@ -367,7 +370,7 @@ def _starts(command: Command) -> bool:
 
 
 def _named_in(text: str) -> str:
-    """Return the first line of a text that names an engine's program."""
+    """Return the first line of a text that names an engine's program; "" without one."""
     lines = (" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines())
     names = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in PROGRAMS))
     return next((line for line in lines if names.search(line) and line[:1] != "#"), "")
@@ -418,7 +421,7 @@ def _run(
 
 
 def _parsed(text: str) -> tuple[str, Launch]:
-    """Return a line and its launch, with a placeholder for a model that is a variable."""
+    """Return (line, launch): a line and its parse, with a placeholder for a model in a variable."""
     try:
         return text, parse(text.replace(CARDS, "1"))
     except UsageError as error:
@@ -429,8 +432,8 @@ def _parsed(text: str) -> tuple[str, Launch]:
 
 
 def within_cards(text: str, cards: int | None) -> str:
-    """Return a line for a container with fewer cards than ranks, below the variable that limits
-    what it sees."""
+    """Return the line of a container that has fewer cards than ranks, after the variable that
+    limits what it sees."""
     if cards is None or not lacks_cards(text, cards):
         return text
     return f"export {DEVICES[0]}={','.join(map(str, range(cards))) or '-1'}\n{text}"

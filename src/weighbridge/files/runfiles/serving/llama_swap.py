@@ -48,7 +48,8 @@ def _own_macros(model: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _filled(text: str, macros: Mapping[str, Any]) -> str:
-    """Return a command with its macros, on one line: llama-swap splits it at any blank."""
+    """Return a command with its macros filled in, on one line, since llama-swap splits it at any
+    blank."""
     text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
     for _ in range(NESTED):
         text = re.sub(r"\$\{([\w-]+)\}", lambda m: str(macros.get(m[1], m[0])).strip(), text)

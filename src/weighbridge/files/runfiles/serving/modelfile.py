@@ -82,7 +82,7 @@ def _parameter(
 
 
 def _refused(name: str, value: str) -> str:
-    """Return why Ollama rejects a parameter; "" if it does not."""
+    """Return why Ollama rejects a parameter; "" if it accepts it."""
     if name not in KNOWN:
         return "no parameter of Ollama's"
     if name in COUNTS and not re.fullmatch(r"-?\d+", value):
@@ -102,12 +102,12 @@ def _understood(
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as parameters, None if Ollama has none for it."""
+    """Return changed settings of ours as Ollama's parameters, None if it lacks one for them."""
     return phrased(change, {setting: name for name, setting in COUNTS.items()}, {})
 
 
 def placed(document: Document) -> Document:
-    """Return a Modelfile with the places of its parameters, and of its model."""
+    """Return a Modelfile with the places of its parameters and of its model."""
     places: dict[Path, Place] = {}
     (run,) = read(document)
     for one in run.understood:

@@ -14,7 +14,8 @@ SERVE = re.compile(r"(?m)^(?:OLLAMA_\S+ )+ollama serve & sleep 5")
 
 
 def lines(paste: str, text: str, path: str, name: str, change: Mapping[str, Any]) -> str:
-    """Return lines that start the file with a change; `paste` makes a new file with it."""
+    """Return lines that start the user's Modelfile with a change; `paste` creates the changed
+    copy."""
     served = SERVE.search(paste)
     printf = MADE.search(paste)
     old_lines = printf["lines"].split("\\n") if printf is not None else []
@@ -35,7 +36,8 @@ def _pair(line: str) -> tuple[str, str] | None:
 
 
 def _edits(text: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
-    """Yield the key and value to set in a text, and whether a line already has the key."""
+    """Yield (key, value, present): what to set in a text, and whether a line already has the
+    key."""
     for key, value in wanted.items():
         pattern = r"(?im)^[ \t]*" + r"[ \t]+".join(map(re.escape, key.split())) + r"[ \t]+(\S+)"
         parameter = re.search(pattern, text)

@@ -66,7 +66,7 @@ COMPUTED = "its value is computed by the script"
 
 
 class ScriptFacts:
-    """What the calls of a script state, collected."""
+    """What a script's calls state, collected."""
 
     def __init__(self, document: Document) -> None:
         tree, self.notes = literals.defaulted(document.text)
@@ -90,7 +90,7 @@ class ScriptFacts:
         self.unread.append(Unread(key=key, line=line, why=why, lowers=lowers, raises=raises))
 
     def meant(self, node: ast.expr) -> ast.expr:
-        """Return the value that a name is assigned, if only one is; else the node."""
+        """Return the value assigned to a name, if there is only one; else the node itself."""
         if not isinstance(node, ast.Name):
             return node
         values = [
@@ -116,14 +116,14 @@ class ScriptFacts:
 
 
 class MadeSize(NamedTuple):
-    """The settings of one call of a pipeline, and the call."""
+    """The settings of one call of a pipeline, and that call."""
 
     settings: Mapping[str, Value]
     call: ast.Call
 
     @property
     def numbers(self) -> int:
-        """Return the number of pixels that the settings state."""
+        """Return the number of pixels in the settings."""
         size = str(self.settings.get("size") or "1x1").split("x")
         counts = (self.settings.get(name) or 1 for name in ("frames", "batch_size"))
         return prod((*map(int, size), *counts))
@@ -136,8 +136,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of the first pipeline that a script loads and weighbridge knows, else of the
-    first."""
+    """Yield the run of the first known pipeline that a script loads, else of the first pipeline."""
     facts = ScriptFacts(document)
     loads = [call for call in facts.calls if _is_load(call)]
     load = next(filter(_is_known, loads), loads[0])
@@ -173,13 +172,13 @@ def _is_load(call: ast.Call) -> bool:
 
 
 def _is_known(load: ast.Call) -> bool:
-    """Return whether a call loads a pipeline from a repository that weighbridge knows."""
+    """Return whether a call loads a pipeline from a known repository."""
     name = value_of(load.args[0]) if load.args else None
     return isinstance(name, str) and pipelines.of_repository(name) is not None
 
 
 def _model(facts: ScriptFacts, load: ast.Call) -> str:
-    """Return the loaded pipeline; for a missing folder the known one of its name."""
+    """Return the loaded pipeline; for a missing folder, the known one with its name."""
     words = facts.words(load)
     names = ("pretrained_model_name_or_path", "pretrained_model_link_or_path")
     node = load.args[0] if load.args else next((words[n] for n in names if n in words), None)
@@ -201,7 +200,7 @@ def _model(facts: ScriptFacts, load: ast.Call) -> str:
 
 
 def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
-    """Take the arguments of one component; None drops it."""
+    """Read the arguments of one component; None drops the component."""
     if isinstance(node, ast.Constant) and node.value is None:
         if not name.startswith("tokenizer"):
             dropped = (*facts.settings.get("drop", ()), name)
@@ -219,8 +218,8 @@ def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
 
 
 def _as_published(facts: ScriptFacts, model: str) -> None:
-    """Treat an image encoder with a dtype of its own as the published pipeline's, which needs no
-    dtype."""
+    """Drop the image encoder's dtype. If it and the main dtype are the published pipeline's, the
+    main one counts for the autoencoder only."""
     of_images, dtype = facts.settings.pop(OF_IMAGES, None), facts.settings.get("dtype")
     row = pipelines.of_repository(model) or pipelines.find(model)
     if row and of_images and (of_images, dtype) == (row.recipe.get(OF_IMAGES), USUAL_DTYPE):
@@ -228,7 +227,7 @@ def _as_published(facts: ScriptFacts, model: str) -> None:
 
 
 def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
-    """Take a torch dtype; "auto" is the files' own, and of `a if cuda else b` it is a."""
+    """Read a torch dtype; "auto" is the files' own, and `a if cuda else b` means a."""
     if isinstance(node, ast.IfExp) and "cuda" in ast.unparse(node.test):
         node = node.body
     value = value_of(node)
@@ -240,7 +239,7 @@ def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
 
 
 def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
-    """Yield component=format of a PipelineQuantizationConfig."""
+    """Yield component=format for each component of a PipelineQuantizationConfig."""
     config = facts.meant(node)
     words = facts.words(config) if isinstance(config, ast.Call) else {}
     if isinstance(config, ast.Call):
@@ -290,13 +289,13 @@ def _form(facts: ScriptFacts, node: ast.expr, load: ast.AST) -> str:
 
 
 def _first(call: ast.Call) -> str:
-    """Return a config's first argument: a word, or the name of the class it calls."""
+    """Return a config's first argument: a word, or the name of the class that it calls."""
     node = call.args[0] if call.args else None
     return called(node) if isinstance(node, ast.Call) else str(value_of(node) if node else "")
 
 
 def _named(kind: str, values: Mapping[str, Any]) -> str:
-    """Return the format of a config or a backend by its name and its values."""
+    """Return the format of a config or a backend, by its name and its values."""
     plain = kind.lower()
     nested = "-dq" if values.get("bnb_4bit_use_double_quant") else ""
     if "bitsandbytes" in plain or plain.startswith("bnb"):
@@ -312,7 +311,7 @@ def _named(kind: str, values: Mapping[str, Any]) -> str:
 
 
 def _placed(facts: ScriptFacts) -> None:
-    """Take the memory settings in methods of the pipeline and its components."""
+    """Read the memory settings in method calls of the pipeline and its components."""
     methods = [call for call in facts.calls if isinstance(call.func, ast.Attribute)]
     for call in methods:
         name = called(call)
@@ -345,7 +344,7 @@ def _grouped(facts: ScriptFacts, call: ast.Call) -> None:
 
 
 def _called_with(facts: ScriptFacts, load: ast.Call, model: str) -> None:
-    """Take the settings of the pipeline's largest call."""
+    """Read the settings of the pipeline's largest call."""
     names = _names(facts, load)
     calls = [call for call in facts.calls if ast.unparse(call.func) in names]
     makes = [MadeSize(_of_call(facts, call, model), call) for call in calls]
@@ -358,7 +357,7 @@ def _called_with(facts: ScriptFacts, load: ast.Call, model: str) -> None:
 
 
 def _names(facts: ScriptFacts, load: ast.Call) -> frozenset[str]:
-    """Return the names that hold the pipeline: `pipe`, `self.pipe`."""
+    """Return the variables that hold the pipeline: `pipe`, `self.pipe`."""
     return frozenset(
         ast.unparse(target)
         for node in facts.nodes
@@ -391,7 +390,7 @@ def _of_call(facts: ScriptFacts, call: ast.Call, model: str) -> dict[str, Value]
 
 
 def _number(facts: ScriptFacts, words: Mapping[str, ast.expr], name: str, call: ast.Call) -> int:
-    """Return an integer argument; 0 if it is missing, or computed, with a note."""
+    """Return an integer argument; 0 if it is missing, or, with a note, if it is computed."""
     if name not in words:
         return 0
     value = value_of(words[name])
@@ -403,7 +402,7 @@ def _number(facts: ScriptFacts, words: Mapping[str, ast.expr], name: str, call: 
 
 
 def _prompts(facts: ScriptFacts, call: ast.Call, words: Mapping[str, ast.expr]) -> int:
-    """Return the number of prompts of a call: the length of a list, else 1."""
+    """Return a call's number of prompts: the length of a list, else 1."""
     node = words.get("prompt", call.args[0] if call.args else None)
     meant = facts.meant(node) if node is not None else None
     return len(meant.elts) or 1 if isinstance(meant, ast.List | ast.Tuple) else 1

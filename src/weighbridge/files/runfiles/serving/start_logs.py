@@ -75,7 +75,7 @@ FILE_TYPE = re.compile(
 
 
 def starts(document: Document) -> list[ServerStart]:
-    """Return what each server of a text logged at its start, in order."""
+    """Return what each server in a text logged when it started, in order."""
     text = document.text[:MOST_TEXT]
     lines = (line for line in LINES if not line.unless or line.unless not in text)
     matches = sorted(
@@ -101,7 +101,7 @@ def starts(document: Document) -> list[ServerStart]:
 
 
 class _Start:
-    """One start while its lines are collected."""
+    """A server's start while its lines are collected."""
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -109,7 +109,8 @@ class _Start:
         self.counts: dict[str, int] = {}
 
     def has(self, part: StartPart) -> bool:
-        """Return whether this start has the part already; a repeated length is one."""
+        """Return whether this start already has the part; a repeated length counts as the same
+        one."""
         if part.name in COUNTS:
             counted = self.counts.get(part.name)
             return counted is not None and counted != part.value
@@ -155,7 +156,7 @@ def runs(document: Document) -> Iterator[PlannedRun]:
 
 
 def _elsewhere(run: PlannedRun) -> PlannedRun:
-    """Return a run whose model is a path of another machine with the path's model name."""
+    """Return the run with its model's name, if its model is a path on another machine."""
     name = model_of(run.model) if is_path(run.model) else run.model
     if name in ("", run.model):
         return run
@@ -182,7 +183,7 @@ def _vllm(document: Document, text: str) -> PlannedRun | None:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    """Return the arguments in vLLM's log line, as far as it was pasted."""
+    """Return the arguments in vLLM's log line, as far as they were pasted."""
     match = ARGS.search(text)
     if match is None:
         whole = NAMESPACE.search(text)
@@ -193,8 +194,8 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _items(mapping: str) -> Iterator[tuple[str, Any]]:
-    """Yield the plain items of a printed Python mapping, and its complete inner mappings; a cut
-    text yields the complete ones."""
+    """Yield the plain items of a printed Python mapping, and of its complete inner mappings; of a
+    truncated text only the complete ones."""
     depth, begin = 0, 1
     for match in BRACKETS.finditer(mapping):
         depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(match[0], 0)
@@ -215,13 +216,13 @@ def _items(mapping: str) -> Iterator[tuple[str, Any]]:
 
 
 def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
-    """Return the plain arguments of one line."""
+    """Return the plain arguments in one line, by name."""
     matches = pattern.finditer(text.partition("\n")[0])
     return {pair["key"]: literal_eval(pair["value"]) for pair in matches}
 
 
 def as_flag(key: str, value: Any) -> list[str]:
-    """Return a Python argument as the flag of that name."""
+    """Return a Python argument as words of the flag with that name."""
     flag = f"--{key.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag] if value else []
@@ -255,7 +256,8 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
 
 
 def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
-    """Return the run of a log of llama.cpp, or of Ollama, which uses it."""
+    """Return the run of a llama.cpp log, or of Ollama's, which contains one; None without
+    either."""
     match = GGUF.search(text) or GENERAL.search(text)
     ollama = OLLAMA.search(text)
     context = next((m for p in (CTX_SIZE, N_CTX) if (m := p.search(text))), None)
@@ -283,7 +285,7 @@ def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
 
 
 def beginning(file: str) -> str:
-    """Return the catalogue name that a file's name begins with; "" without one."""
+    """Return the catalogue name that begins a file's name; "" without one."""
     words = re.split(r"(?<=[-_. ])", file)
     for count in range(len(words), 0, -1):
         name = "".join(words[:count]).strip("-_. ")

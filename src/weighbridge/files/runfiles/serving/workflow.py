@@ -78,7 +78,7 @@ class KnownNode(NamedTuple):
 
 
 class FlowNode(NamedTuple):
-    """A node: `inputs` by name, and `links` from inputs to the nodes behind them."""
+    """A node: `inputs` by name, and `links` from inputs to the nodes that feed them."""
 
     id: str
     type: str
@@ -104,8 +104,8 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document, model: str = "") -> Iterator[PlannedRun]:
-    """Yield a run for each pipeline of a workflow. `model`: the user's name for what it loads, then
-    one run. Raises UsageError for what ComfyUI does not start."""
+    """Yield a run for each pipeline of a workflow; with `model`, the user's name for what it loads,
+    only one run. Raises UsageError for what ComfyUI does not start."""
     nodes = {node.id: node for node in _nodes(document.data)}
     flow = Workflow(_needed(nodes), document, model)
     flow.check()
@@ -145,7 +145,7 @@ def _nodes(data: Any) -> Iterator[FlowNode]:
 
 
 def _subgraphs(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the subgraphs of a workflow, by the type of their nodes."""
+    """Return a workflow's subgraphs by the node type that stands for them."""
     definitions = data.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     return {str(one.get("id")): one for one in _listed(listed) if isinstance(one, Mapping)}
@@ -153,7 +153,7 @@ def _subgraphs(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 class Page(NamedTuple):
     """A graph in the page's form, the whole or a subgraph. `inside`: prefix of its node ids;
-    `values` and `links`: its inputs from outside, by input (and widget of a node within)."""
+    `values` and `links`: its inputs from outside, by input (and widget of a node inside)."""
 
     data: Mapping[str, Any]
     groups: Mapping[str, Mapping[str, Any]]
@@ -162,18 +162,18 @@ class Page(NamedTuple):
     links: Mapping[str, str] = {}
 
     def named(self) -> Iterator[Mapping[str, Any]]:
-        """Yield the nodes that run."""
+        """Yield the nodes that are not muted."""
         for node in _listed(self.data.get("nodes")):
             named = isinstance(node, Mapping) and isinstance(node.get("type"), str)
             if named and node.get("mode") != MUTED:
                 yield node
 
     def kinds(self) -> dict[str, str]:
-        """Return the types of its nodes by id."""
+        """Return the types of its nodes, by id."""
         return {str(node.get("id")): str(node["type"]) for node in self.named()}
 
     def nodes(self) -> Iterator[FlowNode]:
-        """Yield its nodes; in place of a subgraph node the nodes of the subgraph."""
+        """Yield its nodes, with subgraph nodes replaced by the nodes inside them."""
         kinds = self.kinds()
         origins = {name: (origin, slot) for name, origin, slot, *_ in _links_of(self.data)}
         for node in self.named():
@@ -204,12 +204,12 @@ class Page(NamedTuple):
         return FlowNode(f"{self.inside}{name}", kind, values, links)
 
     def _handed(self, slot: int) -> str:
-        """Return the name of the graph's input `slot`."""
+        """Return the name of the graph's input in position `slot`."""
         inputs = _listed(self.data.get("inputs"))[slot:][:1]
         return "".join(str(one.get("name")) for one in inputs if isinstance(one, Mapping))
 
     def _origin(self, origin: str, slot: int, kinds: Mapping[str, str]) -> str:
-        """Return the node that makes an output; for a subgraph node the one within."""
+        """Return the node that makes an output; for a subgraph node, the one inside it."""
         inside = self.inside
         for _ in range(DEEPEST):
             group = self.groups.get(kinds.get(origin, ""))
@@ -226,7 +226,7 @@ def _is_linked(entry: Any) -> bool:
 
 
 def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Yield the values that a subgraph node sets for widgets within."""
+    """Yield ((node, widget), value) of the widgets inside that a subgraph node sets."""
     properties = node.get("properties")
     listed = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
     for proxy, value in zip(_listed(listed), _listed(node.get("widgets_values")), strict=False):
@@ -235,7 +235,7 @@ def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
 
 
 def _links_of(data: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, int]]:
-    """Yield links as (id, origin, output of it, target, input of it)."""
+    """Yield links as (id, source node, its output, target node, its input)."""
     for link in _listed(data.get("links")):
         if isinstance(link, Mapping):  # the form in subgraphs
             names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
@@ -259,7 +259,7 @@ def _values(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _needed(nodes: Mapping[str, FlowNode]) -> list[FlowNode]:
-    """Return the nodes that an output needs; all if no output node is known, or if the page has
+    """Return the nodes that some output needs; all if no output node is known, or if the page has
     subgraphs."""
     waiting = [node.id for node in nodes.values() if _role(node.type) == "output"]
     if not waiting or any(":" in name for name in nodes):
@@ -282,7 +282,7 @@ def _role(kind: str) -> str:
 
 
 class Workflow:
-    """The running nodes of a workflow, and the settings they decide."""
+    """The running nodes of a workflow, and the settings that they decide."""
 
     def __init__(self, nodes: Sequence[FlowNode], document: Document, model: str = "") -> None:
         self.nodes, self.document, self.model = nodes, document, model
@@ -301,7 +301,7 @@ class Workflow:
         return value
 
     def _linked(self, node: FlowNode, name: str) -> tuple[Any, str]:
-        """Return an input's value, and why it has none; "" if it has one."""
+        """Return (value, reason) of an input; the reason says why there is no value, else ""."""
         for _ in range(MOST_STEPS):
             if name not in node.links:
                 return node.inputs.get(name), ""
@@ -314,12 +314,12 @@ class Workflow:
         return None, "its links go round"
 
     def number(self, node: FlowNode, name: str) -> int | None:
-        """Return the integer of an input; None if it is computed or missing."""
+        """Return an input's integer; None if it is computed or missing."""
         value = self.value(node, name)
         return None if value is None else _count(value)
 
     def check(self) -> None:
-        """Raise UsageError for links to nowhere or in a circle, and for invalid numbers."""
+        """Raise UsageError for links to missing nodes or in a circle, and for invalid numbers."""
         if not isinstance(self.document.data.get("nodes"), list):  # as the server takes it
             self._check_links()
         circle = _in_a_circle(self.by_id)
@@ -345,7 +345,7 @@ class Workflow:
         )
 
     def _pipelines(self) -> dict[str, list[tuple[FlowNode, DenoiserFile]]]:
-        """Return the denoiser files by pipeline."""
+        """Return the denoiser files with their nodes, by pipeline."""
         nodes = self.of("denoiser", "checkpoint")
         if self.model:
             return {self.model: list(self._of_the_model(nodes))}
@@ -357,7 +357,7 @@ class Workflow:
         return pipelines
 
     def _of_the_model(self, nodes: Sequence[FlowNode]) -> Iterator[tuple[FlowNode, DenoiserFile]]:
-        """Yield the loaded files as parts of the user's model, in their own formats."""
+        """Yield the loaded files as components of the user's model, in their own formats."""
         known = _pipeline(self.model)
         denoisers = () if known is None else known.recipe["denoisers"]
         for number, node in enumerate(nodes):
@@ -413,7 +413,7 @@ class Workflow:
         return {}
 
     def _several(self, node: FlowNode) -> dict[str, Value]:
-        """Return frames and batch size of a node with a size, if above 1."""
+        """Return frames and batch size from a node that sets the size, if above 1."""
         length = next((name for name in FRAMES if name in node.inputs), "")
         inputs = {"frames": length, "batch_size": "batch_size"}
         counts = {name: self.number(node, each) for name, each in inputs.items()}
@@ -434,7 +434,7 @@ class Workflow:
         return {}
 
     def _per_pipeline(self, name: str) -> dict[str, Value]:
-        """Return guidance for a pipeline that usually has none, and its input images."""
+        """Return guidance for a pipeline that usually has none, and the number of input images."""
         pipeline = _pipeline(name)
         recipe: Mapping[str, Any] = {} if pipeline is None else pipeline.recipe
         scales = [self.value(node, "cfg") for node in self.of("guidance")]
@@ -448,7 +448,7 @@ class Workflow:
         return more | self._added(name)
 
     def _added(self, name: str) -> dict[str, Value]:
-        """Return the number of LoRAs, and of ControlNets if those of the pipeline are known."""
+        """Return the number of LoRAs, and of ControlNets if the pipeline's are known."""
         nodes, loras = self.of("control"), len(self.of("lora"))
         more: dict[str, Value] = {"lora": loras} if loras else {}
         parts = getattr(_pipeline(name), "parts", {}).values()
@@ -473,7 +473,7 @@ class Workflow:
         return settings
 
     def _formats(self, name: str, files: Sequence[tuple[FlowNode, DenoiserFile]]) -> Iterator[str]:
-        """Yield component=format, as for --quantization."""
+        """Yield component=format of the loaded files, as for --quantization."""
         for node, file in files:
             form = self._cast(node) or ("" if file.format in FLOATS.values() else file.format)
             if form:
@@ -500,7 +500,7 @@ class Workflow:
                 self._leave(f"{node.type}.device", "text encoders run on the CPU, and are counted")
 
     def _strange_encoders(self, names: Sequence[str]) -> None:
-        """Note the text encoders that no pipeline of the workflow has."""
+        """Note the text encoders that no pipeline in the workflow has."""
         known = [one for one in map(_pipeline, names) if one is not None]
         for node in self.of("encoder") if known and len(known) == len(names) else ():
             widgets = [n for n in known_nodes()[node.type].widgets if "name" in n]
@@ -511,7 +511,7 @@ class Workflow:
                     self._leave(f"{node.type} {file}", why, raises=True, lowers=True)
 
     def _through(self) -> frozenset[str]:
-        """Return the types of nodes that receive a model, and of those that provide it."""
+        """Return the types of nodes that receive a model and of those that provide it."""
         waiting = [node.id for node in self.nodes if not node.links.keys().isdisjoint(HANDED)]
         seen: set[str] = set()
         while waiting:
@@ -522,7 +522,7 @@ class Workflow:
         return frozenset(self.by_id[name].type for name in seen)
 
     def _others(self) -> None:
-        """Note the nodes whose memory is not estimated, and unknown nodes."""
+        """Note the nodes whose memory is not estimated, and the unknown ones."""
         for node in self.of("more"):
             self._leave(node.type, NOT_WEIGHED, raises=True)
         if any(node.type == WRAPPER for node in self.nodes):
@@ -545,7 +545,7 @@ def _pipeline(name: str) -> CataloguePipeline | None:
 
 def _count(value: Any) -> int | None:
     """Return a number as ComfyUI converts it from text or fractions; None if it is invalid or out
-    of a node's range."""
+    of range."""
     try:
         number = None if isinstance(value, bool) else int(value)
     except (TypeError, ValueError, OverflowError):
@@ -554,7 +554,7 @@ def _count(value: Any) -> int | None:
 
 
 def _named_widget(node: FlowNode) -> str:
-    """Return the widget with a loader's file name."""
+    """Return the loader's widget with a file name."""
     widgets = known_nodes()[node.type].widgets
     return [one for one in widgets if "name" in one or "model" in one][-1]
 
@@ -566,7 +566,7 @@ def _form(file: str) -> str:
 
 
 def _in_a_circle(nodes: Mapping[str, FlowNode]) -> FlowNode | None:
-    """Return a node that depends on its own output, None if there is none."""
+    """Return a node that depends on its own output; None if there is none."""
     needed = {name: {o for o in node.links.values() if o in nodes} for name, node in nodes.items()}
     free = [name for name, origins in needed.items() if not origins]
     users: dict[str, list[str]] = {}
@@ -590,7 +590,7 @@ def _in_a_circle(nodes: Mapping[str, FlowNode]) -> FlowNode | None:
 
 
 def _component(file: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the component of a text encoder's file; "" if none is similar."""
+    """Return the component that a text encoder's file is for; "" if none has a similar name."""
     word = next((cls for sign, cls in ENCODERS if sign in file), "")
     likely = [
         name

@@ -53,7 +53,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the part of a run that a config sets: its ranks and its sharding."""
+    """Yield the part of a run in a config: its ranks and its sharding."""
     keys = reading(document, KEYS)
     keys.default("framework", "trainer", SCRIPT)
     kind = str(keys.value("distributed_type")).upper()
@@ -69,7 +69,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _arranged_otherwise(keys: KeyReading) -> str:
-    """Return why the processes do not make all groups; accelerate then does not start
+    """Return why the processes do not fill all parallel groups, so that accelerate does not start
     (accelerator.py, _build_torch_device_mesh; parallelism_config.py). "" if they do."""
     count = keys.value("num_processes")
     if not _counts(count):
@@ -87,7 +87,7 @@ def _counts(value: object) -> TypeGuard[int]:
 
 
 def _sizes(keys: KeyReading) -> None:
-    """Take the micro-batches from a DeepSpeed file; a script's own arguments take precedence."""
+    """Read the micro-batches from a DeepSpeed file; a script's own arguments override them."""
     name, config = keys.zero or ("", {})
     for key, (_, setting) in MATCHED.items():
         if _counts(config.get(key)):
@@ -97,7 +97,7 @@ def _sizes(keys: KeyReading) -> None:
 
 
 def _ranks(keys: KeyReading, kind: str) -> None:
-    """Take the ranks: those that tensor and context parallelism leave are data parallel."""
+    """Read the ranks; those that tensor and context parallelism leave are data parallel."""
     keys.take("tp_config.tp_size", "tensor_parallel_size")
     count = keys.value("num_processes")
     if not isinstance(count, int) or isinstance(count, bool):
@@ -118,7 +118,7 @@ def _ranks(keys: KeyReading, kind: str) -> None:
 
 
 def _machines(keys: KeyReading, count: int) -> None:
-    """Take the number of ranks per machine, if there are several machines."""
+    """Read the number of ranks per machine, if there are several machines."""
     machines = keys.value("num_machines")
     if isinstance(machines, int) and 1 < machines <= count and count % machines == 0:
         keys.set("ranks_per_machine", count // machines, "num_machines")
@@ -130,7 +130,7 @@ def _machines(keys: KeyReading, count: int) -> None:
 
 
 def flagged(flags_given: Document) -> Document | None:
-    """Return the config that flags of `accelerate launch` describe, each at its flag's line; None
+    """Return the config that flags of `accelerate launch` stand for, each at its flag's line; None
     if they set neither sharding nor precision. Flags of DeepSpeed count only with
     --use_deepspeed."""
     values = flags_given.data
@@ -148,14 +148,14 @@ def flagged(flags_given: Document) -> Document | None:
 
 
 def _put(data: dict[str, Any], path: Path, value: Any) -> None:
-    """Set the value at a path, and create the sections above it."""
+    """Set `value` at a path, and create missing sections on the way."""
     for part in map(str, path[:-1]):
         data = data.setdefault(part, {})
     data[str(path[-1])] = value
 
 
 def by_flags(run: PlannedRun) -> PlannedRun:
-    """Return the run with its keys under the names of the launcher's flags."""
+    """Return the run, with its keys under the launcher's flag names."""
     named = (
         replace(u, key=_flag(u.key), value=(True if u.key == "fsdp_config" else u.value))
         for u in run.understood
@@ -169,7 +169,7 @@ def _flag(key: str) -> str:
 
 
 def _path(name: str, kind: str) -> Path:
-    """Return the path in a config for a flag."""
+    """Return the path in a config that a flag stands for."""
     if name.startswith("fsdp_"):
         return ("fsdp_config", name)
     if name.startswith("parallelism_config_"):
@@ -186,7 +186,7 @@ OWN_WORDS = (
 
 
 def _left_to_the_config(run: PlannedRun, settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the settings of a config that the run's arguments do not set."""
+    """Return the config's settings that the run's arguments do not set."""
     own_keys = (one for one in run.understood if one.file == "" and one.key != "--config_file")
     read = {one.setting for one in own_keys}
     read |= {"shard"} if "offload" in read else set()
@@ -194,8 +194,8 @@ def _left_to_the_config(run: PlannedRun, settings: Mapping[str, Value]) -> dict[
 
 
 def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRun:
-    """Return a run as this config launches it. The run's own sharding arguments stay, and so do
-    ranks that the command has `counted`."""
+    """Return a run as this config launches it. The run's own sharding arguments stay, and with
+    `counted` also the ranks in its command."""
     taken = _left_to_the_config(run, shared.settings)
     shows = {*taken, SIZES["data"]}
     if counted:
@@ -217,7 +217,8 @@ def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRu
 
 
 def _unlike(run: PlannedRun, shared: PlannedRun) -> str:
-    """Return which size in DeepSpeed's file contradicts the Trainer's arguments, "" if none."""
+    """Return which size in DeepSpeed's file contradicts the Trainer's arguments; "" if none
+    does."""
     unsaid = {one.key for one in run.unread}
     for one in shared.understood:
         argument, setting = MATCHED.get(one.key, ("", ""))
@@ -237,7 +238,7 @@ PLACES: Mapping[Value, tuple[str, ...]] = {  # what ZeRO offloads from the devic
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file with the ranks and the sharding of a run."""
+    """Return the keys of a new file, with a run's ranks and sharding."""
     settings = run.settings
     shard = str(settings["shard"])
     zero = shard.startswith("zero")
@@ -283,7 +284,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 
 def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mapping[str, Value]:
-    """Return the sizes of accelerate's groups, and how ranks of a sequence exchange it; nothing if
+    """Return the sizes of accelerate's groups, and how the ranks of a sequence exchange it; {} if
     all ranks are in one group. `among`: ranks that share a layer or a sequence. Raises UsageError
     for groups that accelerate rejects (parallelism_config.py)."""
     if list(among) == ["sp_size"]:
@@ -303,7 +304,7 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
 
 
 def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> dict[str, Value]:
-    """Return the keys for Ulysses with ZeRO. Raises UsageError for other ways."""
+    """Return the keys for Ulysses with ZeRO. Raises UsageError for other sequence parallelism."""
     way = settings.get("context_parallel_by")
     if way not in (None, "ulysses"):
         raise UsageError(sentence("emit.ulysses", way=way), where=EMIT)
@@ -318,7 +319,7 @@ def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> di
 
 
 def _gathering(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the keys for torch's context parallelism. Raises UsageError for other ways."""
+    """Return the keys for torch's context parallelism. Raises UsageError for other kinds."""
     way = settings.get("context_parallel_by")
     if way in (None, "allgather") or settings["context_parallel_size"] == 1:
         return {}

@@ -95,7 +95,7 @@ def _accumulated(keys: KeyReading) -> None:
 
 
 def _datasets(keys: KeyReading, model: str) -> None:
-    """Read the largest bucket, and whether latents and captions are cached before the run."""
+    """Read the largest bucket, and whether latents and captions are cached before training."""
     listed = keys.value("datasets")
     sets = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
     _sizes(keys, sets, model)
@@ -146,8 +146,7 @@ def _formats(keys: KeyReading) -> None:
 
 
 def _format(keys: KeyReading, key: str, usual: str, known: Mapping[str, str]) -> str:
-    """Return the format of a key; "" for an unknown one. The name of an adapter file may follow
-    it."""
+    """Return the format in a key; "" for an unknown one. An adapter file's name may follow it."""
     name, _, adapters = str(keys.value(key, USUAL)).partition("|")
     if adapters:
         keys.leave(key, "+ an adapter that is frozen is not counted")
@@ -158,7 +157,7 @@ def _format(keys: KeyReading, key: str, usual: str, known: Mapping[str, str]) ->
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the repository if weighbridge knows it, else the pipeline of its arch."""
+    """Return the model: its repository if weighbridge knows it, else the pipeline of its arch."""
     name, arch = keys.text("model.name_or_path"), _arch(keys)
     keys.knows("model.name_or_path", "model")
     if pipelines.of_repository(name) is not None:
@@ -170,7 +169,7 @@ def _model(keys: KeyReading) -> str:
 
 
 def _arch(keys: KeyReading) -> str:
-    """Return the arch, which older files set by a switch."""
+    """Return the model's arch, which older files set by a switch."""
     switched = (of for switch, of in SWITCHES.items() if keys.on(f"model.{switch}"))
     arch = keys.text("model.arch").partition(":")[0] or next(switched, "")
     if arch.startswith(TWO) and not keys.on("model.low_vram"):

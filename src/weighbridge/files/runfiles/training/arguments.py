@@ -40,7 +40,7 @@ STAGE = re.compile(r"(?:zero|ds_z|_z)[-_]?(?:stage)?[-_]?([0-3])", re.IGNORECASE
 
 
 def merged(*tables: str) -> str:
-    """Return the tables of several kinds as one; sections of one name are joined."""
+    """Return several kinds' tables as one; sections with the same name are joined."""
     sections: dict[str, list[str]] = {}
     for text in tables:
         name = ""
@@ -56,8 +56,8 @@ KEYS = merged(section("trainer"), text_beside(__file__, "arguments.txt"))
 
 
 def name_of(keys: KeyReading, key: str) -> str:
-    """Return the model of a key, from a path too, whose folders may be variables; "" for a variable
-    or a sentence."""
+    """Return the model in a key, also from a path, whose folders may be variables; "" for a
+    variable or a sentence."""
     value = str(keys.value(key) or "")
     named = keys.text(key) or value.rstrip("/").rpartition("/")[2]
     if VARIABLE.search(named) or len(value.split()) > MOST_WORDS:
@@ -68,8 +68,8 @@ def name_of(keys: KeyReading, key: str) -> str:
 
 
 def attention(name: object) -> str | None:
-    """Return the kernel of an attention implementation; None for sdpa, where torch chooses the
-    kernel as our rules do."""
+    """Return our name of an attention implementation; None for sdpa, where torch chooses the kernel
+    as our rules do."""
     return ATTENTION.get(str(name))
 
 
@@ -81,7 +81,7 @@ OF_RANKS: Mapping[str, str] = {  # fields of accelerate's ParallelismConfig
 
 
 def _arranged(keys: KeyReading, section: str, options: Mapping[str, Any]) -> None:
-    """Take the ranks of accelerate's `parallelism_config`."""
+    """Read the ranks in accelerate's `parallelism_config`."""
     keys.used.update(f"{section}.{name}" for name in options)
     several = (options.get("sp_size") or 1) != 1
     for name, setting in OF_RANKS.items():
@@ -92,7 +92,7 @@ def _arranged(keys: KeyReading, section: str, options: Mapping[str, Any]) -> Non
 
 
 def sequence(keys: KeyReading) -> None:
-    """Take sequence and tensor parallelism: accelerate's `parallelism_config`, and ms-swift's
+    """Read sequence and tensor parallelism: accelerate's `parallelism_config`, and ms-swift's
     `sequence_parallel_size`, which exchanges heads if ranks divide the KV heads, and pads rows
     until ranks divide them (swift/sequence_parallel/sequence_parallel.py)."""
     section = "parallelism_config"
@@ -111,7 +111,7 @@ def sequence(keys: KeyReading) -> None:
 
 
 def fsdp(keys: KeyReading) -> None:
-    """Take FSDP from `fsdp` and `fsdp_config`, as axolotl and TrainingArguments have them."""
+    """Read FSDP from `fsdp` and `fsdp_config`, as axolotl and TrainingArguments spell them."""
     config, asked = keys.value("fsdp_config"), keys.value("fsdp")
     options = config if isinstance(config, dict) else {}
     keys.used.update(f"fsdp_config.{name}" for name in options)
@@ -127,7 +127,7 @@ def fsdp(keys: KeyReading) -> None:
 
 
 def _copies(keys: KeyReading) -> None:
-    """Take HSDP from the number of replicas and the ranks that shard one."""
+    """Read HSDP from the number of replicas and the ranks that shard one."""
     shards, copies = keys.data.get("dp_shard_size"), keys.data.get("dp_replicate_size")
     if not isinstance(copies, int) or copies <= 1:
         return
@@ -140,7 +140,8 @@ def _copies(keys: KeyReading) -> None:
 def sharded(
     keys: KeyReading, options: Mapping[str, Any], version: object, words: str, key: str
 ) -> None:
-    """Take the options of FSDP, with or without the prefix `fsdp_`; `key` is where they stand."""
+    """Read the options of FSDP, with or without the prefix `fsdp_`; `key` is the section they are
+    in."""
     bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
     named = {name: f"fsdp_config.{name}" for name in map(str, options)}
     whose = {name.removeprefix("fsdp_"): key for name, key in named.items()}
@@ -161,7 +162,7 @@ def sharded(
 
 
 def _moved(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], words: str) -> None:
-    """Take whether parameters are offloaded to host memory."""
+    """Read whether parameters are offloaded to host memory."""
     offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
     if offloads or "offload" in words:
         keys.settings["offload"] = "params"
@@ -170,7 +171,7 @@ def _moved(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], 
 
 
 def _strategy(bare: Mapping[str, Any], words: str) -> str:
-    """Return FSDP1's strategy in lower case: a name or number, which later files have at
+    """Return FSDP1's strategy in lower case: a name or number, in later files at
     `reshard_after_forward`, or one of the words of `fsdp`."""
     strategy = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
     if str(strategy).lower() in ("true", "false", "none"):
@@ -181,7 +182,7 @@ def _strategy(bare: Mapping[str, Any], words: str) -> str:
 def _gathered(
     keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], strategy: str, key: str
 ) -> None:
-    """Take when layers are gathered and resharded."""
+    """Read when layers are gathered and resharded."""
     reshards, name = bare.get("reshard_after_forward"), "reshard_after_forward"
     asked = next((n for n in ("sharding_strategy", name) if n in bare), "")
     if asked and not strategy.startswith(KNOWN) and strategy not in ("", "true", "false"):
@@ -194,7 +195,7 @@ def _gathered(
 
 
 def _prefetched(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str]) -> None:
-    """Take when FSDP1 gathers the next layer; FSDP2 ignores it."""
+    """Read when FSDP1 gathers the next layer; FSDP2 ignores it."""
     ahead = next((n for n in PREFETCHES if n in bare), "")
     first = keys.settings["shard"] == "fsdp1"
     if ahead and first and keys.take(whose[ahead], "backward_prefetch", _prefetch) is None:
@@ -204,13 +205,13 @@ def _prefetched(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, s
 
 
 def _prefetch(value: object) -> str | None:
-    """Return our name of FSDP1's backward prefetch, by accelerate's name or number."""
+    """Return our name of FSDP1's backward prefetch, from accelerate's name or number."""
     return AHEAD.get(str(value).upper())
 
 
 def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the keys of a new file for FSDP, in accelerate's names. Which ranks are replicas
-    (HSDP) is separate: `groups`."""
+    """Return the keys of a new file for FSDP, in accelerate's names. HSDP's replicas are set
+    separately (`groups`)."""
     shard = str(settings["shard"])
     saved = "SHARDED" if settings.get("gather_on_save") is False else "FULL"
     words: dict[str, Value] = {
@@ -241,9 +242,9 @@ def groups(settings: Mapping[str, Value]) -> dict[str, int]:
 
 
 def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the arguments of a new file for FSDP; none without FSDP. FSDP2 with replicas (HSDP) is
-    accelerate's own setting. transformers 5.6 wraps layers and offloads by the words of `fsdp`
-    alone; 5.23 takes these words too."""
+    """Return the arguments of a new file for FSDP; {} without FSDP. FSDP2 with replicas (HSDP) is
+    accelerate's own setting. transformers 5.6 wraps layers and offloads only by the words of
+    `fsdp`; 5.23 accepts these words too."""
     shard = str(settings["shard"])
     if shard not in ("fsdp1", "fsdp2"):
         return {}
@@ -258,8 +259,8 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:
-    """Raise UsageError for an optimizer that the Trainer rejects, or that needs more settings;
-    `more`: those that a program has its own keys for."""
+    """Raise UsageError for an optimizer that the Trainer rejects, or that needs further settings;
+    `more`: optimizers for which a program has its own keys."""
     if optimizer not in OPTIMIZERS and optimizer not in more:
         raise UsageError(
             sentence("emit.no_word", flag=f"--optimizer {optimizer}"), where=f"--emit {kind}"
@@ -269,7 +270,7 @@ def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> No
 def shared_and_evaluated(
     settings: Mapping[str, Value], offloads: Mapping[tuple[str, str], str]
 ) -> dict[str, Value]:
-    """Return the arguments of a new file for sharding, and for evaluation if the user asks for it.
+    """Return the arguments of a new file for sharding, and for evaluation if the user requests it.
     `offloads`: (shard, offload) -> DeepSpeed's file."""
     words: dict[str, Value] = {}
     if settings["eval_batch_size"] is not None:
@@ -282,7 +283,7 @@ def shared_and_evaluated(
 
 
 def zero_beside(keys: KeyReading, key: str) -> bool:
-    """Take the sharding of a DeepSpeed config next to the file; return whether it exists. The
+    """Read the sharding in a DeepSpeed config next to the file; return whether it exists. The
     Trainer's own arguments fill in the rest."""
     name = keys.text(key)
     config = beside(keys.document, name, zero.KIND.syntaxes)
@@ -305,8 +306,8 @@ def zero_named(
     named: re.Pattern[str] = STAGE,
     note: str = "base.by_name",
 ) -> None:
-    """Take DeepSpeed's sharding from the file that a key names, if it exists; else the stage in its
-    name."""
+    """Read DeepSpeed's sharding from the file that a key names, if it exists; else from the stage
+    in its name."""
     if not keys.value(key):
         return
     if not keys.text(key):

@@ -54,7 +54,7 @@ SUMS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 
 
 def called(text: str) -> str:
-    """Return a script with its functions' bodies in place of their calls, with the arguments filled
+    """Return a script with function calls replaced by the functions' bodies, with arguments filled
     in."""
     for function in [*FUNCTION.finditer(text)][:MOST_FUNCTIONS]:
         calls = re.compile(rf"(?m)^[ \t]*{function['name']}(?P<words>[ \t][^\n;&|]*)?$")
@@ -82,14 +82,15 @@ def filled_in(text: str) -> str:
 
 
 def conditional(text: str) -> bool:
-    """Return whether a script adds to its arrays under a condition that it does not decide."""
+    """Return whether a script adds to its arrays under a condition that its text does not
+    decide."""
     text = taken(text[:MOST])
     spans = _conditions(text)
     return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
 
 
 def branches(text: str) -> Iterator[str]:
-    """Yield the text of each `if` and `case` of a script that is not decided."""
+    """Yield the text of each undecided `if` and `case` in a script."""
     for start, end in _conditions(text):
         if MAY.match(text, start):
             yield text[start:end]
@@ -116,7 +117,8 @@ def taken(text: str) -> str:
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the variables that a script sets outside of conditions; an array as its words."""
+    """Yield (name, value) of variables that a script sets outside of conditions; an array as its
+    words."""
     spans = _conditions(text)
     variables: dict[str, str] = {}
     for match in SET.finditer(text):
@@ -133,7 +135,7 @@ def _variables(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _within(place: int, spans: list[tuple[int, int]]) -> bool:
-    """Return whether `place` lies in one of the spans, which are sorted."""
+    """Return whether position `place` is in one of the sorted `spans`."""
     before = bisect_right(spans, (place, MOST)) - 1
     return before >= 0 and place < spans[before][1]
 
@@ -145,7 +147,7 @@ def _value(match: re.Match[str]) -> str:
 
 
 def _conditions(text: str) -> list[tuple[int, int]]:
-    """Return the spans of a script's conditions and loops, in characters."""
+    """Return the (start, end) of a script's conditions and loops, in characters."""
     spans, depth, start, place = [], 0, 0, 0
     for line in text.splitlines(keepends=True):
         if OPENS.match(line):
@@ -188,7 +190,7 @@ def _computed(match: re.Match[str]) -> str:
 
 
 def _sum(node: ast.expr) -> int:
-    """Return the value of shell arithmetic, with integer division."""
+    """Return the result of shell arithmetic, with integer division."""
     if isinstance(node, ast.BinOp) and type(node.op) in SUMS:
         return SUMS[type(node.op)](_sum(node.left), _sum(node.right))
     if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value < MOST_COUNT:

@@ -48,7 +48,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _targets(keys: KeyReading) -> None:
-    """Take the linears with adapters: all, or those whose names end so (`*.q_proj`)."""
+    """Read the linears with adapters: all, or those whose names end in a pattern's (`*.q_proj`)."""
     named = keys.value("peft.target_modules")
     if keys.on("peft.match_all_linear") or named is None:
         keys.settings["lora_targets"] = WHOLE

@@ -65,7 +65,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _learns(data: Mapping[str, Value]) -> str:
-    """Return the method for learning from rewards or preferences; "" for fine-tuning."""
+    """Return the method if a config learns from rewards or preferences; "" for fine-tuning."""
     rl = str(data.get("rl") or "").lower()
     if data.get("reward_model") is True:
         return "reward"
@@ -83,7 +83,7 @@ def _refused(keys: KeyReading, method: str) -> str:
 
 
 def _learning(keys: KeyReading, method: str) -> None:
-    """Take the keys in `trl` and `vllm` under the names of TRL's own arguments."""
+    """Read the keys in `trl` and `vllm` under the names of TRL's own arguments."""
     inner = {**(keys.value("trl") or {})}
     inner |= {f"vllm_{name}": value for name, value in (keys.value("vllm") or {}).items()}
     keys.document = replace(keys.document, data={**keys.data, **inner})
@@ -109,7 +109,7 @@ NEW: Mapping[str, Value] = {  # keys that axolotl requires and that decide no me
 
 
 def _refuses(settings: Mapping[str, Value]) -> str:
-    """Return why axolotl rejects a run; "" if it does not."""
+    """Return why axolotl rejects a run; "" if it accepts it."""
     way = settings.get("context_parallel_by")
     if way in ("ulysses", "allgather"):
         return sentence("emit.ring_alone", way=way)

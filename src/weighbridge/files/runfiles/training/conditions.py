@@ -49,7 +49,7 @@ Known = Callable[[str], Mapping[str, str]]  # a text -> the variables it sets
 
 @dataclass(slots=True)
 class OpenBlock:
-    """An `if` or a loop that has not ended."""
+    """An `if`, `case` or loop that has not ended."""
 
     now: bool | None  # whether this branch is taken; None if unknown
     over: bool = False  # a branch above was taken
@@ -57,7 +57,7 @@ class OpenBlock:
 
 
 def decided(text: str, known: Known, fill: Fill) -> str:
-    """Return the script with its known conditions decided."""
+    """Return the script, without the branches that its own variables rule out."""
     return _Script(known, fill).read(text)
 
 
@@ -77,8 +77,8 @@ class _Script:
         return "".join(self.kept)
 
     def _cases(self, line: str, below: Sequence[str]) -> bool:
-        """Follow the `case` that a line opens or belongs to. Return whether it is decided: then the
-        line's rest has been kept or dropped."""
+        """Process a line that opens or belongs to a `case`. Return whether that `case` is decided;
+        the line has then been kept or dropped."""
         opens = CASE.match(line)
         if opens is not None and self._alive(self.blocks):
             word = self._word(opens["word"], self.known("".join(self.kept)))
@@ -111,8 +111,8 @@ class _Script:
         return True
 
     def _stays(self, line: str) -> bool:
-        """Follow the blocks over a line. Return whether it stays: a line of a taken or undecided
-        branch, but not of a decided `if` itself."""
+        """Update the open blocks by a line. Return whether the line stays: it is in a taken or
+        undecided branch, and not the line of a decided `if` itself."""
         match = IF.match(line)
         if match is not None and match["word"] == "if":
             return self._opened(match["test"], line)
@@ -152,7 +152,7 @@ class _Script:
     # ---- tests
 
     def _decided(self, test: str) -> bool | None:
-        """Return the result of a test; None if the script alone does not tell."""
+        """Return a test's result; None if the script alone does not decide it."""
         self.left -= 1
         if self.left < 0:
             return None
@@ -186,7 +186,7 @@ class _Script:
 
 
 def _of_devices(below: Sequence[str]) -> bool:
-    """Return whether the `case` above the lines has a GPU branch."""
+    """Return whether the `case` before these lines has a GPU branch."""
     for line in below:
         arm = ARM.match(line)
         if arm is not None and GPU in re.split(r"[\s|\"']+", arm["names"]):
@@ -204,7 +204,7 @@ def _compared(one: str, by: str, two: str) -> bool | None:
 
 
 def _joined(one: bool | None, by: str, two: bool | None) -> bool | None:
-    """Return two tests joined by && or ||; each may be None, unknown."""
+    """Return the result of two tests joined by && or ||; None means unknown."""
     decides = by == "||"  # the result that decides by itself
     if one is decides or two is decides:
         return decides

@@ -23,7 +23,7 @@ WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
 def mapping(words: Sequence[str]) -> dict[str, Any]:
-    """Return the flags of a command with their values: several are a list, none is True."""
+    """Return a command's flags by name: several values are a list, a flag without one is True."""
     values: dict[str, Any] = {}
     name = ""
     for word in words:
@@ -42,9 +42,9 @@ def mapping(words: Sequence[str]) -> dict[str, Any]:
 
 
 def in_calls(flags: str, text: str) -> str:
-    """Return flags of TRL's command as keyword arguments of a script that parses none: of its
-    config and its LoraConfig, and what starts it; "" without a config. The dtype of a model that
-    the script loads itself goes there."""
+    """Return flags of TRL's command as keyword arguments for a script that parses none: in its
+    config and its LoraConfig, with the command that starts it; "" without a config. If the script
+    loads the model itself, its dtype goes into that call."""
     config = CONFIG.search(text)
     if config is None or PARSES.search(text):
         return ""
@@ -98,7 +98,7 @@ def _computed(value: Any) -> bool:
 
 
 def document(text: str, words: Sequence[str], name: str, folder: str = "") -> Document:
-    """Return the flags of a command as a document; each has the line of its flag."""
+    """Return a command's flags as a document, each at its flag's line."""
     data = mapping(words)
     places: Mapping[Path, Place] = {
         (key,): Place(text.count("\n", 0, match.start()) + 1)
@@ -109,7 +109,7 @@ def document(text: str, words: Sequence[str], name: str, folder: str = "") -> Do
 
 
 def _pattern(key: str) -> str:
-    """Return the pattern of a flag, or of a variable in its place."""
+    """Return a pattern for a flag, or for a variable in its place."""
     if key.startswith("$"):
         return re.escape(key)
     return rf"--?{re.escape(key).replace('_', '[-_]')}\b"
@@ -147,9 +147,9 @@ def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
 
 
 def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
-    """Yield scripts with changed arguments: new values at their places, new arguments behind the
-    first of `known`, by each name of `a|b`. The caller reads each again to find the right one.
-    Yields nothing if there is no place."""
+    """Yield scripts with changed arguments: new values at their places, new arguments after the
+    first of `known`, once for each name in `a|b`. The caller reads each again to find the right
+    one. Yields nothing without a place."""
     if not words:
         yield text
         return
@@ -160,7 +160,7 @@ def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterato
 
 
 def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> Iterator[str]:
-    """Yield a script with one argument changed: at its place, else behind another one in that one's
+    """Yield a script with one argument changed: at its place, else after another one and in its
     style."""
     written_value = str(value).lower() if isinstance(value, bool) else str(value)
     stands = next(filter(None, (_flag(text, name) for name in names)), None)
@@ -181,7 +181,8 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
 
 
 def _flag(text: str, name: str) -> re.Match[str] | None:
-    """Return the match of a flag or Hydra override with its value, outside of comments."""
+    """Return the match of a flag or Hydra override with its value, outside of comments; None
+    without one."""
     spelled = re.escape(name).replace("_", "[-_]")
     dotted = rf"|(?<![\w.-])\+{{0,2}}{re.escape(name)}(?==)" if "." in name else ""
     matches = re.finditer(rf"(?:(?<![\w-])--?{spelled}{dotted}){VALUE}", text)

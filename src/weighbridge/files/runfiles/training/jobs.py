@@ -51,7 +51,7 @@ ALONE = (
 
 
 class Pods(NamedTuple):
-    """The number of pods that run a container at once, and counts that are no numbers."""
+    """The number of pods that run a container at once, and notes on counts that are no numbers."""
 
     total: int = 1
     unread: tuple[Unread, ...] = ()
@@ -73,7 +73,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each container that launches a training; identical ones once."""
+    """Yield the run of each container that launches a training; identical ones only once."""
     launches: list[tuple[PlannedRun, Launching, launch.Launched, dict[Path, Pods]]] = []
     for each in _launching(document):
         path = each.container.path
@@ -126,8 +126,8 @@ def _together(document: Document) -> bool:
 
 
 def _told_torchrun(document: Document, path: Path) -> Mapping[str, str]:
-    """Return the variables with which Kubeflow's operators tell torchrun machines and processes, if
-    these are numbers."""
+    """Return the variables with which Kubeflow sets torchrun's number of machines and of processes
+    per machine, if these are numbers."""
     spec = _spec(document)
     if not _together(document) or MPI in spec:
         return {}
@@ -149,7 +149,8 @@ def _value_at(document: Document, path: Path) -> Any:
 
 
 def _pods(document: Document, path: Path) -> Pods:
-    """Return the pods that run the container at a path: each mapping above may multiply them."""
+    """Return the pods that run the container at `path`: the replica count of every enclosing
+    mapping multiplies them."""
     pods = Pods()
     for end in range(len(path) + 1):
         holder = _value_at(document, path[:end])
@@ -180,7 +181,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _of_workers(document: Document, container: Container) -> Container:
-    """Return MPI's launcher container with the cards, memory and path of its workers, which run
+    """Return MPI's launcher container with its workers' cards, memory and path, since these run
     what it launches."""
     roles = _spec(document).get(MPI)
     if not isinstance(roles, dict) or "Worker" not in roles:
@@ -201,7 +202,7 @@ def _of_workers(document: Document, container: Container) -> Container:
 def _spread(
     document: Document, run: PlannedRun, start: Start, pods: Pods
 ) -> tuple[Start, tuple[Unread, ...], tuple[str, ...]]:
-    """Return the start over all pods of a run, what of it could not be read, and notes on them."""
+    """Return (start, unread keys, notes) over all pods of a run."""
     machines = start.machines if start.machines is not None else _by_config(run)
     if isinstance(machines, int) and machines > 0:
         return (start, *_compared(machines, pods, together=_together(document)))
@@ -223,8 +224,8 @@ def _by_config(run: PlannedRun) -> int | None:
 def _compared(
     machines: int, pods: Pods, *, together: bool
 ) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
-    """Return notes on pods that do not match the command's machines; `together`: the operator makes
-    all pods one run."""
+    """Return notes if the pods do not match the machines in the command; `together`: the operator
+    makes all pods one run."""
     if pods.unread or pods.total == machines:
         return (), ()
     if machines == 1 or (pods.total % machines == 0 and not together):
@@ -241,8 +242,8 @@ def _placed(
     launched_one: launch.Launched,
     pods: Pods,
 ) -> PlannedRun:
-    """Return a run with the manifest's lines, and the cards and memory of its pods; `alone` is the
-    run of its command."""
+    """Return a run at the manifest's lines, with its pods' cards and memory; `alone` is the run of
+    its command."""
     container, shell = launching
     start, unread, notes = _spread(document, alone, launched_one.start, pods)
     run = launch.of_launched(shell, launched_one._replace(start=start))

@@ -68,7 +68,8 @@ LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start their own ranks
 
 
 class Launched(NamedTuple):
-    """A training's program (a script, or one of PROGRAMS), its arguments, and what starts it."""
+    """A training's program (a script, or one of PROGRAMS), its arguments, and its launcher's
+    start."""
 
     program: str
     words: Sequence[str]
@@ -99,13 +100,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def of_launched(document: Document, each: Launched) -> PlannedRun:
-    """Return the run of a launch, with its ranks per machine."""
+    """Return the run of a launched training, with its ranks per machine."""
     start, run = each.start, ranked(_run(document, each), each.start)
     return replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.not_read))
 
 
 def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
-    """Return a run with its launcher's ranks, unless it states its own: those that other kinds of
+    """Return a run with its launcher's ranks, unless it states its own. Those that other kinds of
     parallelism leave are data parallel, and replicate the model without a sharding setting."""
     settings = dict(run.settings)
     if start.ranks and SIZES["data"] not in settings:
@@ -119,15 +120,16 @@ def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
 
 
 def launched(document: Document) -> Iterator[Launched]:
-    """Yield the trainings that a text launches: programs with known arguments, and local scripts
-    that train."""
+    """Yield the trainings that a text launches: programs with known arguments, and local training
+    scripts."""
     for each in started(document, document.text, (*PROGRAMS, *starters.STARTERS)):
         if _trains(each) or _script(document, each) is not None:
             yield each
 
 
 def _script(document: Document, each: Launched) -> Document | None:
-    """Return the started script, if it exists next to the run file and trains."""
+    """Return the script that is started, if it exists next to the run file and trains; else
+    None."""
     if not each.program.endswith(".py"):
         return None
     try:
@@ -163,7 +165,8 @@ def _trains(each: Launched) -> bool:
 def _launched(
     document: Document, words: Sequence[str], env: Mapping[str, str], programs: Sequence[str]
 ) -> Launched | None:
-    """Return what a command launches; the last of its launchers counts."""
+    """Return the training that a command launches, by the last of its launchers; None without
+    one."""
     names = [word.rpartition("/")[2] for word in words]
     places = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
     if not places:
@@ -200,8 +203,8 @@ def _launched_program(
     start: int,
     launcher: int | None,
 ) -> Launched | None:
-    """Return the program that a command starts at a word, with or without a launcher; None without
-    arguments."""
+    """Return the program that a command starts at word `start`, with or without a launcher; None
+    without arguments."""
     program, told_to_it = words[start].rpartition("/")[2], words[start + 1 :]
     named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
     if not named and not told_to_it:
@@ -217,7 +220,7 @@ def _launched_program(
 
 
 def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
-    """Return a start with the program's ranks, if its launcher states none."""
+    """Return a launcher's start, with the program's own ranks if it states none."""
     counted = start if start.ranks else program
     return start._replace(
         each=counted.each,
@@ -229,25 +232,26 @@ def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
 
 
 def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
-    """Return whether srun starts a script without a further launcher."""
+    """Return whether srun starts a script directly, without another launcher."""
     starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
     others = {*ranks.TORCHRUN, *ranks.MPI}
     return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
 
 
 def _begins(names: Sequence[str], words: Sequence[str], place: int) -> bool:
-    """Return whether a word begins a command that starts a config."""
+    """Return whether the word at `place` begins a command that starts a config."""
     return names[place] in starters.STARTERS and starters.begins(names[place], words[place + 1 :])
 
 
 def _is_script(words: Sequence[str], place: int) -> bool:
-    """Return whether a launcher starts this word: a file, or a module."""
+    """Return whether the word at `place` is a script that a launcher starts: a file or a module."""
     module = words[place - 1] in ("-m", "--module") and words[place] not in ranks.TORCHRUN
     return module or words[place].endswith(".py")
 
 
 def _run(document: Document, each: Launched) -> PlannedRun:
-    """Return the run of a launch, with a note if its launcher's config file is missing."""
+    """Return the run of a launched training, with a note if its launcher's config file is
+    missing."""
     run = _started(document, each)
     if not each.config:
         arguments = flags.document(document.text, each.flags, document.name, document.folder)
@@ -270,7 +274,7 @@ def _run(document: Document, each: Launched) -> PlannedRun:
 
 
 def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
-    """Return the ranks and sharding of an accelerate config, with the command's number of ranks;
+    """Return the ranks and sharding in an accelerate config, with the command's number of ranks;
     None if the file is missing."""
     config = beside(document, name, accelerate.KIND.syntaxes)
     if config is None or not isinstance(config.data, dict):
@@ -304,14 +308,14 @@ def _started(document: Document, each: Launched) -> PlannedRun:
 
 
 def _of_llama_factory(arguments: Document) -> PlannedRun:
-    """Return the run of LLaMA-Factory's keys, whatever starts it."""
+    """Return the run of LLaMA-Factory's arguments, whatever program starts it."""
     if MODEL not in arguments.data:
         return PlannedRun(task="train", refused="it starts another file, which it does not name")
     return next(llama_factory.read(arguments))
 
 
 def _of_arguments(document: Document, each: Launched, arguments: Document, name: str) -> PlannedRun:
-    """Return the run of a script or of TRL with arguments in a config, too."""
+    """Return the run of a script, or of TRL, whose arguments are also in the config `name`."""
     config = beside(document, name, trl.KIND.syntaxes)
     if config is None or not isinstance(config.data, dict):
         line = document.line_of(max(document.text.find(name), 0))
@@ -322,7 +326,7 @@ def _of_arguments(document: Document, each: Launched, arguments: Document, name:
 
 
 def _plain(each: Launched, arguments: Document) -> PlannedRun:
-    """Return the run of arguments of transformers and TRL, with the model under any of its usual
+    """Return the run of transformers' and TRL's arguments, with the model under any of its usual
     names."""
     alias = next((name for name in MODELS if _is_model(arguments.data.get(name))), MODEL)
     if MODEL not in arguments.data:
@@ -338,8 +342,8 @@ def _plain(each: Launched, arguments: Document) -> PlannedRun:
 
 
 def _with_adapters(arguments: Document) -> Document:
-    """Return the arguments of a user's script, which trains adapters if they set a rank and no
-    switch turns it off."""
+    """Return the arguments of a user's script, with adapters on if they set a rank and no switch
+    turns them off."""
     arguments = _renamed(arguments, {"lora_rank": "lora_r"})
     data = arguments.data
     switched = any(name in data for name in ADAPTERS)
@@ -350,13 +354,13 @@ def _with_adapters(arguments: Document) -> Document:
 
 
 def _unsure(key: Unread) -> Unread:
-    """Return an unread key; if its name is that of a size, it may decide either way."""
+    """Return an unread key; if its name suggests a size, it may change the answer either way."""
     sizes = key.why.startswith(STRANGE) and OF_SIZE.search(key.key)
     return replace(key, lowers=True, raises=True) if sizes else key
 
 
 def _renamed(arguments: Document, names: Mapping[str, str]) -> Document:
-    """Return arguments under other names, at their places."""
+    """Return the arguments under other names, at their original places."""
     data = {names.get(name, name): value for name, value in arguments.data.items()}
     first = ((str(path[0]), place) for path, place in arguments.places.items() if path)
     places: dict[Path, Place] = {(names.get(name, name),): place for name, place in first}
@@ -370,7 +374,7 @@ def _is_model(value: Value) -> bool:
 
 
 def _learns(each: Launched) -> str:
-    """Return the method of a TRL verb or script (trl/scripts/dpo.py, if its name has it as a word);
+    """Return the method in a TRL verb or in a script's name, as a word of it (trl/scripts/dpo.py);
     "" for fine-tuning."""
     name = each.words[0] if each.program == "trl" else each.program.rpartition("/")[2]
     words = re.split(r"[^a-z]+", name.lower().removesuffix(".py"))
@@ -378,7 +382,7 @@ def _learns(each: Launched) -> str:
 
 
 def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
-    """Return a run with TRL's defaults, and the sharding of the config that it names."""
+    """Return a run with TRL's defaults, and the sharding of the config that its arguments name."""
     named = arguments.data.get(OF_TRL, "")
     if trl.shipped(named):
         run = trl.shared_out(run, OF_TRL, str(named), arguments.place((OF_TRL,)).line)
@@ -386,7 +390,7 @@ def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
 
 
 def _swift(document: Document, each: Launched) -> PlannedRun:
-    """Return the run of ms-swift, with its arguments renamed to TRL's."""
+    """Return the run of ms-swift's arguments, renamed to TRL's."""
     arguments = flags.document(document.text, each.words, document.name, document.folder)
     arguments = _renamed(arguments, SWIFT)
     data = dict(arguments.data)
@@ -423,8 +427,8 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
 
 
 def _unlimited(data: Mapping[str, Value], settings: Mapping[str, Value]) -> Iterator[Unread]:
-    """Yield a note that ms-swift does not cut samples if no length is set and no engine limits
-    them."""
+    """Yield a note that ms-swift does not truncate samples, if no length is set and no engine
+    limits them."""
     if data.keys().isdisjoint(trl.LENGTHS) and "prompt_len" not in settings:
         yield Unread(key="max_length", line=0, why=sentence("swift.length"), raises=True)
 

@@ -64,7 +64,7 @@ def method_of(keys: KeyReading) -> str:
 
 
 def take(keys: KeyReading, method: str) -> None:
-    """Take a method's settings besides fine-tuning's; what was read of adapters is its tuner."""
+    """Read a method's settings beyond fine-tuning's; LoRA settings become the tuner's."""
     settings = keys.settings
     settings["tuner"], settings["method"] = settings.get("method", "full"), method
     keys.understood = [
@@ -82,8 +82,8 @@ def take(keys: KeyReading, method: str) -> None:
 
 
 def switches(keys: KeyReading, phrases: Phrases) -> None:
-    """Take the settings that values of keys mean, alone or several together: the first that holds.
-    Keys that must be off may also be missing."""
+    """Set the settings that the values of one or several keys mean together; the first match
+    counts. Keys that must be off may also be missing."""
     for (setting, meaning), words in phrases.items():
         if setting in keys.settings:
             continue
@@ -102,7 +102,7 @@ def _there(keys: KeyReading, words: Mapping[str, Value]) -> Iterator[tuple[str, 
 
 
 def _standing(keys: KeyReading, names: str, value: Value) -> str:
-    """Return which of `a|b` has the value, and mark it as read; "" if none has."""
+    """Return which of `a|b` has `value`, and "" if none has."""
     for name in names.split("|"):
         if str(keys.peek(name)).lower() == str(value).lower():
             return name
@@ -110,7 +110,7 @@ def _standing(keys: KeyReading, names: str, value: Value) -> str:
 
 
 def _written(keys: KeyReading) -> None:
-    """Take how answers are generated: the engine, their length, and what is offloaded."""
+    """Read how answers are generated: the engine, their length, and what is offloaded."""
     _rows(keys)
     if keys.on("use_vllm"):
         _engine(keys)
@@ -140,7 +140,7 @@ def _engine(keys: KeyReading) -> None:
 
 
 def _rows(keys: KeyReading) -> None:
-    """Take the prompt length. Rows of Unsloth are as long as the model was loaded for."""
+    """Read the prompt length. Unsloth's rows are as long as the model was loaded for."""
     swift, fast = (keys.settings["framework"] == name for name in ("ms-swift", "unsloth"))
     if keys.settings["framework"] != "axolotl":  # axolotl cuts rows to its sequence_len
         keys.settings.pop("seq_len", None)
@@ -165,8 +165,8 @@ def _rows(keys: KeyReading) -> None:
 
 
 def _whole_groups(keys: KeyReading) -> None:
-    """Set the batch size to the answers per prompt if a step does not hold whole groups: Unsloth's
-    own change (unsloth models/rl.py: "We will change the batch size")."""
+    """Set the batch size to the answers per prompt if a step does not hold whole groups, as Unsloth
+    does (unsloth models/rl.py: "We will change the batch size")."""
     rows, answers = keys.settings["batch_size"], number(keys.peek("num_generations"))
     steps = max(1, number(keys.peek("gradient_accumulation_steps")))
     if answers and rows * steps % answers:

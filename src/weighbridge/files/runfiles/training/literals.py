@@ -29,7 +29,7 @@ DEFAULTED = "line {line}: {name} is taken at its default, {value}"
 
 
 class Defaulted(NamedTuple):
-    """A script's syntax tree with its defaults filled in, and notes on them."""
+    """A script's syntax tree with its defaults filled in, and notes on these."""
 
     tree: ast.AST
     notes: tuple[str, ...]
@@ -90,7 +90,7 @@ def defaulted(text: str) -> Defaulted:
 
 
 def imported(tree: ast.AST) -> frozenset[str]:
-    """Return the names that a script imports: their attributes are not the script's."""
+    """Return the names that a script imports, whose attributes are not set by the script."""
     return frozenset(
         (alias.asname or alias.name).partition(".")[0]
         for node in ast.walk(tree)
@@ -100,7 +100,7 @@ def imported(tree: ast.AST) -> frozenset[str]:
 
 
 def _fields(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the defaults of arguments and dataclass fields, by name."""
+    """Yield (name, default) of arguments and dataclass fields."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and called(node) == "add_argument":
             yield from _argument(node)
@@ -116,7 +116,7 @@ def _of_data(node: ast.expr) -> bool:
 
 
 def _default(field: ast.AnnAssign) -> ast.expr | None:
-    """Return the literal default of a field, also in `field(default=x)`."""
+    """Return the literal default of a field, also in `field(default=x)`; None without one."""
     value: ast.expr | None = field.value
     if isinstance(value, ast.Call):
         value = next((word.value for word in value.keywords if word.arg == "default"), None)
@@ -124,7 +124,7 @@ def _default(field: ast.AnnAssign) -> ast.expr | None:
 
 
 def _argument(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-    """Yield an argument's name and literal default; False for a switch without one."""
+    """Yield (name, literal default) of an argument; False for a switch without one."""
     words: dict[str | None, Any] = {word.arg: word.value for word in call.keywords}
     names = [str(value_of(arg)) for arg in call.args if isinstance(arg, ast.Constant)]
     long = next((name for name in names if name.startswith("--")), next(iter(names), ""))

@@ -81,7 +81,7 @@ def _adapters(keys: KeyReading) -> None:
 
 
 def _ranks(keys: KeyReading) -> None:
-    """Take the ranks; several devices use FSDP."""
+    """Read the ranks; several devices use FSDP."""
     devices, nodes = keys.value("devices"), keys.value("num_nodes", 1)
     if isinstance(devices, int) and isinstance(nodes, int) and devices * nodes > 1:
         keys.settings["shard"] = "fsdp1"

@@ -64,7 +64,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _learns(data: Mapping[str, Value]) -> str:
-    """Return the method for rewards or preferences of a stage, DPO's by its loss; else ""."""
+    """Return the method for the rewards or preferences of a stage (DPO's by its loss); else ""."""
     stage = str(data.get("stage") or "sft").lower()
     loss = str(data.get("pref_loss") or "").lower()
     named = loss if stage == "dpo" and loss in PREFERENCES else stage
@@ -72,7 +72,7 @@ def _learns(data: Mapping[str, Value]) -> str:
 
 
 def _megatron(keys: KeyReading) -> str:
-    """Return why a Megatron run has no estimate; keys of Megatron count as read."""
+    """Return why a Megatron run has no estimate; Megatron's keys count as read."""
     if not {"tensor_model_parallel_size", "pipeline_model_parallel_size"} & keys.data.keys():
         return ""
     keys.used.update(k for k in keys.data if "parallel" in k or k.startswith(OF_MEGATRON))
@@ -81,8 +81,8 @@ def _megatron(keys: KeyReading) -> str:
 
 
 def _adapters(keys: KeyReading) -> None:
-    """Take the modules with adapters, and alpha, which decides no memory but is needed in a new
-    file."""
+    """Read the modules with adapters, and alpha, which does not affect memory but is needed in a
+    new file."""
     if keys.take("lora_alpha", "lora_alpha") is None:
         keys.settings["lora_alpha"] = 2 * keys.settings["lora_r"]
     targets = keys.value("lora_target")

@@ -139,7 +139,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _partly(text: str, each: launch.Launched) -> Iterator[str]:
-    """Yield notes on variables that a script does not decide by itself."""
+    """Yield notes on variables that the script's text does not decide."""
     if arrays.conditional(text):
         yield sentence("script.under_condition")
     unsure = arrays.unsure(text)
@@ -159,7 +159,7 @@ def _partly(text: str, each: launch.Launched) -> Iterator[str]:
 
 
 def _without_others(words: Sequence[str]) -> list[str]:
-    """Return words without unset variables behind a switch, which could add flags."""
+    """Return the words without unset variables after a switch, which could hold further flags."""
     of_megatron: list[str] = []
     for word in words:
         if not (OTHER.fullmatch(word) and of_megatron and _is_switch(of_megatron[-1])):
@@ -207,7 +207,8 @@ def _run(arguments: Document, ranks: int | None) -> PlannedRun:
 
 
 def _width(keys: KeyReading) -> str:
-    """Return why a model's width is invalid, so that it cannot be described; "" if it is not."""
+    """Return why the width is invalid, so that the arguments describe no model; "" if it is
+    valid."""
     width = keys.value("hidden_size")
     if not keys.text("model") and width is not None and not isinstance(width, int):
         return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
@@ -228,7 +229,7 @@ def _targets(keys: KeyReading) -> None:
 
 
 def _config(keys: KeyReading) -> dict[str, Value]:
-    """Return the config of the model that the arguments describe."""
+    """Return the transformers config of the model that the arguments describe."""
     if mixed.pattern(keys):
         return mixed.config(keys, _vocabulary(keys))
     config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
@@ -287,7 +288,7 @@ def _used(keys: KeyReading, *names: str) -> None:
 
 
 def _dense_first(keys: KeyReading) -> dict[str, Value]:
-    """Return the number of first layers without experts: [0]*3+[1]*58."""
+    """Return the config's number of first layers without experts, from [0]*3+[1]*58."""
     layout = keys.value("moe_layer_freq", 1)
     match = DENSE_FIRST.fullmatch(str(layout).strip())
     if match is not None:
@@ -322,8 +323,7 @@ def _vocabulary(keys: KeyReading) -> int:
 
 
 def _arguments(keys: KeyReading) -> None:
-    """Take the arguments that decide memory under their own names, if no setting stands for
-    them."""
+    """Read Megatron's own arguments that affect memory, if no setting of ours stands for them."""
     words: list[str] = []
     keys.take(SIZES["context"], SIZES["context"])
     several = Ranks.of(keys.settings).context > 1
@@ -348,12 +348,12 @@ def _arguments(keys: KeyReading) -> None:
 
 
 def _joined(value: Value) -> str:
-    """Return a value as one word; commas are dropped, which mean nothing in a layout."""
+    """Return a value as one word, without commas, which have no meaning in a layout."""
     return "+".join(map(str, value)) if isinstance(value, list) else str(value).replace(",", "")
 
 
 def _batches(keys: KeyReading, ranks: int | None) -> None:
-    """Take the micro-batches per step, which depend on the ranks. A launcher that starts too few
+    """Read the micro-batches per step, which depend on the ranks. A launcher that starts too few
     ranks is one of several machines."""
     whole, each = keys.value("global_batch_size"), keys.settings.get("batch_size", 1)
     if ranks is None:
@@ -374,7 +374,7 @@ WRITTEN: Mapping[str, str] = {"seq_len": "seq_length", "batch_size": "micro_batc
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as arguments, None if Megatron has none for it. The
+    """Return changed settings of ours as Megatron's arguments, None if it lacks one for them. The
     micro-batches of a step follow from the global batch."""
     changes = {name: value for name, value in change.items() if name != "gradient_accumulation"}
     return phrased(changes, WRITTEN, {})

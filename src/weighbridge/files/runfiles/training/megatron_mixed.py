@@ -34,7 +34,8 @@ OF_MODEL = (  # arguments that say more of the config
 
 
 def pattern(keys: KeyReading) -> str:
-    """Return the letters of all layers, with the ends of pipeline stages; "" if there are none."""
+    """Return the letters of all layers, with marks between pipeline stages; "" without a
+    pattern."""
     return next((text for name in PATTERNS if (text := keys.text(name))), "")
 
 
@@ -56,14 +57,14 @@ def refused(keys: KeyReading) -> str | None:
 
 
 def layout(keys: KeyReading) -> str:
-    """Return the layers of each pipeline stage, as Megatron writes them for other models; "" if the
+    """Return the layers of each pipeline stage, as Megatron spells them for other models; "" if the
     pattern has no stages."""
     parts = pattern(keys).split(ENDS)
     return "E" + ENDS.join("t" * len(part) for part in parts) + "L" if len(parts) > 1 else ""
 
 
 def config(keys: KeyReading, words: int) -> dict[str, Value]:
-    """Return the config of the model that the arguments describe."""
+    """Return the transformers config of the model that the arguments describe."""
     letters = pattern(keys).replace(ENDS, "")
     width, heads = _number(keys, "hidden_size", 0), _number(keys, "num_attention_heads", 1)
     mamba = {name: _number(keys, name, usual) for name, usual in USUAL.items()}

@@ -67,7 +67,7 @@ def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the repository if weighbridge knows it, else the pipeline of the type."""
+    """Return the model: its repository if weighbridge knows it, else the pipeline of its type."""
     name, kind = keys.text("base_model_name"), keys.text("model_type")
     keys.knows("model_type", "model")
     if pipelines.of_repository(name) is not None:
@@ -78,7 +78,7 @@ def _model(keys: KeyReading) -> str:
 
 
 def _layers(keys: KeyReading) -> None:
-    """Read which layers have adapters: those with one of some words in their paths."""
+    """Read which layers have adapters: those with one of the given words in their paths."""
     for key in ("layer_filter", "lora_layers"):
         words = [word.strip() for word in keys.text(key).split(",") if word.strip()]
         if words and (keys.on("layer_filter_regex") or keys.on("lora_layers_regex")):
@@ -94,7 +94,7 @@ def _sides(text: str) -> tuple[int, int]:
 
 
 def _sizes(keys: KeyReading) -> None:
-    """Take the largest of several sizes: a side, or width x height."""
+    """Read the largest of several sizes: a side, or width x height."""
     text = str(keys.value("resolution") or "")
     if text:
         sizes = map(_sides, text.split(","))
@@ -148,7 +148,7 @@ def _base(keys: KeyReading, part: str) -> None:
 
 
 def _offloaded(keys: KeyReading, part: str) -> None:
-    """Read checkpointing and offloading to host memory. Blocks of UNets stay."""
+    """Read checkpointing and offloading to host memory. UNets' blocks are not offloaded."""
     kind = keys.value("gradient_checkpointing")
     again = keys.value(f"{part}.gradient_checkpointing", kind not in (False, "OFF"))
     inputs = keys.value(f"{part}.activation_offloading")

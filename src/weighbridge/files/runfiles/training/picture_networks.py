@@ -16,7 +16,7 @@ KRONECKER, LOW_RANK = ("lokr", "loha"), ("lora", "locon")
 
 
 def network(keys: KeyReading, script: str) -> None:
-    """Read the method, its rank and its factor."""
+    """Read the training method, its rank and its factor."""
     arguments = _pairs(keys.value("network_args"))
     algorithm, factor = arguments.get("algo", "lora"), _number(arguments.get("factor"))
     if algorithm in KRONECKER:

@@ -107,7 +107,7 @@ def _lines(document: Document) -> Iterator[tuple[str, str, list[str], list[str]]
 
 
 def _with_config(arguments: Document) -> Document:
-    """Return the arguments merged over those of the TOML in --config_file, if it exists."""
+    """Return the arguments, merged over those in the TOML of --config_file, if it exists."""
     config = _beside(arguments, arguments.data.get("config_file"), "toml")
     if config is None or not isinstance(config.data, dict):
         return arguments
@@ -115,7 +115,7 @@ def _with_config(arguments: Document) -> Document:
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a TOML without its sections, which only help people."""
+    """Return the keys of a TOML without its sections, which only structure it for people."""
     flat: dict[str, Any] = {}
     for name, value in data.items():
         flat |= value if isinstance(value, dict) else {name: value}
@@ -123,7 +123,7 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _beside(document: Document, name: object, syntax: str) -> Document | None:
-    """Return a file near a run file: at its path, or by its name alone."""
+    """Return a file near the run file: at its path, or by its name only; None if missing."""
     if not isinstance(name, str) or not name:
         return None
     try:
@@ -145,7 +145,7 @@ def _run(program: str, document: Document, script: str, before: Sequence[str] = 
 
 
 def _launched(keys: KeyReading, before: Sequence[str]) -> None:
-    """Take the ranks of accelerate or torchrun, and the sharding of accelerate's plugin."""
+    """Read the ranks of accelerate or torchrun, and the sharding of accelerate's plugin."""
     ranks, plugin = of_launcher("accelerate", before, {}).ranks, flags.mapping(before)
     if ranks is not None and ranks > 1:
         keys.settings["data_parallel_size"] = ranks
@@ -156,7 +156,7 @@ def _launched(keys: KeyReading, before: Sequence[str]) -> None:
 
 
 def worded(keys: KeyReading) -> None:
-    """Take the values that the table knows."""
+    """Read the values that the kind's table knows."""
     for key in list(keys.keys.values):
         for name in sorted(
             {name for (name, _), words in keys.keys.phrases.items() if key in words}
@@ -197,7 +197,7 @@ def _of_family(keys: KeyReading) -> str:
 
 
 def _of_script(keys: KeyReading, program: str, script: str) -> str:
-    """Return the pipeline that a script trains by its own name."""
+    """Return the pipeline that a script trains, by the script's name."""
     if program == "diffusers":
         return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
     begins = (pipeline for start, pipeline in PIPELINES.items() if script.startswith(start))
@@ -206,7 +206,7 @@ def _of_script(keys: KeyReading, program: str, script: str) -> str:
 
 
 def _of_weights(keys: KeyReading) -> str:
-    """Return the pipeline of the weights by their file's name; "" if it is unknown."""
+    """Return the pipeline of the weights, by their file's name; "" if unknown."""
     files = (of_file(keys.text(key)) for key in ("pretrained_model_name_or_path", "dit"))
     return next((file.pipeline for file in files if file is not None), "")
 
@@ -225,7 +225,7 @@ def _method(keys: KeyReading, script: str) -> None:
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
-    """Take what is not cached: musubi-tuner always caches; sd-scripts do if the user sets it."""
+    """Read what is not cached: musubi-tuner always caches; sd-scripts do if the user sets it."""
     trains_text = not script or not keys.on("network_train_unet_only")
     if "uncached_text" not in keys.settings or not trains_text or not of_unet(script):
         return
@@ -234,7 +234,8 @@ def _uncached(keys: KeyReading, script: str) -> None:
 
 
 def _resolution(keys: KeyReading, script: str) -> None:
-    """Take size, frames and batch of the largest bucket, from here or the dataset config."""
+    """Read size, frames and batch of the largest bucket, from the arguments or the dataset
+    config."""
     _sized(keys, "resolution")
     file = keys.value("config_file")
     if file and _beside(keys.document, file, "toml") is None:
@@ -248,7 +249,7 @@ def _resolution(keys: KeyReading, script: str) -> None:
 
 
 def _largest(keys: KeyReading, data: Mapping[str, Any], script: str) -> None:
-    """Take the largest bucket of a dataset config."""
+    """Read the largest bucket in a dataset config."""
     general = data.get("general")
     shared = general if isinstance(general, dict) else {}
     sets = [{**shared, **one} for one in _list(data.get("datasets")) if isinstance(one, dict)]
@@ -267,7 +268,7 @@ def _largest(keys: KeyReading, data: Mapping[str, Any], script: str) -> None:
 
 
 class DataBucket(NamedTuple):
-    """The largest bucket of a dataset; `most`: its frames are those of the longest video."""
+    """The largest bucket of a dataset. `most`: its frames are those of the longest video."""
 
     size: tuple[int, int] | None
     batch: int
@@ -281,7 +282,7 @@ class DataBucket(NamedTuple):
 
 
 def _bucket(one: Mapping[str, Any]) -> DataBucket:
-    """Return the largest bucket of a dataset of sd-scripts or musubi-tuner. For video it has the
+    """Return the largest bucket of an sd-scripts or musubi-tuner dataset. For video it has the
     longest of target_frames, or all frames up to max_frames; the autoencoder cuts each to 4n +
     1."""
     batch = one.get("batch_size")
@@ -343,7 +344,7 @@ def _factors(kinds: object) -> Iterator[tuple[str, Mapping[str, int]]]:
 
 
 def _area(keys: KeyReading) -> None:
-    """Take the area in pixels, or megapixels; the largest of the data backends."""
+    """Read the area in pixels or megapixels; the largest of the data backends."""
     areas = [(keys.value("resolution"), keys.value("resolution_type"), "resolution")]
     name = keys.text("data_backend_config")
     backends = _beside(keys.document, name, "json")
@@ -368,8 +369,8 @@ def _side(value: object, kind: object) -> int:
 
 
 def _examples(keys: KeyReading, script: str) -> None:
-    """Take what a diffusers script decides by itself. It encodes captions before the steps if all
-    are one, or in train_text_to_image_sdxl."""
+    """Read what a diffusers script decides by itself. It encodes captions before the steps if all
+    are equal, or in train_text_to_image_sdxl."""
     keys.settings.setdefault("method", "lora" if "lora" in script else "full")
     _example_sizes(keys, script)
     if not script.startswith(ENCODED):
@@ -379,7 +380,7 @@ def _examples(keys: KeyReading, script: str) -> None:
 
 
 def _example_sizes(keys: KeyReading, script: str) -> None:
-    """Take the rank, the batch and the size, or the script's defaults."""
+    """Read the rank, the batch and the size, or the script's defaults."""
     _sized(keys, "resolution")
     keys.take("train_batch_size", "batch_size")
     side = 1024 if script.endswith("sdxl") else 512

@@ -75,9 +75,9 @@ CARDS = re.compile(r"\d+(,\d+)*")
 
 
 class Start(NamedTuple):
-    """The processes that a launcher starts: `each` machine, the `whole` of all machines, and
-    `machines`, which may be a variable. `refused`: why it starts nothing; `elsewhere`: a job around
-    it, or its reader, knows the machines behind a variable."""
+    """The processes that a launcher starts: `each` per machine, `whole` on all machines, and the
+    number of `machines`, which may be a variable. `refused`: why it starts nothing; `elsewhere`:
+    whether the surrounding job or its reader knows the machines behind a variable."""
 
     each: int | None = None
     whole: int | None = None
@@ -95,14 +95,14 @@ class Start(NamedTuple):
 
     @property
     def inside(self) -> int | None:
-        """Return the processes per machine for several machines; None for one machine, or if not
-        stated."""
+        """Return the processes per machine if there are several machines; None for one machine, or
+        if not stated."""
         machines, ranks = self._several, self.ranks
         return None if ranks is None or machines == 1 else max(1, ranks // machines)
 
     @property
     def _variable(self) -> bool:
-        """Return whether the machines are stated, but not as a number."""
+        """Return whether the number of machines is stated, but not as a number."""
         return self.machines is not None and number(self.machines) is None
 
     @property
@@ -113,7 +113,7 @@ class Start(NamedTuple):
 
     @property
     def not_read(self) -> tuple[Unread, ...]:
-        """Return the notes on a start, and on a number of machines that is only partly known."""
+        """Return the start's notes, and one if its number of machines is only partly known."""
         if self.elsewhere:
             return tuple(one for one in self.unread if one.key not in (NODES, *COUNTS))
         if not self._variable or self.refused:
@@ -145,8 +145,8 @@ def of_launcher(
     before: Sequence[str] = (),
     document: Document | None = None,
 ) -> Start:
-    """Return what a launcher starts; `before` are the words before it, and its hostfile may lie
-    beside `document`."""
+    """Return what a launcher starts; `before` are the words before it, and its hostfile may be next
+    to `document`."""
     flags_given = flags.mapping(words)
     if launcher == "deepspeed":  # DeepSpeed ignores the variable if it has counts
         return _of_deepspeed({SHORT.get(n, n): v for n, v in flags_given.items()}, env, document)
@@ -175,7 +175,7 @@ def _of_words(
 
 
 def _by_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the ranks in environment variables, under the launchers' flags."""
+    """Return the counts in environment variables, under the launchers' flag names."""
     named = {flag: env[name] for name, flag in VARIABLES.items() if env.get(name)}
     if env.get(NODES) and NGPU not in env:
         named["nnodes"] = env[NODES]
@@ -185,7 +185,7 @@ def _by_environment(env: Mapping[str, str]) -> dict[str, Any]:
 def of_program(
     program: str, before: Sequence[str], env: Mapping[str, str], each_card: str
 ) -> Start:
-    """Return what a program that launches its own processes starts; `each_card` is the program that
+    """Return what a program starts that launches its own processes; `each_card` is the program that
     uses all visible cards."""
     known = _by_environment(env)
     refused = below({flag: known[name] for name, flag in SPELLED.items() if name in known}, "")
@@ -203,7 +203,7 @@ def of_program(
 
 
 def _seen(start: Start, env: Mapping[str, str]) -> Start:
-    """Return a start with a note if it has more processes per machine than visible cards."""
+    """Return a start, with a note if it has more processes per machine than visible cards."""
     seen, each = visible(env), start.inside or start.ranks
     if not seen or not each or each <= seen:
         return start
@@ -212,7 +212,7 @@ def _seen(start: Start, env: Mapping[str, str]) -> Start:
 
 
 def _of_accelerate(flags_given: Mapping[str, Any], env: Mapping[str, str]) -> Start:
-    """Return what accelerate starts; torchrun starts the processes of one machine for it."""
+    """Return what accelerate starts; the processes of one machine are torchrun's."""
     torch = _of_pet(env)
     if not torch or (number(flags_given.get("num_machines")) or 1) > 1:
         return counted(flags_given)
@@ -226,7 +226,7 @@ def _of_pet(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def counted(counts: Mapping[str, Any]) -> Start:
-    """Return the start of flags named as torchrun's and accelerate's."""
+    """Return the start for counts named as in torchrun's and accelerate's flags."""
     name = next((name for name in COUNTS if number(counts.get(name))), "")
     machines = next((counts[name] for name in MACHINES if name in counts), None)
     count = number(counts.get(name))
@@ -241,8 +241,8 @@ def counted(counts: Mapping[str, Any]) -> Start:
 
 
 def below(counts: Mapping[str, Any], sign: str = "--", unsaid: int | None = None) -> str:
-    """Return which count is invalid; "" if none is. `unsaid`: the value that means a missing
-    flag."""
+    """Return a sentence on an invalid count; "" if none is. `unsaid`: the value that stands for a
+    missing flag."""
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value == unsaid:
             continue
@@ -267,7 +267,7 @@ def _of_mpi(words: Sequence[str]) -> Start:
 
 
 def _slots(hosts: str) -> list[int]:
-    """Return the slots of each host in mpirun's list, h0:8,h1:8; none if it is invalid."""
+    """Return the slots of each host in mpirun's list h0:8,h1:8; [] if it is invalid."""
     slots: dict[str, int] = {}
     for host in filter(None, hosts.split(",")):
         match = SLOTS.fullmatch(host)
@@ -305,7 +305,7 @@ def _of_deepspeed(
 
 
 def _absent(flags_given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[Unread, ...]:
-    """Return the note on a missing hostfile."""
+    """Return a note on a missing hostfile; () if it is there."""
     named = flags_given.get("hostfile")
     if hosts or not isinstance(named, str):
         return (Unread(key="deepspeed", line=1, why=NOT_SAID),)
@@ -315,7 +315,7 @@ def _absent(flags_given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[U
 def _by_counts(
     flags_given: Mapping[str, Any], env: Mapping[str, str], hosts: Mapping[str, int]
 ) -> Start:
-    """Return what is started on all machines, or the first ones, and on all cards of each, or the
+    """Return what is started on all machines or the first ones, and on all cards of each or the
     first ones."""
     each = number(flags_given.get("num_gpus")) or number(flags_given.get("num_accelerators"))
     machines = number(flags_given.get("num_nodes"))
@@ -331,7 +331,8 @@ def _by_counts(
 
 
 def _of_machines(counts: Sequence[int]) -> Start:
-    """Return the start of `counts` processes per machine; if they differ, only their sum."""
+    """Return the start of `counts` processes on each machine; if they differ, only with their
+    sum."""
     alike = len(set(counts)) == 1
     return Start(whole=sum(counts), machines=len(counts) if alike else None)
 
@@ -343,8 +344,8 @@ def _without(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
 
 
 def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unread, ...]) -> Start:
-    """Return the start on machines that --include or --exclude leaves. Raises BadFileError for an
-    unknown machine or card."""
+    """Return the start on the machines and cards that --include or --exclude leaves. Raises
+    BadFileError for unknown ones."""
     if "$" in text:
         return Start(unread=unsaid)
     asked = _asked(name, text)
@@ -362,7 +363,7 @@ def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unre
 
 
 def _asked(name: str, text: str) -> dict[str, set[int]]:
-    """Return the cards per machine that a filter names; an empty set means all."""
+    """Return the cards that a filter names, by machine; an empty set means all."""
     asked: dict[str, set[int]] = {}
     for part in text.split("@"):
         host, colon, cards = part.partition(":")
@@ -373,7 +374,7 @@ def _asked(name: str, text: str) -> dict[str, set[int]]:
 
 
 def _hosts(flags_given: Mapping[str, Any], document: Document | None) -> dict[str, int]:
-    """Return the cards per machine in the hostfile of a command; none if it is missing. Raises
+    """Return the cards per machine in a command's hostfile; {} if it is missing. Raises
     BadFileError if it is malformed."""
     named = flags_given.get("hostfile")
     if document is None or not isinstance(named, str):

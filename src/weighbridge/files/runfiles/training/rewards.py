@@ -112,7 +112,7 @@ def _planned(run: RewardRun) -> PlannedRun:
 
 
 def _settled(keys: KeyReading, program: RewardProgram, method: str) -> None:
-    """Set what follows from other settings. In fine-tuning, packed sequences are one row."""
+    """Set what follows from other settings. In fine-tuning, packed sequences make one row."""
     if Ranks.of(keys.settings).context > 1 and program.sequence:
         keys.settings["context_parallel_by"] = program.sequence
     if keys.cards == 1:
@@ -126,7 +126,7 @@ def _settled(keys: KeyReading, program: RewardProgram, method: str) -> None:
 
 
 def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
-    """Return the method of a run; "" for plain fine-tuning."""
+    """Return a run's method; "" for plain fine-tuning."""
     for name in program.method:
         if isinstance(keys.value(name), str):
             keys.knows(name, "method")
@@ -140,7 +140,7 @@ def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
 
 
 def _cards(keys: KeyReading, each: str, machines: str, usual: int) -> None:
-    """Take the number of cards that train: cards per machine times machines."""
+    """Read the number of cards that train: cards per machine times machines."""
     count = number(keys.value(each, usual))
     several = max(1, number(keys.value(machines)) if machines else 1)
     if not count:
@@ -163,7 +163,7 @@ def _keys_of(keys: KeyReading, setting: str) -> list[str]:
 
 
 def _adapted(keys: KeyReading, program: RewardProgram) -> None:
-    """Take the LoRA rank; without one above 0, all weights train."""
+    """Read the LoRA rank; without one above 0, all weights train."""
     ranks = _keys_of(keys, "lora_r")
     rank = next((name for name in ranks if number(keys.value(name))), "")
     keys.used.update((program.targets, *ranks))
@@ -210,7 +210,7 @@ def _verl(keys: KeyReading) -> None:
 
 
 def _rows(keys: KeyReading) -> None:
-    """Take the rows per forward, or the tokens that fill one. Counts without "per gpu" are over all
+    """Read the rows per forward, or the tokens that fill one. Counts without "per gpu" are over all
     cards."""
     passes = f"{ROLLOUT}.log_prob_max_token_len_per_gpu"
     rows = {f"{ACTOR}.ppo_micro_batch_size": "batch_size"}
@@ -236,7 +236,7 @@ def _ulysses(keys: KeyReading, name: str) -> None:
 
 
 def _openrlhf(keys: KeyReading) -> None:
-    """Take an OpenRLHF run. Its roles have separate cards unless they are colocated; the estimate
+    """Read an OpenRLHF run. Its roles have separate cards unless they are colocated; the estimate
     is for the actor's."""
     if keys.settings["method"] == "dpo" and (keys.on("model.ipo_enable") or keys.on("ipo")):
         keys.settings["method"] = "ipo"
@@ -252,7 +252,7 @@ def _openrlhf(keys: KeyReading) -> None:
 
 
 def _unpacked(keys: KeyReading) -> None:
-    """Note that pairs without padding are counted at their longest."""
+    """Note that pairs without padding are estimated at their longest."""
     packs = [one for one in keys.understood if one.setting == "packing"]
     keys.understood = [one for one in keys.understood if one not in packs]
     if keys.settings.pop("packing", None):
@@ -260,7 +260,7 @@ def _unpacked(keys: KeyReading) -> None:
 
 
 def _together(keys: KeyReading) -> None:
-    """Take the engine: on the same cards if all roles are colocated, else on its own."""
+    """Read the engine: on the same cards if all roles are colocated, else on its own."""
     keys.settings["rollout_engine"] = "vllm"
     together = keys.on("train.colocate_all") or keys.on("colocate_all_models")
     if together and not (keys.on("train.async_enable") or keys.on("async_train")):
@@ -300,7 +300,7 @@ def _nemo_rl(keys: KeyReading) -> None:
 
 
 def _cluster(keys: KeyReading) -> None:
-    """Take the cards that train: the cluster's, less the engine's own."""
+    """Read the cards that train: the cluster's minus the engine's own."""
     each, nodes = (
         max(1, number(keys.value(f"cluster.{n}"))) for n in ("gpus_per_node", "num_nodes")
     )
@@ -318,7 +318,7 @@ def _cluster(keys: KeyReading) -> None:
 
 
 def _slime(keys: KeyReading) -> None:
-    """Take a run of Megatron with an SGLang engine, on the same cards if colocated."""
+    """Read a Megatron run with an SGLang engine, on the same cards if colocated."""
     _megatron(keys, "", "")
     if not keys.on("colocate"):
         _apart(keys, max(1, number(keys.value("rollout_num_gpus"))))
@@ -334,7 +334,7 @@ def _swift(keys: KeyReading) -> None:
 
 
 def _megatron(keys: KeyReading, above: str, below: str) -> None:
-    """Take Megatron's parallel sizes, whose keys begin with `above`, and its own arguments."""
+    """Read Megatron's parallel sizes, whose keys begin with `above`, and its own arguments."""
     for kind in ("tensor", "pipeline", "context", "expert"):
         keys.take(
             f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind]
@@ -362,7 +362,7 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
 
 
 def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
-    """Return Megatron's FP8 arguments, which NeMo-RL calls by other names."""
+    """Return Megatron's FP8 arguments from NeMo-RL's names for them."""
     if not keys.on(f"{section}.enabled"):
         return {}
     usual = {"fp8": "e4m3", "fp8_recipe": "blockwise", "fp8_param": None}
@@ -371,7 +371,7 @@ def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
 
 
 def _argument(word: str) -> bool:
-    """Return whether an argument is one of Megatron's that weighbridge supports."""
+    """Return whether `word` is a Megatron argument that weighbridge supports."""
     try:
         read_arguments((word,))
     except UsageError:

@@ -36,7 +36,7 @@ Shipped = Mapping[str, Mapping[str, Any]]
 
 class RewardProgram(NamedTuple):
     """A line of rewards.jsonl: a `name` of programs.toml, the `framework` for --framework, the
-    `table` of its keys, those that its YAML files have `together`, and other keys."""
+    `table` of its keys, the keys that its YAML files have `together`, and further keys."""
 
     name: str
     framework: str
@@ -57,8 +57,8 @@ class RewardProgram(NamedTuple):
 
 
 class RewardRun(NamedTuple):
-    """A run as keys. `absent`: files that it names and that are missing; `verb`: the module that a
-    script starts."""
+    """A run as keys. `absent`: missing files that it refers to; `verb`: the module that a script
+    starts."""
 
     program: RewardProgram
     document: Document
@@ -68,7 +68,7 @@ class RewardRun(NamedTuple):
 
 
 class ConfigLayer(NamedTuple):
-    """A config merged over those that it begins with."""
+    """A config merged over those that it is based on."""
 
     data: Mapping[str, Any]
     absent: tuple[Unread, ...] = ()
@@ -88,8 +88,8 @@ def of_config(document: Document) -> RewardProgram | None:
 
 
 def with_config(document: Document) -> RewardRun | None:
-    """Return the run of a config, recognized with the files that it begins with; None for other
-    documents."""
+    """Return the run of a config, recognized together with the configs that it is based on; None
+    for other documents."""
     if not isinstance(document.data, dict):
         return None
     data, absent, notes = _layer(document, SHIPPED)
@@ -108,7 +108,7 @@ def with_config(document: Document) -> RewardRun | None:
 
 
 def started(document: Document) -> RewardRun | None:
-    """Return the first run of one of these programs that a script starts; None without one."""
+    """Return the first run of one of these programs in a script; None without one."""
     if _dialect(document.text) is None:
         return None
     text = arrays.filled_in(document.text)
@@ -165,13 +165,13 @@ def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place
 
 
 def _named(document: Document, program: RewardProgram, name: Value) -> ConfigLayer:
-    """Return the config that a command names, which the command's words override."""
+    """Return the config that a command names; the command's words override it."""
     known = program.shipped
     return _base(document, known, name, MOST_BASES) if isinstance(name, str) else ConfigLayer({})
 
 
 def _layer(document: Document, shipped: Shipped, left: int = MOST_BASES) -> ConfigLayer:
-    """Return a config merged over its `defaults`; a later one overrides an earlier one."""
+    """Return a config merged over its `defaults`; later ones override earlier ones."""
     named = document.data.get("defaults")
     names = named if isinstance(named, list) else [named]
     layer = ConfigLayer({})
@@ -184,8 +184,8 @@ def _layer(document: Document, shipped: Shipped, left: int = MOST_BASES) -> Conf
 
 
 def _base(document: Document, shipped: Shipped, name: str, left: int) -> ConfigLayer:
-    """Return the config `name`: a file next to the document, or a shipped one. Files that it names
-    are next to itself."""
+    """Return the config `name`: a file next to the document, or one that the program ships. The
+    files that it refers to are next to itself."""
     config = beside(document, name, ("yaml",))
     if config is not None and isinstance(config.data, dict):
         there = os.path.join(document.folder, os.path.dirname(name))
@@ -198,7 +198,7 @@ def _base(document: Document, shipped: Shipped, name: str, left: int) -> ConfigL
 
 
 def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with the values of `data` over it, merged within common mappings."""
+    """Return `below`, with the values of `data` over it; mappings in both are merged."""
     both = dict(below)
     for key, value in data.items():
         inner = both.get(key)
@@ -209,8 +209,8 @@ def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(data: Mapping[str, Any], above: Path = (), whole: Any = None) -> dict[str, Any]:
-    """Return a mapping with its references to other keys (`${policy.precision}`, `${..size}`,
-    `${mul:2, 3}`) replaced by values."""
+    """Return a mapping with references to other keys (`${policy.precision}`, `${..size}`, `${mul:2,
+    3}`) replaced by their values."""
     whole = data if whole is None else whole
     return {
         key: _resolved(value, (*above, key), whole)
@@ -235,7 +235,7 @@ def _put(value: Any, data: Mapping[str, Any], above: Path) -> Any:
 
 
 def _leaves(data: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield path and value of all values that are neither mappings nor lists."""
+    """Yield (path, value) of all values that are neither mappings nor lists."""
     for key, value in data.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*above, key))

@@ -18,7 +18,7 @@ MOST = 1 << 18  # bytes of the pickle: a real one has 6,000
 
 
 class Record:
-    """Stands for any object of the pickle: its arguments, and its state."""
+    """A stand-in for any object of the pickle: its arguments and its state."""
 
     args: tuple[Any, ...] = ()
     state: Mapping[str, Any] = MappingProxyType({})
@@ -27,7 +27,7 @@ class Record:
         self.args = args
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Drop the content of an object: it has no arguments that decide memory."""
+        """Drop an item of the object, as none affects memory."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
@@ -44,7 +44,7 @@ class _Records(pickle.Unpickler):
 
 
 def arguments(raw: bytes, name: str) -> str:
-    """Return the arguments in a saved file as JSON. Raises BadFileError."""
+    """Return the arguments in a saved file, as JSON. Raises BadFileError."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as opened:
             inside = next(one for one in opened.infolist() if one.filename.endswith("data.pkl"))

@@ -89,8 +89,8 @@ def tells(document: Document) -> bool:
 
 
 class GatheredCalls(NamedTuple):
-    """The calls of a script in order, the arguments of the first of each group and their places,
-    and notes on defaults."""
+    """A script's calls in order, the arguments of the first of each group with their places, and
+    notes on defaults."""
 
     calls: list[ast.Call]
     data: dict[str, Any]
@@ -99,7 +99,7 @@ class GatheredCalls(NamedTuple):
 
 
 def _gathered(document: Document) -> GatheredCalls:
-    """Return the calls of a script with their arguments."""
+    """Return a script's calls with their arguments."""
     tree, notes = literals.defaulted(document.text)
     calls = sorted(calls_in(tree), key=lambda call: call.lineno)
     data: dict[str, Any] = {}
@@ -116,8 +116,7 @@ def _gathered(document: Document) -> GatheredCalls:
 
 
 def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
-    """Yield arguments from an attribute that the script does not set (`args.bs`), whose value is
-    unknown."""
+    """Yield the arguments whose value is an attribute that the script does not set (`args.bs`)."""
     words = [(word.arg, word.value) for word in call.keywords if word.arg]
     if called(call) == LOADS and call.args:
         words.append(("model_name_or_path", call.args[0]))
@@ -132,7 +131,7 @@ def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
 
 def placed(document: Document) -> Document:
     """Return a script with the places of its calls' arguments. The empty path is the last argument
-    of its config: new ones go behind it."""
+    of its config, after which new ones go."""
     calls, data, places, _ = _gathered(document)
     config = next((c for c in calls if called(c) in CONFIGS and c.keywords), None)
     ends = [_end(word.value) for word in config.keywords] if config is not None else []
@@ -144,7 +143,7 @@ def placed(document: Document) -> Document:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of a script: the first call of each kind counts."""
+    """Yield a script's run; the first call of each kind counts."""
     calls, data, places, notes = _gathered(document)
     load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
@@ -200,15 +199,15 @@ def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
 
 
 def _learns(name: str) -> str:
-    """Return the method of a trainer from rewards or preferences, or of its config; "" for
-    others."""
+    """Return the method of a trainer class for rewards or preferences, or of its config class; ""
+    for others."""
     plain = name.removesuffix("Trainer").removesuffix("Config")
     return plain.lower() if plain != name and plain in LEARNERS else ""
 
 
 def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
-    """Return a run with Cut Cross Entropy as its loss, or a note: another kernel of that package is
-    not estimated, and unless `alone`, TRL's trainer uses a loss of its own."""
+    """Return a run with Cut Cross Entropy as its loss, or with a note: other kernels of that
+    package are not estimated, and unless `alone`, TRL's trainer has its own loss."""
     named_arguments = dict(zip(("model", "impl"), call.args, strict=False))
     named_arguments |= {word.arg: word.value for word in call.keywords if word.arg}
     kernel = value_of(named_arguments["impl"]) if "impl" in named_arguments else KERNEL
@@ -233,7 +232,8 @@ def _load(calls: list[ast.Call]) -> ast.Call | None:
 
 
 def _named(call: ast.Call) -> ast.Constant | None:
-    """Return the model's name in a call of TRL's trainer, which loads the model itself."""
+    """Return the model's name in a call of TRL's trainer, which loads the model itself; None
+    without one."""
     if called(call) not in TRAINERS:
         return None
     words = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "model")]
@@ -243,8 +243,8 @@ def _named(call: ast.Call) -> ast.Constant | None:
 
 
 def _loading(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
-    """Yield the loading arguments of TRL's trainer (model_init_kwargs, a dict or a name of one) as
-    a call of from_pretrained."""
+    """Yield the arguments with which TRL's trainer loads the model (model_init_kwargs, a dict or
+    its name), as a call of from_pretrained."""
     for call in calls:
         for word in call.keywords:
             if word.arg == INNER and called(call) in CONFIGS:
@@ -273,7 +273,7 @@ def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
 
 
 def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
-    """Return the value that a name is assigned, if only one is; else the name."""
+    """Return the value assigned to a name, if there is only one; else the name itself."""
     values = [
         node.value
         for node in ast.walk(tree)
@@ -284,7 +284,7 @@ def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
 
 
 def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr]]:
-    """Return the items of a mapping that a comprehension's conditions keep."""
+    """Return the items (name, value) of a mapping that a comprehension's conditions keep."""
     dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
     keeps = all(_drops(condition) for condition in over.ifs)
     source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
@@ -293,8 +293,8 @@ def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr
 
 
 def _pairs(node: ast.expr, tree: ast.AST) -> list[tuple[str, ast.expr]]:
-    """Return the items of a mapping: a literal, a name of one, or a filtering comprehension (`{k: v
-    for k, v in config.items() if k != "x"}`)."""
+    """Return the items (name, value) of a mapping: a literal, its name, or a filtering
+    comprehension (`{k: v for k, v in config.items() if k != "x"}`)."""
     if isinstance(node, ast.DictComp):
         return _left_of(node.generators[0], tree)
     if isinstance(node, ast.Name):
@@ -312,14 +312,14 @@ def _is_items(node: ast.expr) -> bool:
 
 
 def _drops(condition: ast.expr) -> bool:
-    """Return whether a condition keeps all but the names in it."""
+    """Return whether a condition keeps all names but those in it."""
     compares = isinstance(condition, ast.Compare)
     return compares and all(isinstance(op, ast.NotEq | ast.NotIn) for op in condition.ops)  # type: ignore[attr-defined]
 
 
 def _prepares(calls: list[ast.Call]) -> ast.Call | None:
-    """Return PEFT's call that turns on checkpointing for a quantized model, whatever the Trainer
-    sets later (peft 0.9 utils/other.py); None if it is turned off there."""
+    """Return PEFT's call that enables checkpointing for a quantized model, whatever the Trainer
+    sets later (peft 0.9 utils/other.py); None without one, or if it disables that."""
     call = next((call for call in calls if called(call) in PREPARING), None)
     words = {word.arg: value_of(word.value) for word in call.keywords} if call else {}
     return None if words.get("use_gradient_checkpointing") is False else call
@@ -339,7 +339,7 @@ def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
 
 
 def _keywords(call: ast.Call) -> list[tuple[str, ast.expr]]:
-    """Return a call's keyword arguments, and the model that it loads."""
+    """Return (name, value) of a call's keyword arguments, with the model that it loads."""
     keywords = [(word.arg, word.value) for word in call.keywords if word.arg]
     models = [call.args[0]] if called(call) == LOADS and call.args else []
     models += [model] if (model := _named(call)) is not None else []
@@ -349,7 +349,8 @@ def _keywords(call: ast.Call) -> list[tuple[str, ast.expr]]:
 def _take(
     call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str, *, whole: bool
 ) -> None:
-    """Take a call's keyword arguments: all if `whole`, else the known ones."""
+    """Read a call's keyword arguments into `data` and `places`: all if `whole`, else only known
+    ones."""
     for word, node in _keywords(call):
         name = NAMES.get(word, word)
         if not whole and name not in TAKEN:
@@ -365,7 +366,7 @@ def _take(
 def _take_length(
     call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str
 ) -> None:
-    """Take the length to which a tokenizer cuts rows, if no config has one."""
+    """Read the length to which a tokenizer truncates rows, if no config has one."""
     node = next((word.value for word in call.keywords if word.arg == "max_length"), None)
     if LENGTHS.isdisjoint(data) and isinstance(node, ast.Constant) and isinstance(node.value, int):
         data["max_length"] = node.value
@@ -373,13 +374,13 @@ def _take_length(
 
 
 def _place(node: Any, text: str) -> Place:
-    """Return the place of a node: a literal's characters, else only its line."""
+    """Return a node's place: a literal's characters, for other nodes only the line."""
     stands = isinstance(node, ast.Constant) and node.kind != literals.COUNTED
     return _spanned(node, text) if stands else Place(node.lineno)
 
 
 def _spanned(node: Any, text: str) -> Place:
-    """Return the characters of a node; its columns count bytes."""
+    """Return the characters of a node, whose columns count bytes."""
     lines = text.split("\n")
 
     def offset(line: int, column: int) -> int:
@@ -394,7 +395,7 @@ def _spanned(node: Any, text: str) -> Place:
 
 
 def _halves(data: dict[str, Any]) -> None:
-    """Take bfloat16 if the script asks the device for it: bf16=is_bfloat16_supported()."""
+    """Set bfloat16 if the script asks the device for it: bf16=is_bfloat16_supported()."""
     if COMPUTED in (data.get("bf16"), data.get("fp16")):
         data["bf16"] = True
         data.pop("fp16", None)
@@ -403,7 +404,7 @@ def _halves(data: dict[str, Any]) -> None:
 
 
 def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
-    """Return the arguments with unsloth's own defaults for missing ones."""
+    """Return the arguments, with unsloth's own defaults for missing ones."""
     asked = str(data.pop("use_gradient_checkpointing", "unsloth"))
     if adapted:
         data.setdefault("load_in_4bit", True)

@@ -17,8 +17,8 @@ from weighbridge.base.records import NamedTuple
 
 
 class DecoderShape(NamedTuple):
-    """The sizes of a decoder. `feed`: width of its MLP, or of each expert; `tied`: the output layer
-    is the embedding."""
+    """The sizes of a decoder. `feed`: width of its MLP or of each expert; `tied`: whether the
+    output layer is the embedding."""
 
     kind: str  # the model type of its config
     hidden: int
@@ -44,7 +44,8 @@ SHAPES: Mapping[str, DecoderShape] = dict(map(_shape, lines_beside(__file__, "sh
 
 
 def shape_name(config: Mapping[str, Any]) -> str:
-    """Return the name of the shape of a config, or of its language model; "" for an unknown one."""
+    """Return the name of the shape that a config, or its language model, has; "" for an unknown
+    one."""
     config = config.get("text_config") or config
     heads = config.get("num_attention_heads")
     shape = DecoderShape(

@@ -34,14 +34,14 @@ STARTERS = config_starts()
 
 
 def begins(program: str, words: Sequence[str]) -> bool:
-    """Return whether a program of STARTERS trains with these words, and names a config."""
+    """Return whether `words` start a training with a program of STARTERS and name a config."""
     starter = STARTERS[program]
     trains = not starter.verbs or (words[:1] and words[0] in starter.verbs)
     return bool(trains and config_of(program, words))
 
 
 def config_of(program: str, words: Sequence[str]) -> str:
-    """Return the config that a command names; "" if it names none."""
+    """Return the config named in a command; "" without one."""
     flag = STARTERS[program].flag
     if flag:
         named = flags.mapping(_of_program(words)).get(flag)
@@ -52,7 +52,8 @@ def config_of(program: str, words: Sequence[str]) -> str:
         number for number, word in enumerate(words_of_program) if word.lower().endswith(SUFFIXES)
     ]
     alone = [number for number in files if not number or not _is_flag(words_of_program[number - 1])]
-    # Behind a flag it is the flag's, but for a switch: `axolotl train --debug run.yaml`
+    # The file after a flag is its value, unless the flag is a switch: `axolotl train --debug
+    # run.yaml`
     named = alone or ([] if STARTERS[program].assigns else files)
     return words_of_program[named[0]] if named else ""
 
@@ -63,7 +64,7 @@ def _is_flag(word: str) -> bool:
 
 
 def arguments_of(document: Document, words: Sequence[str]) -> str:
-    """Return the config with a script's arguments under TRL's and transformers' names: that of
+    """Return the config with a script's arguments, in TRL's and transformers' names: that of
     --config, or an existing file as first word; "" without one."""
     named = flags.mapping(words).get("config")
     if isinstance(named, str) and named.lower().endswith(ARGUMENTS):
@@ -74,8 +75,8 @@ def arguments_of(document: Document, words: Sequence[str]) -> str:
 
 
 def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun:
-    """Return the run of the config that a command names. If the file is missing, the run is
-    unknown."""
+    """Return the run of the config that a command names; if the file is missing, a run without a
+    known model."""
     starter, name = STARTERS[program], config_of(program, words)
     kind = kinds.named(starter.kind)
     line = document.line_of(max(document.text.find(name), 0))
@@ -90,8 +91,8 @@ def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun
 
 
 def changed(document: Document, changes: Mapping[str, Value]) -> Document:
-    """Return a config with values that the command overrides by dotted keys. Raises UsageError for
-    a key with too many parts."""
+    """Return a config with the values that a command overrides, by dotted key. Raises UsageError
+    for a key with too many parts."""
     data = dict(document.data)
     for key, value in changes.items():
         if key.count(".") > DEEPEST:
@@ -107,24 +108,24 @@ def changed(document: Document, changes: Mapping[str, Value]) -> Document:
 
 
 def _of_program(words: Sequence[str]) -> Sequence[str]:
-    """Return the program's own words: those before `--`."""
+    """Return the program's own words, those before `--`."""
     return words[: list(words).index("--")] if "--" in words else words
 
 
 def _first(value: Value) -> Value:
-    """Return a flag's value without words behind it that are not its own."""
+    """Return a flag's value without further words after it that are not its own."""
     return value[0] if isinstance(value, list) else value
 
 
 def start_of(words: Sequence[str]) -> ranks.Start:
-    """Return the processes that a program's words state, before `--` and behind it."""
+    """Return the processes that a program's words state, before and after `--`."""
     flags_given = flags.mapping([word for word in words if word != "--"])
     counts = {name: _first(flags_given[name]) for name in LAUNCHED if name in flags_given}
     return ranks.counted(counts)
 
 
 def _changes(starter: ConfigStart, name: str, words: Sequence[str]) -> dict[str, Value]:
-    """Return the config keys that a command overrides."""
+    """Return the config keys that a command overrides, with their values."""
     words_of_program = [word for word in _of_program(words) if word != name]
     if starter.assigns:
         split = (word.partition("=") for word in words_of_program if not word.startswith("-"))

@@ -72,8 +72,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the model: its flavor decides the shape, and its assets' folder tells whose weights of
-    that shape they are, or names a flavor that weighbridge does not know."""
+    """Return the model. Its flavor decides the shape; the folder of its assets says whose weights
+    they are, or stands for an unknown flavor."""
     keys.used.update(("model.name", "model.flavor", "model.hf_assets_path"))
     named = keys.text("hf_transformers.model")
     if named:
@@ -94,15 +94,15 @@ def _model(keys: KeyReading) -> str:
 
 
 def _of_assets(keys: KeyReading) -> str:
-    """Return the model in the name of the assets' folder; "" if it is none."""
+    """Return the model in the name of the assets' folder; "" if it names none."""
     path = keys.text("model.hf_assets_path")
     known = model_of(path).removeprefix("hf/") if path else ""
     return "" if known.rpartition("/")[2].lower() in ("tokenizer", "assets") else known
 
 
 def _flavored(keys: KeyReading, shape: str, known: str) -> str:
-    """Return the model of a flavor: that of its assets if the shape matches, else the published
-    one, with a note if the folder names a model of another shape."""
+    """Return the model of a flavor: its assets' if the shape matches, else the published one, with
+    a note if the folder names a model of another shape."""
     meaning = everyday.meaning(known.rpartition("/")[2]) if known else None
     if meaning is not None and shape_name(meaning.entry.config) == shape:
         keys.take("model.hf_assets_path", "model")
@@ -117,8 +117,8 @@ SMALL_PRODUCTS = re.compile("float8|mx")  # converters to 8 bits
 
 
 def _small_products(keys: KeyReading) -> None:
-    """Read which products run in 8 bits: FP8 linears are estimated over float32 weights that are
-    gathered in bfloat16."""
+    """Read which products run in 8 bits: FP8 linears are estimated over float32 weights, gathered
+    in bfloat16."""
     halves = keys.value("training.dtype"), keys.value("training.mixed_precision_param", "bfloat16")
     wide = halves[0] != "bfloat16" and halves[1] == "bfloat16"
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
@@ -151,7 +151,8 @@ def _ranks(keys: KeyReading) -> None:
 
 
 def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
-    """Return a data-parallel degree and its key; older files have it in [training]."""
+    """Return (degree, key): a data-parallel degree and its key; in older files it is in
+    [training]."""
     names = [f"{room}.data_parallel_{what}_degree" for room in ("parallelism", "training")]
     degrees = {name: keys.value(name) for name in names}
     known = ((value, name) for name, value in degrees.items() if isinstance(value, int))
@@ -159,9 +160,9 @@ def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
 
 
 def _pipelined(keys: KeyReading) -> None:
-    """Take the micro-batches of a rank's sequences: one sequence each by default
-    (pipeline_parallel_microbatch_size), or an older key's count. Take the layers per stage if the
-    modules of all stages are named."""
+    """Read the micro-batches of a rank's sequences: by default one sequence each
+    (pipeline_parallel_microbatch_size), or an older key's count. Also read the layers per stage, if
+    the modules of all stages are listed."""
     size = "parallelism.pipeline_parallel_microbatch_size"
     rooms = ("parallelism", "experimental")
     counts = [f"{room}.pipeline_parallel_microbatches" for room in rooms]
@@ -181,7 +182,7 @@ def _pipelined(keys: KeyReading) -> None:
 
 
 def _micro_batch(keys: KeyReading, whole: int, size: str, counts: Sequence[str]) -> int:
-    """Return the sequences per micro-batch: from their key, or from the number of micro-batches."""
+    """Return the sequences per micro-batch, by their key or by the number of micro-batches."""
     numbers = [number for key in counts if isinstance(number := keys.value(key), int)]
     count = next((number for number in numbers if number > 0), None)
     each = keys.value(size, 1)
@@ -189,13 +190,13 @@ def _micro_batch(keys: KeyReading, whole: int, size: str, counts: Sequence[str])
 
 
 def _layers_of_stages(parts: Sequence[Sequence[object]], stages: int) -> list[int]:
-    """Return the layers per rank, which may have several stages."""
+    """Return the number of layers per rank, which may have several stages."""
     counts = [sum(str(name).startswith("layers.") for name in part) for part in parts]
     return [sum(counts[i::stages]) for i in range(stages)]
 
 
 def _are_parts(named: object) -> bool:
-    """Return whether a value is lists of modules, with the names of layers in them."""
+    """Return whether a value is lists of modules, with layers' names in them."""
     lists = isinstance(named, list) and all(isinstance(part, list) and part for part in named)
     return lists and any(str(x).startswith("layers.") for part in named for x in part)  # type: ignore[attr-defined]
 
@@ -208,7 +209,7 @@ SAID = table(KEYS).phrases
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file, None if it has no keys for it."""
+    """Return changed settings of ours as keys of the file, None if it has no keys for them."""
     return phrased(change, WRITTEN, SAID)
 
 
@@ -302,7 +303,7 @@ def _degrees(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the keys for the pipeline schedule and its micro-batches."""
+    """Return the keys for the pipeline's schedule and micro-batches."""
     asked = settings.get("pipeline_schedule")
     each, count = settings["batch_size"], settings["gradient_accumulation"]
     partition = settings.get("pp_layer_partition")
@@ -315,7 +316,7 @@ def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 def _parts(partition: Sequence[int], order: str) -> dict[str, Value]:
     """Return the modules of each stage, if torchtitan would choose others. Raises UsageError for
-    two stages per rank, which the settings do not state."""
+    two stages per rank, which our settings do not state."""
     by = Sharding(pipeline=len(partition), schedule=order)
     if tuple(partition) == layers_of_stages(sum(partition), by, titan=True):
         return {}
@@ -328,7 +329,7 @@ def _parts(partition: Sequence[int], order: str) -> dict[str, Value]:
 
 def starts(settings: Mapping[str, Value]) -> str:
     """Return the command that starts a new file in torchtitan's repository. Its script starts one
-    machine; for several it is torchrun, with the variable that the script sets."""
+    machine; for several it is torchrun, with the variable that the script would set."""
     ranks = Ranks.of(settings)
     if ranks.machines == 1:
         return f"NGPU={ranks.cards} CONFIG_FILE=run.toml ./run_train.sh"

@@ -59,7 +59,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the model in the checkpoint folder's name; `${name}` is another key of the file."""
+    """Return the model in the checkpoint folder's name, where `${name}` is another key of the
+    file."""
     folder = keys.value("checkpointer.checkpoint_dir")
     folder = folder if folder is not None else keys.value("training.checkpointer.checkpoint_dir")
     text = str(folder or "").rstrip("/")
@@ -72,8 +73,8 @@ def _model(keys: KeyReading) -> str:
 
 
 def _built(keys: KeyReading) -> str:
-    """Return the model in a builder's name: lora_llama3_1_8b is llama3.1-8b; "" if the catalogue
-    does not have it."""
+    """Return the model in a builder's name, as llama3.1-8b in lora_llama3_1_8b; "" if the catalogue
+    lacks it."""
     name = str(keys.value("model._component_") or "").rpartition(".")[2]
     plain = BUILDER.sub(".", re.sub(r"^(?:q?lora|dora)_", "", name)).replace("_", "-")
     if not plain or everyday.meaning(plain) is None:
@@ -84,7 +85,7 @@ def _built(keys: KeyReading) -> str:
 
 
 def _modules(keys: KeyReading, key: str) -> list[str]:
-    """Return the names in a list; [] if it is not a list of names."""
+    """Return the names in a list; [] if it is none."""
     named = keys.value(key)
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
         return named
@@ -94,7 +95,7 @@ def _modules(keys: KeyReading, key: str) -> list[str]:
 
 
 def _targets(keys: KeyReading) -> None:
-    """Take the modules with adapters."""
+    """Read the modules with adapters."""
     named = _modules(keys, "model.lora_attn_modules")
     modules = [PROJECTIONS.get(name, name) for name in named]
     if keys.on("model.apply_lora_to_mlp"):
@@ -105,8 +106,8 @@ def _targets(keys: KeyReading) -> None:
 
 
 def _units(keys: KeyReading) -> None:
-    """Read which layers FSDP2 gathers separately: for a full training of Llama 3, embedding and
-    output layer count so, as in torchtune's own files."""
+    """Read which layers FSDP2 gathers separately. In a full training of Llama 3 these include
+    embedding and output layer, as in torchtune's own files."""
     named = keys.value("custom_sharded_layers") or []
     family = str(keys.value("model._component_") or "").split(".")[2:3]
     counted = keys.settings["method"] == "full" and set(family) <= set(OWN_UNITS)

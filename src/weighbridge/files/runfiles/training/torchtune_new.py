@@ -23,7 +23,7 @@ Settings = Mapping[str, Value]
 
 
 class Builder(NamedTuple):
-    """A model builder: the family whose module has it, its size, the number of published weight
+    """A model builder: the family whose module has it, the size, the number of published weight
     files, and the tokenizer's file."""
 
     family: str
@@ -96,7 +96,7 @@ def recipe(run: PlannedRun) -> Mapping[str, Value]:
 
 
 def command(settings: Settings) -> str:
-    """Return the command that starts the recipe of a run, with all its ranks."""
+    """Return the command that starts a run's recipe with all its ranks."""
     name = "full_finetune" if settings["method"] == "full" else "lora_finetune"
     if not (settings["shard"] != "none" or Ranks.of(settings).tensor > 1):
         return f"tune run {name}_single_device --config run.yaml"
@@ -105,7 +105,7 @@ def command(settings: Settings) -> str:
 
 
 def _builder(run: PlannedRun) -> Builder:
-    """Return the builder of a model with these sizes. Raises UsageError."""
+    """Return the builder of a model with these sizes. Raises UsageError if there is none."""
     builder = BUILDERS.get(shape_name(run.config))
     if builder is None:
         last = run.model.rstrip("/").rpartition("/")[2]
@@ -115,7 +115,7 @@ def _builder(run: PlannedRun) -> Builder:
 
 
 def _refused(settings: Settings) -> None:
-    """Raise UsageError for settings that the recipes reject together, or have no key for."""
+    """Raise UsageError for settings that recipes reject together, or have no key for."""
     adapted, shared = settings["method"] != "full", Ranks.of(settings).tensor > 1
     together = {
         "--optimizer adamw_torch_fused beside --tensor-parallel-size": (
@@ -168,7 +168,7 @@ def _stored(builder: Builder, model: str) -> dict[str, Value]:
 
 
 def _step(settings: Settings) -> dict[str, Value]:
-    """Return the words for the precision, the optimizer, the loss and what is recomputed."""
+    """Return the keys for the precision, the optimizer, the loss and what is recomputed."""
     words: dict[str, Value] = {"dtype": settings["precision"]}
     optimizer, fused = str(settings["optimizer"]), settings["optimizer"] == "adamw_torch_fused"
     plain = "adamw_torch" if fused else optimizer
@@ -185,7 +185,7 @@ def _step(settings: Settings) -> dict[str, Value]:
 
 
 def _ranks(builder: Builder, settings: Settings) -> dict[str, Value]:
-    """Return the words for what is shared out among ranks."""
+    """Return the keys for sharding over ranks."""
     words: dict[str, Value] = {}
     if settings["shard"] == "fsdp2":
         words["fsdp_cpu_offload"] = settings["offload"] == "params"
@@ -197,7 +197,7 @@ def _ranks(builder: Builder, settings: Settings) -> dict[str, Value]:
 
 
 def _adapters(settings: Settings) -> dict[str, Value]:
-    """Return the words for what is adapted: projections of attention, and the three of the MLP."""
+    """Return the keys for adapters: on projections of attention, and on the three of the MLP."""
     back = {ours: theirs for theirs, ours in torchtune.PROJECTIONS.items()}
     named, feed = settings["lora_targets"], torchtune.FEED_FORWARD
     targets = [*torchtune.ATTENTION, *feed] if named == "all-linear" else list(named)

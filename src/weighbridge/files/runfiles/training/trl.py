@@ -30,7 +30,8 @@ LENGTHS = ("max_length", "max_seq_length", "model_max_length", "block_size", "ma
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is TRL's or the Trainer's: a model and arguments, or all of these."""
+    """Return whether a document is TRL's or the Trainer's: it has a model and arguments, or all
+    usual arguments."""
     data = document.data
     if not isinstance(data, dict):
         return False
@@ -61,7 +62,7 @@ SHARES = {"single_gpu": "none", "multi_gpu": "ddp"}
 
 
 def shipped(named: object) -> str:
-    """Return the sharding of a config that TRL ships; "" for others."""
+    """Return the sharding of a config that TRL ships; "" for other names."""
     match = SHIPPED.fullmatch(str(named))
     return "" if match is None else SHARES.get(match[1], match[1])
 
@@ -79,9 +80,9 @@ def shared_out(run: PlannedRun, key: str, named: str, line: int) -> PlannedRun:
 
 
 def with_dropout(run: PlannedRun) -> PlannedRun:
-    """Return a run of TRL's own script with the dropout and the scale of its adapters, where a file
-    names none: PEFT's own config, which other scripts make, has others. The scale decides no
-    memory; a new file of another program has to say it."""
+    """Return a run of TRL's own script with its adapters' dropout and scale, unless a file sets
+    them: PEFT's own config, which other scripts use, has other defaults. The scale does not affect
+    memory, but a new file for another program must state it."""
     if run.settings.get("tuner", run.settings.get("method")) not in ("lora", "qlora", "dora"):
         return run
     settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
@@ -94,7 +95,7 @@ def of_arguments(
     document: Document, framework: str, note: str = "", method: str = ""
 ) -> PlannedRun:
     """Return the run of arguments with these names; `method`: what it learns, if its program or
-    class tells."""
+    class shows it."""
     keys = reading(document, KEYS)
     method = method or learned.method_of(keys)
     if method:
@@ -120,7 +121,7 @@ def of_arguments(
 
 
 def _zero(keys: KeyReading) -> None:
-    """Take DeepSpeed's config, from here or from its own file."""
+    """Read DeepSpeed's config, from the arguments or from its own file."""
     config = keys.value("deepspeed")
     if isinstance(config, dict):
         keys.used.update(f"deepspeed.{name}" for name in config)

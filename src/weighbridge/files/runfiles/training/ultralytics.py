@@ -31,7 +31,7 @@ USUAL_MODEL, USUAL_SIDE = "yolo11n", 640
 
 
 class YoloLine(NamedTuple):
-    """A `yolo` command: its mode and its arguments."""
+    """A `yolo` command: its mode and arguments."""
 
     mode: str
     words: list[str]
@@ -51,7 +51,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _of_python(tree: Any) -> Iterator[YoloLine]:
-    """Yield the calls of a network in Python: YOLO("yolo11n.pt").train(imgsz=640, batch=64)."""
+    """Yield the calls of a network in Python, such as YOLO("yolo11n.pt").train(imgsz=640,
+    batch=64), as commands."""
     calls = calls_in(tree)
     model = next((f"model={value_of(c.args[0])}" for c in calls if called(c) in CLASSES), "")
     for call in calls if model else ():
@@ -98,7 +99,7 @@ def _run(keys: KeyReading, mode: str) -> PlannedRun:
 
 
 def _batch(keys: KeyReading, mode: str) -> None:
-    """Take the batch per card; for -1 and fractions ultralytics searches it on the card."""
+    """Read the batch per card; for -1 and fractions ultralytics searches it on the card."""
     usual = BATCHES.get(mode, 1)
     value = keys.value("batch")
     looked_for = isinstance(value, int | float) and not isinstance(value, bool) and value < 1

@@ -32,7 +32,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run, with what was understood, and why it has no estimate."""
+    """Yield a run with what was understood, and why it has no estimate."""
     text = document.text
     yield PlannedRun(
         task="train", model=model_in(text), refused=f"{_program(text)} is not answered yet"
@@ -40,7 +40,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def is_script(document: Document) -> bool:
-    """Return whether a text is a script, and not prose that names a program."""
+    """Return whether a text is a script, rather than prose that names a program."""
     lines = [line for line in document.text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
     return first.startswith("#!") or bool(
@@ -53,13 +53,13 @@ def _program(text: str) -> str:
 
 
 def model_in(text: str) -> str:
-    """Return the model that a script of such a program names; "" if none."""
+    """Return the model that such a program's script names; "" without one."""
     named = _value(MODEL, text, {m[1]: m[2].strip("\"'") for m in ASSIGNED.finditer(text)})
     return model_of(named) if named else ""
 
 
 def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
-    """Return an option's value with variables filled in; "" if it is unknown."""
+    """Return an option's value with variables filled in; "" if unknown."""
     option = pattern.search(text)
     value = option["value"].strip("\"'") if option else ""
     for _ in range(NESTED):
@@ -83,8 +83,8 @@ CARDS = (r"n_gpus_per_node|actor[._]num_gpus_per_node|nproc[-_]per[-_]node|num_g
 
 
 def learner(text: str, framework: str, tuner: str = "") -> dict[str, Value]:
-    """Return the settings that a text states for a framework, by its own names; `cards` is the
-    number that trains. `tuner`: the tuner that prose names."""
+    """Return the settings that a text states for a framework, in the framework's names; `cards` is
+    the number of cards that train. `tuner`: the tuner named in prose."""
     settings: dict[str, Value] = {"framework": framework}
     method = _method(text)
     if method:
@@ -123,7 +123,8 @@ def _count(text: str, pattern: str) -> int | None:
 
 
 def _stands(text: str, key: str, wanted: Value) -> bool:
-    """Return whether a text gives a key the value, by any name in `a|b`; EACH means any number."""
+    """Return whether a text gives a key the value, under any name in `a|b`; EACH means any
+    number."""
     values = [_first_value(text, re.escape(n.rpartition(".")[2])) for n in key.split("|")]
     if wanted == EACH:
         return values[-1].isdecimal()
@@ -131,8 +132,7 @@ def _stands(text: str, key: str, wanted: Value) -> bool:
 
 
 def _first_value(text: str, key: str) -> str:
-    """Return the first value of a key; "true" for a switch without one, "" if the text does not
-    have the key."""
+    """Return the first value of a key; "true" for a switch without one, "" without the key."""
     match = re.search(
         rf"(?i)(?<![\w.-])(?:--)?(?:[\w-]+\.)*(?:{key})\b"
         r"(?:[\"']?[ \t]*[=:][ \t]*[\"']?|[ \t]+)?(?P<value>[\w.]+)?",

@@ -48,7 +48,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the part of a run that a config sets."""
+    """Yield the part of a run in a config: what is sharded."""
     keys = reading(document, KEYS)
     keys.settings["framework"] = "trainer" if '"auto"' in document.text else "deepspeed"
     if keys.value("train_micro_batch_size_per_gpu") != "auto":
@@ -89,7 +89,7 @@ def _number(value: object) -> int | None:
 
 
 def _stage(keys: KeyReading, key: str) -> int:
-    """Take the stage. Raises UsageError for an invalid one: nothing would be known."""
+    """Return the ZeRO stage. Raises UsageError for an invalid one, since nothing would be known."""
     stage_said = keys.value(key, 0)
     number = _number(stage_said)
     if number not in (0, 1, 2, 3):
@@ -98,7 +98,7 @@ def _stage(keys: KeyReading, key: str) -> int:
 
 
 def shared(keys: KeyReading, section: str = ZERO) -> None:
-    """Take what ZeRO shards and its sizes; `section` is the key of its settings."""
+    """Read what ZeRO shards, and its sizes; `section` is the key of its settings."""
     if not isinstance(keys.value(section), dict):
         keys.leave(section, "what it shares out is not said as DeepSpeed reads it")
         return
@@ -135,8 +135,8 @@ def shared(keys: KeyReading, section: str = ZERO) -> None:
 
 
 def _below_stage_3(keys: KeyReading, section: str, stage: int) -> None:
-    """Take whether communication overlaps, skip keys of stage 3 only, and note that parameters are
-    not offloaded."""
+    """Read whether communication overlaps, ignore keys of stage 3 only, and note that parameters
+    are not offloaded."""
     away = keys.value(f"{section}.offload_param")
     if isinstance(away, dict) and away.get("device", "none") != "none":
         keys.leave(f"{section}.offload_param", f"stage {stage} keeps its parameters on the device")
@@ -147,7 +147,7 @@ def _below_stage_3(keys: KeyReading, section: str, stage: int) -> None:
 
 
 def _size(keys: KeyReading, section: str, name: str, setting: str, usual: int | None) -> None:
-    """Take a size of ZeRO; `usual` is DeepSpeed's default."""
+    """Read a size of ZeRO; `usual` is DeepSpeed's default."""
     key = f"{section}.{name}"
     size = keys.value(key)
     if size is None and usual is not None:
@@ -161,7 +161,7 @@ def _size(keys: KeyReading, section: str, name: str, setting: str, usual: int | 
 
 
 def _wrong(keys: KeyReading, key: str, why: str) -> UsageError:
-    """Return the error for a value that DeepSpeed rejects, with its file and line."""
+    """Return an error for a value that DeepSpeed rejects, with its file and line."""
     line = keys.document.place((*keys.base, *key.split("."))).line
     return UsageError(f"{keys.document.name}:{line}: {why}")
 
@@ -177,7 +177,7 @@ def _device(keys: KeyReading, key: str) -> str:
 
 
 def _place(keys: KeyReading, key: str) -> str:
-    """Return the device of an offloaded part; a fraction may stay on the card."""
+    """Return the device of an offloaded part, with a note if a fraction stays on the card."""
     asked = keys.value(key)
     options = asked if isinstance(asked, dict) else {}
     keys.used.update(f"{key}.{option}" for option in options)
@@ -187,7 +187,7 @@ def _place(keys: KeyReading, key: str) -> str:
 
 
 def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
-    """Take what is offloaded: parameters go together with their optimizer states."""
+    """Read what is offloaded; parameters go together with their optimizer states."""
     places = {name: _place(keys, f"{section}.{name}") for name in OFFLOADS["params"]}
     _pinned(keys, section, [name for name, place in places.items() if place != "none"])
     if keys.value(f"{section}.cpu_offload") is True:
@@ -205,7 +205,7 @@ def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
 
 
 def _gathered(keys: KeyReading, section: str) -> None:
-    """Take whether all ranks' weights are gathered to be saved."""
+    """Read whether all ranks' weights are gathered for saving."""
     for name in (GATHERS, GATHERS.removeprefix("stage3_")):
         gathers = keys.value(f"{section}.{name}")
         if isinstance(gathers, bool):
@@ -213,7 +213,7 @@ def _gathered(keys: KeyReading, section: str) -> None:
 
 
 def _pinned(keys: KeyReading, section: str, names: list[str]) -> None:
-    """Take pin_memory, if all offloaded parts agree on it."""
+    """Read pin_memory, if all offloaded parts agree on it."""
     named = {key: keys.value(key) for key in (f"{section}.{name}.pin_memory" for name in names)}
     pins = {key: pinned for key, pinned in named.items() if isinstance(pinned, bool)}
     if len(set(pins.values())) == 1:
@@ -254,7 +254,7 @@ def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file with a run's sharding. Values that the Trainer sets are "auto";
-    for DeepSpeed alone all are written."""
+    without a Trainer all are written."""
     settings = run.settings
     stage = str(settings["shard"])[-1]
     words: dict[str, Value] = {f"{ZERO}.stage": int(stage) if stage.isdigit() else 0}
@@ -277,7 +277,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]:
     """Return the key for sequence parallelism. Raises UsageError with the Trainer, whose launcher
-    sets it."""
+    sets that."""
     if not alone:
         raise UsageError(sentence("zero.ranks"), where="--emit deepspeed")
     return {"sequence_parallel_size": settings["context_parallel_size"]}
@@ -291,7 +291,7 @@ FILLED_BY_THE_TRAINER: Mapping[str, Value] = dict.fromkeys(_FILLED.split(), "aut
 
 
 def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the keys that DeepSpeed needs without a Trainer to fill them in."""
+    """Return the keys that DeepSpeed needs if no Trainer fills them in."""
     words: dict[str, Value] = {
         "train_micro_batch_size_per_gpu": settings["batch_size"],
         "gradient_accumulation_steps": settings["gradient_accumulation"],
@@ -310,7 +310,7 @@ def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _size_contradicted(name: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
-    """Return which size of a config contradicts the Trainer's argument; "" if none does."""
+    """Return which size in a config contradicts the Trainer's argument; "" if none does."""
     for key, (argument, setting) in MATCHED.items():
         value = config.get(key)
         if isinstance(value, int | float) and value != sizes.get(setting):
@@ -342,7 +342,7 @@ def contradicted(keys: KeyReading) -> str:
 
 def step_contradicted(run: PlannedRun, ranks: int) -> str:
     """Return why DeepSpeed's train_batch_size does not match the ranks; "" if it does, or if the
-    run does not state its own."""
+    run does not state the sizes."""
     unsaid = UNSAID.intersection(one.key for one in run.unread)
     if run.step is None or unsaid or "batch_size" not in run.settings:
         return ""
@@ -367,8 +367,8 @@ def _step_contradicted(name: str, value: object, sizes: list[Any], ranks: int | 
 
 
 def _precision_contradicted(keys: KeyReading, name: str, config: Mapping[str, Any]) -> str:
-    """Return which half precision is on in only one place, for the Trainer's own arguments (axolotl
-    chooses by the card); "" if none."""
+    """Return which half precision only one of DeepSpeed and the Trainer's own arguments enables
+    (axolotl chooses by the card); "" if none."""
     for half in ("bf16", "fp16") if "per_device_train_batch_size" in keys.keys.settings else ():
         asked = config.get(half)
         enabled = asked.get("enabled") if isinstance(asked, dict) else None
