@@ -111,7 +111,7 @@ def without_cache(judged: Judged) -> Judged:
 # vLLM and SGLang
 
 
-def _share(known: Settings, reading: OomReading) -> float | None:
+def _server_memory_fraction(known: Settings, reading: OomReading) -> float | None:
     """Return the fraction of the device's memory that the server may use, None if unknown."""
     for value in (
         reading.parsed.get("utilization"),
@@ -123,11 +123,11 @@ def _share(known: Settings, reading: OomReading) -> float | None:
     return None
 
 
-def _serves(reading: OomReading, known: Settings) -> bool:
+def _is_reserving_server(reading: OomReading, known: Settings) -> bool:
     """Return whether the program is a server that reserves a fraction of the device when it
     starts."""
     engine = known.get("engine") or reading.engine
-    return engine in ("vllm", "sglang") or (_share(known, reading) or 0) > HIGH
+    return engine in ("vllm", "sglang") or (_server_memory_fraction(known, reading) or 0) > HIGH
 
 
 def _started_short(reading: OomReading, known: Settings) -> Judged | None:
@@ -140,12 +140,14 @@ def _started_short(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _no_blocks(reading: OomReading, known: Settings) -> Judged:
-    share = _share(known, reading)
+    share = _server_memory_fraction(known, reading)
     return conclude("share.low" if share is not None and share < LOW else "no_blocks")
 
 
 def _sampler(reading: OomReading, known: Settings) -> Judged:
-    return conclude("sampler.share" if (_share(known, reading) or 0) > HIGH else "sampler")
+    return conclude(
+        "sampler.share" if (_server_memory_fraction(known, reading) or 0) > HIGH else "sampler"
+    )
 
 
 def _sglang(reading: OomReading, known: Settings) -> Judged:
@@ -214,8 +216,8 @@ def _bare(reading: OomReading, known: Settings) -> Judged | None:
     if reading.virtual:
         return conclude("wsl")
     if reading.place:
-        return _place(reading, known)
-    return conclude("outside_share") if _serves(reading, known) else None
+        return _by_traceback_phase(reading, known)
+    return conclude("outside_share") if _is_reserving_server(reading, known) else None
 
 
 def _xla(reading: OomReading, known: Settings) -> Judged | None:
@@ -263,7 +265,7 @@ def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged |
     if requested is None or requested <= capacity:
         return None
     if reading.size("allocated") == 0:
-        return _first(reading, known)
+        return _first_allocation(reading, known)
     name = f"one_tensor.{CAUSES.get(reading.place)}"
     return conclude(name if name in conclusions() else "one_tensor")
 
@@ -282,14 +284,14 @@ def _card(reading: OomReading, known: Settings) -> int:
     return max(part.total.bytes.high for part in named or largest)
 
 
-def _first(reading: OomReading, known: Settings) -> Judged | None:
+def _first_allocation(reading: OomReading, known: Settings) -> Judged | None:
     """Return the driver as the cause if the very first allocation fails."""
     if reading.size("allocated") != 0 or not reading.size("requested"):
         return None
     return conclude("first_allocation")
 
 
-def _capped(reading: OomReading) -> bool:
+def _reached_printed_limit(reading: OomReading) -> bool:
     """Return whether the process reached a limit that the message states. False for MPS, which
     always states one."""
     allowed, mine = reading.size("allowed"), in_process(reading)
@@ -299,11 +301,11 @@ def _capped(reading: OomReading) -> bool:
     return (reading.size("free") or 0) >= requested or mine + requested > allowed
 
 
-def _refused(reading: OomReading, known: Settings) -> Judged | None:
+def _limit_with_room(reading: OomReading, known: Settings) -> Judged | None:
     """Return a limit by the user or the driver as the cause, if the device has room for the
     request."""
     free, requested = reading.size("free"), reading.size("requested")
-    if _capped(reading):
+    if _reached_printed_limit(reading):
         return conclude("cap.said", allowed=reading.size("allowed") or 0)
     if free is None or requested is None or free < requested:
         return None
@@ -323,7 +325,7 @@ def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
     return conclude("fragmentation", unallocated=cached)
 
 
-def _place(reading: OomReading, known: Settings) -> Judged | None:
+def _by_traceback_phase(reading: OomReading, known: Settings) -> Judged | None:
     """Return the likely cause by the run's phase in the traceback: optimizer states in the first
     step, CUDA graphs during capture."""
     cause = CAUSES.get(reading.place)
@@ -344,7 +346,7 @@ def _comfy(reading: OomReading, known: Settings) -> Judged | None:
     return conclude("comfyui.partly") if reading.size("in_part") else None
 
 
-def _weights(reading: OomReading, known: Settings) -> Judged | None:
+def _only_weights_grew(reading: OomReading, known: Settings) -> Judged | None:
     """Return the weights as the cause: the card is full, nothing was freed so far, and the request
     is small."""
     capacity, requested, mine = (
@@ -361,13 +363,13 @@ def _weights(reading: OomReading, known: Settings) -> Judged | None:
     return conclude("only_grew") if grown or spilled(reading) else None
 
 
-def _serving(reading: OomReading, known: Settings) -> Judged | None:
+def _server_fraction_too_large(reading: OomReading, known: Settings) -> Judged | None:
     """Return the server's memory fraction as the cause: after its cache is allocated, nothing else
     has room."""
-    return conclude("outside_share.card") if _serves(reading, known) else None
+    return conclude("outside_share.card") if _is_reserving_server(reading, known) else None
 
 
-def _full(reading: OomReading, known: Settings) -> Judged | None:
+def _filled_by_step(reading: OomReading, known: Settings) -> Judged | None:
     """Return a step's tensors as the cause, if this program itself fills the card."""
     if reading.size("allocated") is None and reading.wording != "torch-mps-buffer":
         return None
@@ -381,13 +383,13 @@ ON_A_CARD: tuple[Rule, ...] = (
     _fragmented,
     _others,
     _too_large,
-    _first,
-    _refused,
+    _first_allocation,
+    _limit_with_room,
     _comfy,
-    _place,
-    _weights,
-    _serving,
-    _full,
+    _by_traceback_phase,
+    _only_weights_grew,
+    _server_fraction_too_large,
+    _filled_by_step,
 )
 RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
     "vllm-startup": (_started_short,),
@@ -400,10 +402,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
     "ggml-vulkan": (_ggml,),
     "ggml-metal": (_ggml, _metal),
     "mlx-metal": (_mlx,),
-    "torch-mps-buffer": (_place, _full),
+    "torch-mps-buffer": (_by_traceback_phase, _filled_by_step),
     "jax": (_xla,),
     "cuda-error": (_bare,),
     "dataloader": (_dataloader,),
     "ollama": (_ollama,),
-    "comfyui": (_comfy, _place),
+    "comfyui": (_comfy, _by_traceback_phase),
 }

@@ -54,10 +54,10 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     known = {"model": reading.model, **reading.stated, **settings}
     able = (row for row in rows() if set(row.tags) <= tags and _known(row, values))
     fit = [row for row in able if not _is_set(row, known)]
-    return tuple(filled(row, values) for row in _chosen(fit, judged)[:MOST])
+    return tuple(filled(row, values) for row in _rows_for_cause(fit, judged)[:MOST])
 
 
-def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
+def _rows_for_cause(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
     """Return the rows for the cause, the first per setting; for an unknown cause, the first row of
     each possible cause."""
     if judged.cause is None:
@@ -146,7 +146,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         *TOOLS.get(reading.tool, (reading.tool,)),
         engine,
         framework,
-        *_allocator(reading),
+        *_allocator_tag(reading),
         *_machine(reading),
     }
     training = trains(reading, settings)
@@ -166,13 +166,13 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         "copies": "pipelineparallelismenabled" in reading.message,
         "no_blocks": judged.why == "no_blocks",
         "in_pieces": judged.why == "full_in_pieces",
-        "half_fits": _missing(reading) <= 2,
-        "near": _missing(reading) <= NEAR,
+        "half_fits": _needed_per_available_cache(reading) <= 2,
+        "near": _needed_per_available_cache(reading) <= NEAR,
         "no_context": "n_ctx" not in reading.parsed and "context" not in settings,
         "vulkan": reading.wording == "ggml-vulkan",
         "ranks": _ranks(reading),
-        "fitting": _fitting(reading) is not None,
-        "not_fitting": _fitting(reading) is None,
+        "fitting": _fitting_memory_fraction(reading) is not None,
+        "not_fitting": _fitting_memory_fraction(reading) is None,
         "pinned": judged.why == "pinned" and reading.tool == "llama.cpp",
         "wsl": judged.why == "wsl",
         "container": reading.wording in ("exit-137", "kernel-oom"),
@@ -181,7 +181,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     return tags | {name for name, holds in facts.items() if holds}
 
 
-def _missing(reading: OomReading) -> float:
+def _needed_per_available_cache(reading: OomReading) -> float:
     """Return needed / available KV cache, as a ratio; 1 if the message states neither."""
     needed, there = reading.size("needed_kv"), reading.size("available_kv")
     if needed is None:
@@ -189,7 +189,7 @@ def _missing(reading: OomReading) -> float:
     return needed / there if needed and there else 1
 
 
-def _allocator(reading: OomReading) -> set[str]:
+def _allocator_tag(reading: OomReading) -> set[str]:
     """Return the tag of the allocator setting against fragmentation in this PyTorch version; empty
     if it has none."""
     if reading.wording in HINTS and not reading.windows:
@@ -228,21 +228,21 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "half_ubatch": max(ubatch // 2, 32),
         "slots": max(int(known.get("available_slots", 1)), 1),
         "up": "0.95" if not isinstance(share, float) or share < 0.95 else None,
-        "down": _lower(share, reading),
-        "length": _length(reading),
-        "fitting": _fitting(reading),
+        "down": _lower_memory_fraction(share, reading),
+        "length": _longest_fitting_request(reading),
+        "fitting": _fitting_memory_fraction(reading),
         "half_prefill": _half(known.get("prefill_tokens")),
-        "workspace": _workspace(reading),
-        "wired": _wired(reading),
+        "workspace": _larger_workspace(reading),
+        "wired": _higher_mac_limit(reading),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
-        "memory": _twice(known.get("ram")),
+        "memory": _twice_container_memory(known.get("ram")),
         "spelled": reading.engine.lower() if reading.engine in LEARNERS else None,
         "half_context": _half(known.get("n_ctx") or known.get("context")),
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _lower(share: Any, reading: OomReading) -> str:
+def _lower_memory_fraction(share: Any, reading: OomReading) -> str:
     """Return a smaller memory fraction than the server's, as text. If that is unknown: "0.85", or
     "0.4" next to a trainer (verl's rollout.gpu_memory_utilization)."""
     if isinstance(share, float):
@@ -258,19 +258,19 @@ def known_ranks(known: Mapping[str, Any], way: str) -> int:
     return int(size) if size.isdecimal() else 1
 
 
-def _twice(ram: Any) -> str:
+def _twice_container_memory(ram: Any) -> str:
     """Return twice a container's memory, in Docker's spelling ("16g"); "SIZE" if unknown."""
     return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "SIZE"
 
 
-def _workspace(reading: OomReading) -> int | None:
+def _larger_workspace(reading: OomReading) -> int | None:
     """Return the bytes of a workspace with room for twice the request, in whole GiB, since it holds
     other buffers too; None if unknown."""
     requested = reading.size("requested")
     return None if requested is None else align_up(2 * requested, GIB)
 
 
-def _wired(reading: OomReading) -> int | None:
+def _higher_mac_limit(reading: OomReading) -> int | None:
     """Return a higher GPU limit for a Mac in MiB: half way between macOS's limit (three quarters of
     its memory, assumed) and all of its memory. None if unknown."""
     limit = reading.size("capacity")
@@ -281,7 +281,7 @@ def _half(value: Any) -> int | None:
     return max(int(value) // 2, 1) if isinstance(value, int) else None
 
 
-def _length(reading: OomReading) -> int | None:
+def _longest_fitting_request(reading: OomReading) -> int | None:
     """Return the longest request that fits the cache, in tokens rounded down to blocks; None if
     unknown."""
     printed = reading.parsed.get("estimated_max_model_len") or reading.parsed.get("max_tokens")
@@ -297,7 +297,7 @@ def _length(reading: OomReading) -> int | None:
     return asked * there // needed // BLOCK * BLOCK or None
 
 
-def _fitting(reading: OomReading) -> str | None:
+def _fitting_memory_fraction(reading: OomReading) -> str | None:
     """Return the largest memory fraction that fits into what is free now, such as "0.85"; None if
     unknown."""
     capacity, free = reading.size("capacity"), reading.size("free")

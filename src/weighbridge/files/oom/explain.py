@@ -58,10 +58,10 @@ def explained(
     if model is None:
         rows = changes(reading, judged, settings)
         return Oom(reading=reading, judged=judged, remedies=rows, warnings=contradictions(reading))
-    return _beside(model(), reading, judged, settings)
+    return _with_estimate(model(), reading, judged, settings)
 
 
-def _beside(
+def _with_estimate(
     model: "Prepared", reading: OomReading, judged: Judged, settings: Mapping[str, Any]
 ) -> Oom:
     """Return the explanation, compared with the estimate of the model."""
@@ -83,9 +83,9 @@ def _beside(
         reading=reading,
         judged=final,
         remedies=(
-            _steps(report.remedies, changes(reading, final, settings), final)
+            _pipeline_remedies(report.remedies, changes(reading, final, settings), final)
             if report.pictures
-            else _together(report.remedies, changes(reading, final, settings), final)
+            else _remedies_and_rows(report.remedies, changes(reading, final, settings), final)
         ),
         estimate=report,
         explained=compared,
@@ -113,7 +113,7 @@ def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, An
     return replace(oom, judged=final, remedies=rows, estimate=report, explained=explained)
 
 
-def _together(
+def _remedies_and_rows(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
     """Return at most TOLD changes: the remedies computed for this model, and rows of the table for
@@ -126,7 +126,7 @@ def _together(
     return (*first, *computed, *(row for row in others if not named & row.change.keys()))[:TOLD]
 
 
-def _steps(
+def _pipeline_remedies(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
     """Return at most TOLD remedies of a pipeline, those that fit first. Rows of the table are for
@@ -207,7 +207,10 @@ def question(
         return _of_pictures(reading, named, task)
     known = TRAIN if task == "train" else INFER
     engine = str(named.get("engine") or rules_of(reading.engine) or "transformers")
-    settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
+    settings = {
+        **_settings_in_log(reading, task, engine),
+        **{k: v for k, v in named.items() if k in known},
+    }
     if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):
         settings.pop("gpu_memory", None)  # --gpu-memory alone means one device
     if task == "infer":
@@ -247,13 +250,13 @@ def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> li
     return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
 
 
-def _takes(setting: object, engine: str) -> bool:
+def _has_setting(setting: object, engine: str) -> bool:
     """Return whether the task has `setting` (not None) and `engine` supports it."""
     engines = getattr(setting, "engines", ())
     return setting is not None and (not engines or engine in engines)
 
 
-def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
+def _settings_in_log(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     """Return the settings stated in the log that this task and engine have, by our names."""
     share = "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
     figures = {"max_model_len": "context", "n_ctx": "context", "utilization": share}
@@ -263,7 +266,7 @@ def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     if capacity and reading.wording != "ggml-metal":
         stated["gpu_memory"] = capacity
     table = TRAIN if task == "train" else INFER
-    return {name: stated[name] for name in stated if _takes(table.get(name), engine)}
+    return {name: stated[name] for name in stated if _has_setting(table.get(name), engine)}
 
 
 def other_model(named: str, model: "Prepared") -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def read(text: str, name: str = "the text") -> OomReading:
     context = length_in(lines, "llama.cpp")
     if wording.name.startswith("ggml"):
         parsed |= {"n_ctx": context} if context else {}
-        parsed |= _laid_out(lines, parsed)
+        parsed |= _logged_buffers(lines, parsed)
     tool = _tool(wording, text)
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
     return OomReading(
@@ -187,7 +187,7 @@ def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
     return {**values, **_processes(wording, ahead, values)}
 
 
-def _laid_out(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
+def _logged_buffers(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
     """Return {"buffers_bytes": sum} of the buffers that llama.cpp logged for the message's device:
     device names that end with its number, each line once."""
     number = re.sub(r"\D", "", str(parsed.get("buffer") or parsed.get("device", "")))
@@ -247,10 +247,10 @@ def engine_of(tool: str, text: str) -> str:
     # a trainer comes before the server that it starts: its flags are the ones to change
     learners = sorted(told_by("signs"), key=lambda program: program.name not in LEARNERS)
     known = (p.name for p in learners if any(s in text for s in p.signs))
-    return next(known, "") or _served(text)
+    return next(known, "") or _started_server(text)
 
 
-def _served(text: str) -> str:
+def _started_server(text: str) -> str:
     """Return the server that a command in the log starts: SERVER for an unknown one, "" without a
     command."""
     line = re.search(SERVES, text)

@@ -45,10 +45,14 @@ DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate 
 def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
     """Return the components that are as large as the failed request or the stated need, and the one
     that fills the device."""
-    return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
+    return (
+        *_cache_of_needed_size(reading, report),
+        *_of_requested_size(reading, report, model),
+        *_of_device(report),
+    )
 
 
-def _request(matches: tuple[Match, ...]) -> Match | None:
+def _requested_component(matches: tuple[Match, ...]) -> Match | None:
     """Return the component that the failed request was for, None if it does not show the cause."""
     first = next((m for m in matches if m.matches == "request"), None)
     return first if first is not None and first.component in REQUESTED else None
@@ -65,16 +69,16 @@ def rejudged(
         return judged
     larger = larger_than(_capacity(reading, report), reading, report.workload)
     judged = larger if larger is not None and not judged.why.startswith("one_tensor") else judged
-    request = None if overfull(reading, report) else _request(causes)
+    request = None if overfull(reading, report) else _requested_component(causes)
     if request is not None:
         cause = CAUSE_OF.get(request.component, request.component)
         return _as(judged, cause, "model.request", request.nbytes)
     if judged.why in DECIDED:
         return judged
-    return _by_filling(reading, judged, report)
+    return _cause_by_size(reading, judged, report)
 
 
-def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
+def _cause_by_size(reading: OomReading, judged: Judged, report: Report) -> Judged:
     """Return the cause by size: the weights if they fill the device, else the largest component if
     the estimate does not fit. If the program got past loading, the weights fit."""
     if judged.why.startswith("place.") and reading.place != "load":
@@ -135,11 +139,11 @@ def _of_device(report: Report) -> Iterator[Match]:
     yield Match(name, nbytes, part.formula, "device")
 
 
-def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
+def _cache_of_needed_size(reading: OomReading, report: Report) -> Iterator[Match]:
     """Yield one request's KV cache, if it has the size that the message says is needed."""
     needed = reading.size("needed_kv")
     need = report.derived.get("kv_cache_bytes_per_request")
-    if needed and isinstance(need, int) and _agree(needed, need):
+    if needed and isinstance(need, int) and _prints_as(needed, need):
         yield Match("kv_cache", need, _one_request(report, need), "needed")
 
 
@@ -151,13 +155,13 @@ def _one_request(report: Report, nbytes: int) -> str:
     return "one request of the whole context"
 
 
-def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[Match]:
+def _of_requested_size(reading: OomReading, report: Report, model: Model) -> Iterator[Match]:
     """Yield the first component or tensor of the model with the size of the failed request."""
     requested = reading.size("requested")
     if requested is None or requested <= SMALLEST:
         return
     for component, nbytes, formula in _candidates(report, model):
-        if any(_agree(requested, each) for each in _asked_for(reading, nbytes)):
+        if any(_prints_as(requested, each) for each in _asked_for(reading, nbytes)):
             yield Match(component, nbytes, formula, "request")
             return
 
@@ -171,7 +175,7 @@ def _asked_for(reading: OomReading, nbytes: int) -> tuple[int, ...]:
     return tuple(align_up(each, SEGMENT) for each in (nbytes, *rounded))
 
 
-def _agree(printed: int, nbytes: int) -> bool:
+def _prints_as(printed: int, nbytes: int) -> bool:
     """Return whether `nbytes` shows as `printed` with two decimals (one in newer vLLM)."""
     unit = GIB if printed >= GIB else MIB if printed >= MIB else KIB
     return abs(printed - nbytes) <= unit // 200 + 1

@@ -33,7 +33,7 @@ def apart(line: str) -> tuple[str, str]:
     last_flag = max((i for i, word in enumerate(words) if word[0].startswith("-")), default=0)
     for number in range(max(2, last_flag + 1), len(words)):
         before = words[number - 1][0]
-        joins = _ends(before) or _joins(words[number][0], len(words) - number)
+        joins = _ends(before) or _begins_prose(words[number][0], len(words) - number)
         if not joins or _is_value(line, before):
             continue
         start = words[number].start()
@@ -47,7 +47,7 @@ def _ends(word: str) -> bool:
     return word.endswith((",", "，")) and "=" not in word
 
 
-def _joins(word: str, count: int) -> bool:
+def _begins_prose(word: str, count: int) -> bool:
     """Return whether `word` can begin prose of `count` words: it is Chinese or a joining word."""
     chinese = CHINESE.search(word) is not None
     return chinese or (count >= LEAST and word.strip(",.;:").lower() in JOINS)

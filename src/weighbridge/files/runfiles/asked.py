@@ -336,7 +336,7 @@ def read(text: str) -> AskedQuestion | None:
         del asked["quantization"]
     program = _program(line, engines, task, options)
     if settings.about == "train":
-        asked |= _sharding({**asked, **program}, packed="qlora" in options.values())
+        asked |= _implied_by_sharding({**asked, **program}, packed="qlora" in options.values())
     if not program and settings.about == "infer":
         program = _engine_of(asked)
     unread = [*line.words()]
@@ -346,7 +346,7 @@ def read(text: str) -> AskedQuestion | None:
     return AskedQuestion(task, named, {**options, **asked, **device, **program, **left})
 
 
-def _sharding(asked: Mapping[str, str], *, packed: bool) -> dict[str, str]:
+def _implied_by_sharding(asked: Mapping[str, str], *, packed: bool) -> dict[str, str]:
     """Return the settings that sharding and offloading imply, in a question about training."""
     offload, shard, implied = asked.get("offload"), asked.get("shard"), dict[str, str]()
     if offload and not shard:  # offloading needs sharding
@@ -437,18 +437,18 @@ def _unknown_name(line: Line) -> list[str]:
 def _device(line: Line) -> dict[str, str]:
     """Return the line's cards as `gpu`, or the one size it states instead, and its host memory as
     `ram`; consume their words."""
-    if mac := _mac(line):
+    if mac := _only_mac(line):
         return {"gpu": mac}
     said = line.left
     sizes = [*_sizes(line)]
     of_card = [size for size in sizes if size.of == "gpu_memory"]
     ram = {size.gb for size in sizes if size.of == "ram"}
     one = of_card[0] if len({size.gb for size in of_card}) == 1 else None
-    unsure = partial(_unsure_card, line, one.gb if one else "")
-    value = _cards(line) or _each_card(line) or unsure() or _bare_name(line)
+    unsure = partial(_card_of_ambiguous_name, line, one.gb if one else "")
+    value = _cards(line) or _joined_cards(line) or unsure() or _bare_card_name(line)
     line.find(LAPTOP if not value or "Laptop" in value else NOTHING)
     if one is not None and not value:
-        value = _of_size(line, one)
+        value = _cards_by_size(line, one)
     elif one is not None and ":" not in value and part_id(f"{value} {one.gb}GB"):
         value = f"{value} {one.gb}GB"
     for gb in ram:  # host memory: no such card is sold with that size
@@ -486,7 +486,7 @@ def _cards(line: Line) -> str:
     return laptop if LAPTOP.search(line.left) and part_id(laptop) else value
 
 
-def _unsure_card(line: Line, size: str) -> str:
+def _card_of_ambiguous_name(line: Line, size: str) -> str:
     """Consume the first card with an ambiguous name, and return the laptop's, or the one with
     `size` gigabytes, as the line states elsewhere; "" for none."""
     for match in CARD.finditer(line.left):
@@ -500,7 +500,7 @@ def _unsure_card(line: Line, size: str) -> str:
     return ""
 
 
-def _each_card(line: Line) -> str:
+def _joined_cards(line: Line) -> str:
     """Consume cards that are alternatives, "a 3090 or a 4090", or in one machine, "a 3090 and a
     3060". Return them joined by commas or plus signs; "" if anything else is between them."""
     found = [*CARD.finditer(line.left)]
@@ -515,7 +515,7 @@ def _each_card(line: Line) -> str:
     return ""
 
 
-def _of_size(line: Line, size: "Size") -> str:
+def _cards_by_size(line: Line, size: "Size") -> str:
     """Return the cards of a line that states only their size and number; consume the number."""
     value = f"{size.gb}gb"
     counted = COUNTED.search(line.left, 0, size.start)
@@ -543,7 +543,7 @@ def _sizes(line: Line) -> Iterator[Size]:
             yield Size(below + match["value"], of, match.start(), (behind or match).end())
 
 
-def _bare_name(line: Line) -> str:
+def _bare_card_name(line: Line) -> str:
     """Consume the only word with a digit that is a card's name ("t4", "2060"); return it, ""
     without one."""
     cards = [match for match in BARE.finditer(line.left) if part_id(match[0])]
@@ -555,7 +555,7 @@ def _bare_name(line: Line) -> str:
     return f"{only[0]}:{counted['count']}" if counted else only[0]
 
 
-def _mac(line: Line) -> str:
+def _only_mac(line: Line) -> str:
     """Consume the only Mac with its memory and return it; "" if none. The chip does not change the
     estimate."""
     macs = [m for m in MAC.finditer(line.left) if m["first"] or m["middle"] or m["size"]]
@@ -635,7 +635,7 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
         return "video" if entry and entry.recipe.get("kind") == "video" else "image", {}
     if counts:
         line.find(COUNTS)
-    trains = trains or (not pipeline and _of_training(line))
+    trains = trains or (not pipeline and _is_about_training(line))
     if trains and not has_card and AMOUNT.search(line.left):
         return "train", {"method": "full" if full else "lora"}
     if trains:
@@ -648,7 +648,7 @@ ADAPTED = {"lora": {"lora_r": "16"}, "qlora": {"lora_r": "16", "quantization": "
 TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what `fit` calls it
 
 
-def _of_training(line: Line) -> bool:
+def _is_about_training(line: Line) -> bool:
     """Return whether a line states a setting that only trainings have."""
     only = TRAIN.keys() - INFER.keys()
     rows = (row for row in _rules().settings if row.setting in only.difference(SERVED_TOO))
@@ -677,7 +677,7 @@ class Settings:
             if says and self._take(row.setting, row.pattern, row.typed):
                 self.usual |= row.usual
         for name, setting in self.known.items():
-            if pattern := _by_its_name(setting):
+            if pattern := _pattern_of_own_name(setting):
                 self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
 
     def take_rest(self) -> dict[str, str]:
@@ -729,7 +729,7 @@ class Settings:
 
 
 @cache
-def _by_its_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
+def _pattern_of_own_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
     """Return a pattern for a setting's own name with a value after it: "max num seqs 64"; None if
     the name is an everyday word."""
     names = (name.strip("-") for name in (setting.name, *setting.flags))

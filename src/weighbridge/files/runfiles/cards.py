@@ -111,7 +111,7 @@ Kinds = Mapping[str, tuple[int, Piece]]  # id of a card -> (count, where it is n
 def card(document: Document) -> Piece | None:
     """Return the cards that a text names, if all are of one kind; else None. They have their count
     if the text states it or a program lists each."""
-    listed = _of_smi(document)
+    listed = _cards_of_smi_list(document)
     if listed is not None:
         return listed
     kinds = _card_kinds(document)
@@ -134,28 +134,28 @@ def several_cards(document: Document) -> tuple[str, ...]:
     unsure = {
         " ".join(m["name"].split()): None
         for m in islice(CARD.finditer(text), MOST_NAMES)
-        if not _part(m)[0]
+        if not _card_and_name(m)[0]
     }
     return tuple({**kinds, **unsure})
 
 
 def _card_kinds(document: Document) -> Kinds:
     """Return the kinds of cards that a text names for its run: id -> (count, place)."""
-    kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
+    kinds = _without_shorter(_all_card_kinds(document)) or _of_rocm_smi(document)
     named = dict(kinds)
-    for kind, (count, piece) in _of_ggml(document).items():
+    for kind, (count, piece) in _cards_of_ggml_log(document).items():
         if kind in named or not named:
             named[kind] = max((count, piece), named.get(kind, (0, piece)), key=lambda each: each[0])
     return named
 
 
-def _named(document: Document) -> dict[str, tuple[int, Piece]]:
+def _all_card_kinds(document: Document) -> dict[str, tuple[int, Piece]]:
     """Return all kinds of cards that a text names: id -> (count, place)."""
     kinds: dict[str, tuple[int, Piece]] = {}
-    memory = _unified(document)
+    memory = _unified_memory(document)
     text = document.text[:MOST_TEXT]
     for match in chain(*(islice(p.finditer(text), MOST_NAMES) for p in (CARD, MACHINE))):
-        part, name = _part(match, memory)
+        part, name = _card_and_name(match, memory)
         if part:
             before, _ = kinds.get(part, (0, None))
             count = 1 if match.re is MACHINE else count_of(match)
@@ -175,7 +175,7 @@ def count_of(match: "re.Match[str]") -> int:
     return cards if nodes is None or in_all else cards * _number(nodes[1])
 
 
-def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
+def _card_and_name(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
     """Return (id, name) of the matched card; "" for none or several. `memory`: GB stated elsewhere
     in the text, for a machine whose CPU and GPU share it."""
     name = match.groupdict().get("name") or match[0]
@@ -214,14 +214,14 @@ def _is_ram(match: "re.Match[str]") -> bool:
     return bool(size and OF_HOST.match(match.string, match.end("size")))
 
 
-def _unified(document: Document) -> str:
+def _unified_memory(document: Document) -> str:
     """Return the GB of unified memory that a text states, "" if none or several sizes."""
     text = document.text[:MOST_TEXT]
     sizes = {match[1] or match[2] for match in UNIFIED.finditer(text)}
     return sizes.pop() if len(sizes) == 1 else ""
 
 
-def _of_smi(document: Document) -> Piece | None:
+def _cards_of_smi_list(document: Document) -> Piece | None:
     """Return the cards that a program lists, one per line, in order; of several lists the first.
     None without a list."""
     from weighbridge.machines.accelerators.names import find
@@ -260,7 +260,7 @@ def ggml_memory(document: Document) -> int | None:
     return int(size) if len(sizes) == 1 and (size := sizes.pop()) else None
 
 
-def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
+def _cards_of_ggml_log(document: Document) -> dict[str, tuple[int, Piece]]:
     """Return the cards that llama.cpp logged, one line each: id -> (count, place)."""
     from weighbridge.machines.accelerators.names import find
 

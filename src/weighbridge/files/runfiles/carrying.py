@@ -55,7 +55,7 @@ def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
     theirs = KEYS.get(kind, {})
     for name, key, value in _keys_besides(file):
         target = theirs.get(name)
-        if target is None or not _fits(name, value, file.kind, kind):
+        if target is None or not _means_the_same(name, value, file.kind, kind):
             left.append(f"{key.replace('.0.', '.')} {value}")
         elif name == "dataset" and kind == "axolotl":
             words |= _of_axolotl(str(value), new)
@@ -64,7 +64,7 @@ def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
     return Carried(words, tuple(left))
 
 
-def _fits(name: str, value: Value, old: str, kind: str) -> bool:
+def _means_the_same(name: str, value: Value, old: str, kind: str) -> bool:
     """Return whether a value means the same to both programs; a dataset does if both load it from
     the Hub."""
     if name != "dataset" or old == kind:
@@ -90,7 +90,7 @@ def _keys_besides(file: RunFile) -> Iterator[tuple[str, str, Value]]:
         if name == PACKING and value is not None:
             if str(value).lower() == "true":
                 yield name, key, True
-        elif value is not None and _plain(key, value):
+        elif value is not None and _is_harmless_plain_value(key, value):
             yield name, key, value
 
 
@@ -118,7 +118,7 @@ def _in_text(text: str, key: str) -> Value:
         return value
 
 
-def _plain(key: str, value: Value) -> bool:
+def _is_harmless_plain_value(key: str, value: Value) -> bool:
     """Return whether a value is a number or a plain word without a secret."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False

@@ -32,8 +32,10 @@ def unified(name: str, before: str, after: str) -> FileDiff:
     shown = _shown(before, old), _shown(after, new)
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     groups = [list(matcher.get_grouped_opcodes(n)) for n in CONTEXT]
-    hunks = next((each for each in groups if _as_it_is(each, old, shown[0])), groups[0])
-    applies = _as_it_is(hunks, old, shown[0]) and _as_it_is(hunks, new, shown[1], new=True)
+    hunks = next((each for each in groups if _are_shown_unchanged(each, old, shown[0])), groups[0])
+    applies = _are_shown_unchanged(hunks, old, shown[0]) and _are_shown_unchanged(
+        hunks, new, shown[1], new=True
+    )
     if not hunks:
         return FileDiff("", applies)
     path = name.lstrip("/")
@@ -63,7 +65,7 @@ def _line(safe: str, line: str) -> str:
     return mark + "\t".join(map(printable, text.split("\t"))) + end
 
 
-def _as_it_is(
+def _are_shown_unchanged(
     hunks: Sequence[Hunk], lines: Sequence[str], shown: Sequence[str], *, new: bool = False
 ) -> bool:
     """Return whether all lines of the hunks are shown unchanged."""

@@ -240,7 +240,7 @@ class _YamlDocuments:
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         return self.loader.construct_object(node)
 
-    def _begins(self, event: Any, signs: str) -> bool:
+    def _event_begins_with(self, event: Any, signs: str) -> bool:
         """Return whether the text up to the event's first character ends with `signs`."""
         return self.text[: event.start_mark.index + 1].endswith(signs)
 
@@ -259,7 +259,7 @@ class _YamlDocuments:
 
         if isinstance(event, yaml.ScalarEvent):
             return str(event.value)
-        if isinstance(event, yaml.MappingStartEvent) and self._begins(event, "{{"):
+        if isinstance(event, yaml.MappingStartEvent) and self._event_begins_with(event, "{{"):
             raise self._bad(event, sentence("file.template"))
         self._node(event, (*path, ""))
         return f"(line {event.start_mark.line + 1})"

@@ -171,14 +171,14 @@ def of_file(
         task=to.task,
         model=model or run.model,
         settings={**settings, **typed},
-        command=_asking(run, typed),
+        command=_line_with_user_settings(run, typed),
         replicas=run.replicas,
         nodes={} if {"gpu", "gpu_memory"} & typed.keys() else run.nodes,
     )
     return asked, EmitSource(file, replace(asked, settings={**run.settings, **typed}))
 
 
-def _asking(run: PlannedRun, typed: Settings) -> str:
+def _line_with_user_settings(run: PlannedRun, typed: Settings) -> str:
     """Return a file's launch line with flags for the user's settings, if its engine has them."""
     if not run.command:
         return ""
@@ -198,7 +198,7 @@ def _written(
     if to.syntax != "python":
         return _text(to, model, question, report, source)
     text = _script(to.kind, question, ask)
-    return _commented(_left_out(source.file, "", {}), text) if source else text
+    return _commented(_dropped_values(source.file, "", {}), text) if source else text
 
 
 def emitted(
@@ -211,7 +211,7 @@ def emitted(
     """Return a new file for a run, checked by reading it again: settings and report must agree.
     `opens` returns a model by its name. Raises UsageError for what the file cannot express."""
     to = _of_learners(target(kind), kind, asked)
-    opened = _loadable(to, kind, asked.model, opens(asked.model))
+    opened = _loadable_model(to, kind, asked.model, opens(asked.model))
     question = _of_program(to, kind, asked, ask)
     report = ask(question)
     if report.model.rough:
@@ -223,17 +223,17 @@ def emitted(
     retold = _question_told(to, back, question, report, opened.loads_as)
     again = ask(retold)
     typed = {name: value for name, value in asked.settings.items() if value != OWN_DTYPE}
-    ways = _own_ways(report, again, typed) if to.task == "train" else {}
+    ways = _own_values_of_program(report, again, typed) if to.task == "train" else {}
     meant = ask(_with(question, {**question.settings, **ways})) if ways else report
     _same(kind, meant, again, typed)
     before, weighs = None, ""
     if to.part:
-        weighs = _weighs(to, back, retold)
+        weighs = _command_for_partial_file(to, back, retold)
         text = text if to.syntax == "json" else _commented([f"Weigh it with: {weighs}"], text)
     elif to.task == "train":
-        before = _other_answer(asked if source is None else source.run, again, ask)
+        before = _report_if_different(asked if source is None else source.run, again, ask)
     if before is not None and source is not None:
-        text = _commented(_otherwise(before, again, source.file.name), text)
+        text = _commented(_difference_lines(before, again, source.file.name), text)
     return Emitted(
         kind=kind,
         text=text,
@@ -255,7 +255,7 @@ def _of_learners(to: EmitTarget, kind: str, asked: PlannedRun) -> EmitTarget:
     return to._replace(kind=SCRIPT, syntax="python", starts="", several="")
 
 
-def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
+def _loadable_model(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
     """Return a model that the file can load by name. Raises UsageError if it cannot."""
     model = opened.loads_as
     if not model:
@@ -267,7 +267,7 @@ def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
     return opened
 
 
-def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
+def _report_if_different(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
     """Return the report on the run as asked, if it differs from `again`, the new file's; else
     None."""
     try:
@@ -279,7 +279,7 @@ def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
     return None if same else before
 
 
-def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
+def _command_for_partial_file(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
     """Return a weighbridge command with a partial file, and the model and settings that it
     lacks."""
     meant_by_it = {"model": asked.model} | {
@@ -294,7 +294,7 @@ def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
     )
 
 
-def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
+def _difference_lines(before: Report, again: Report, name: str) -> Iterator[str]:
     """Yield the first lines of a new file that needs other memory than its source: the settings
     that its program chooses, and both sizes."""
     ways = [
@@ -318,14 +318,14 @@ def _commented(lines: Iterable[str], text: str) -> str:
     return "".join(f"# {printable(line)}\n" for line in lines) + text
 
 
-def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[str]:
+def _dropped_values(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[str]:
     """Yield a note on values of the source that the new file drops."""
     left = carried(file, kind, new).left
     if left:
         yield sentence("emit.left_out", name=basename(file.name), names=", ".join(left))
 
 
-def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
+def _dropped_machines(to: EmitTarget, source: EmitSource) -> Iterator[str]:
     """Yield a note on a run's machines and copies that the new file drops."""
     run = source.run
     left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
@@ -411,10 +411,10 @@ def _text(
         run = replace(run, replicas=source.run.replicas, nodes=source.run.nodes)
     words, head = dict(fresh(run)), list(_head(to, model, report, question))
     if source is not None and to.task == "infer":
-        head += _not_kept(to, source)
+        head += _dropped_machines(to, source)
     if source is not None and to.task == "train" and not to.part:
         carried_words = carried(source.file, to.kind, words).words
-        head += _left_out(source.file, to.kind, words)
+        head += _dropped_values(source.file, to.kind, words)
         words |= carried_words
     return dumped(words, to.syntax, "\n".join(map(printable, head)))
 
@@ -427,7 +427,7 @@ def _serving(
     line = question.command or str(report.derived.get("launch") or "")
     if not line:
         raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
-    line = _of_copy(line, str(report.derived.get("launch") or ""), question)
+    line = _line_with_repository(line, str(report.derived.get("launch") or ""), question)
     ram = report.workload.get("ram")
     if to.kind == MANIFEST:
         ram = ram or _host_need(report)
@@ -436,7 +436,7 @@ def _serving(
     return line, {"engine_version": question.settings.get("engine_version"), "ram": ram}
 
 
-def _of_copy(line: str, judged: str, question: PlannedRun) -> str:
+def _line_with_repository(line: str, judged: str, question: PlannedRun) -> str:
     """Return the launch line with the repository that `judged` names, if the engine cannot make the
     user's format itself."""
     if not question.command or not judged or "quantization" not in question.settings:
@@ -502,7 +502,9 @@ def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
     return str(facts["launch"])
 
 
-def _beside_a_part(back: PlannedRun, settings: Settings, report: Report) -> dict[str, Value]:
+def _settings_of_other_files(
+    back: PlannedRun, settings: Settings, report: Report
+) -> dict[str, Value]:
     """Return the settings that a partial file leaves to its other files."""
     named = settings.get("framework") or settings.get("method", "full") == "full"
     by_recipe = ("framework",) if named else ("framework", "dtype")  # a recipe says both
@@ -523,7 +525,7 @@ def _question_told(
     if "prompt_len" in question.settings and "max_new_tokens" in back.settings:  # the data says it
         typed["prompt_len"] = question.settings["prompt_len"]
     if to.part:
-        typed = _beside_a_part(back, question.settings, report)
+        typed = _settings_of_other_files(back, question.settings, report)
     elif "data_parallel_size" in back.settings:
         typed.pop("data_parallel_size", None)
     other = to.task == "infer" and back.model != model
@@ -532,7 +534,7 @@ def _question_told(
     return _with(PlannedRun(task=to.task, model=meant, command=back.command), settings)
 
 
-def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
+def _own_values_of_program(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
     """Return the program's own values that differ from those assumed, without the user's."""
     return {
         name: again.workload[name]

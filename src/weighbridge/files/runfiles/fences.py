@@ -74,8 +74,8 @@ def read(text: str, name: str) -> FencedRuns:
             continue
         (parts if kind in PARTS else whole).extend(runs)
         spans += [file] if runs else []
-    runs = tuple(_with(run, parts) for run in whole) or tuple(parts[:1])
-    return FencedRuns(runs, tuple(notes), _around(text, spans))
+    runs = tuple(_with_partial_configs(run, parts) for run in whole) or tuple(parts[:1])
+    return FencedRuns(runs, tuple(notes), _without_read_files(text, spans))
 
 
 def without(text: str) -> str:
@@ -112,7 +112,7 @@ def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
 
 def _unfenced(text: str) -> Iterator[FencedFile]:
     """Yield the unfenced blocks that some kind recognizes."""
-    plain = FENCE.sub(_untold, text)
+    plain = FENCE.sub(_as_plain_lines, text)
     lines = plain.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
     for start, end in islice(blocks(plain), MOST_PARTS):
@@ -124,7 +124,7 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
             yield file
 
 
-def _untold(match: re.Match[str]) -> str:
+def _as_plain_lines(match: re.Match[str]) -> str:
     """Return a fenced block as plain lines if its syntax is unknown and no kind recognizes it; else
     blanks."""
     whole = FencedFile("", textwrap.dedent(match["text"]), 0, 0)
@@ -171,7 +171,7 @@ def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[Plan
         yield PlannedRun(task="train", refused=error.line)
 
 
-def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
+def _with_partial_configs(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
     """Return a training run with its missing settings from partial configs: how ranks shard the
     model."""
     for part in parts if run.task == "train" else ():
@@ -188,7 +188,7 @@ def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
     return run
 
 
-def _around(text: str, files: Sequence[FencedFile]) -> str:
+def _without_read_files(text: str, files: Sequence[FencedFile]) -> str:
     """Return a text with the files that were read blanked; line numbers stay."""
     for file in files:
         inner = re.sub(r"[^\n]", " ", text[file.start : file.end])

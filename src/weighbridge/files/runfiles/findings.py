@@ -80,11 +80,11 @@ def _between(starts: Sequence[ServerStart]) -> Iterator[LogFinding]:
     for before, after in pairwise(starts):
         short, long = before.counts.get("context"), after.counts.get("context")
         if short and long and long > short and before.program == after.program == "vllm":
-            yield from _less_cache(before, after)
-            yield from _grown(before, after, long / short)
+            yield from _shrunken_cache(before, after)
+            yield from _unfused_attention(before, after, long / short)
 
 
-def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]:
+def _shrunken_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]:
     """Yield a finding if the cache shrank at equal bytes per token: the profile run took more."""
     there, left = before.size("kv_cache"), after.size("kv_cache")
     rates = _rate(before), _rate(after)
@@ -118,7 +118,9 @@ def _rate(start: ServerStart) -> float | None:
     return needed / asked if needed and asked else None
 
 
-def _grown(before: ServerStart, after: ServerStart, times: float) -> Iterator[LogFinding]:
+def _unfused_attention(
+    before: ServerStart, after: ServerStart, times: float
+) -> Iterator[LogFinding]:
     """Yield a finding if activations grew faster than the length: attention scores are not
     fused."""
     small, large = before.size("activations"), after.size("activations")

@@ -45,12 +45,12 @@ def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -
         change = flags({name: value}, engine)
         both = _in_text(command, run, list(_pairs(shlex.split(change)))), f"{command} {change}"
         wanted = {**settings_of(run.command), name: meant}
-        command = next((way for way in both if _asks(way, wanted)), command)
+        command = next((way for way in both if _states_exactly(way, wanted)), command)
         run = replace(run, command=command)
     return command
 
 
-def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
+def _states_exactly(command: str, wanted: Mapping[str, Any]) -> bool:
     """Return whether a line states exactly these settings, however values are spelled."""
     asked = settings_of(command)
     return asked.keys() == wanted.keys() and all(
@@ -162,7 +162,7 @@ def _in_items(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
     model = re.search(MODEL_ITEM.replace("{model}", re.escape(run.model)), text)
     if model is None or not run.model:
         return ""
-    start, end = _block(text, model.start(), model[1])
+    start, end = _list_around(text, model.start(), model[1])
     for name, value in wanted:
         part, model_end = text[start:end], model.end() - start
         new = _item(part, model_end, model[1], (name, value), joined=model[2] is not None)
@@ -170,7 +170,7 @@ def _in_items(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
     return text
 
 
-def _block(text: str, place: int, indent: str) -> tuple[int, int]:
+def _list_around(text: str, place: int, indent: str) -> tuple[int, int]:
     """Return (start, end) of the YAML list that has the item at `place`: lines of its indent, or
     deeper."""
     inner = re.compile(rf"{indent}(?:- |[ \t]+|#)|[ \t]*\n")

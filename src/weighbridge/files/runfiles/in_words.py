@@ -81,7 +81,7 @@ def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) ->
     """Return the run of the text's model and program."""
     model = models[0] if models else None
     name = model.value if model is not None else ""
-    considered = _considered(programs(document), name)
+    considered = _programs_that_may_run(programs(document), name)
     one = considered[0] if len(considered) == 1 else None
     taken = taken_of(model, cards)
     run = PlannedRun(
@@ -117,7 +117,10 @@ def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedR
     settings = _settings(pieces, task, video=video, packed=file)
     if picture_words.COMFY.search(text) and not trained:
         settings["engine"] = COMFYUI
-    taken = (of_piece(sentence("line.model"), named, "model"), *_taken(pieces, settings))
+    taken = (
+        of_piece(sentence("line.model"), named, "model"),
+        *_settings_from_words(pieces, settings),
+    )
     run = PlannedRun(
         task=task,
         model=named.value,
@@ -165,7 +168,9 @@ def _settings(
     return settings
 
 
-def _taken(pieces: Mapping[str, Piece], settings: Mapping[str, Value]) -> Iterator[Understood]:
+def _settings_from_words(
+    pieces: Mapping[str, Piece], settings: Mapping[str, Value]
+) -> Iterator[Understood]:
     """Yield the settings that were read from words, for the screen."""
     for name, piece in pieces.items():
         setting = "quantization" if name == "of_text" else name
@@ -192,7 +197,7 @@ def _too_little(programs: list[NamedProgram]) -> str:
     return sentence("words.several", names=names) if programs else sentence("words.nothing")
 
 
-def _considered(named: list[NamedProgram], model: str) -> list[NamedProgram]:
+def _programs_that_may_run(named: list[NamedProgram], model: str) -> list[NamedProgram]:
     """Return the programs that may run: trainers if any, else engines that load the model's
     format."""
     trainers = [each for each in named if each.program.task == "train"]

@@ -17,7 +17,7 @@ def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[
     None if more than the limit is missing, or if its place in the text is unknown."""
     limit = next((one for one in weighed.run.understood if one.setting == RAM and one.end), None)
     verdict = None if weighed.report is None else weighed.report.verdict
-    if limit is None or verdict is None or not _alone(verdict):
+    if limit is None or verdict is None or not _lacks_only_host_memory(verdict):
         return None
     size = verdict.host.container // GIB if verdict.host is not None else 0
     new = f"{size}{'Gi' if limit.key.startswith('resources.') else 'g'}"
@@ -34,7 +34,7 @@ def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[
     return after, remedy
 
 
-def _alone(verdict: Verdict) -> bool:
+def _lacks_only_host_memory(verdict: Verdict) -> bool:
     """Return whether the device surely has room and only host memory is too small."""
     short = verdict.host is not None and verdict.host.fits in ("no", "unknown")
     return short and verdict.count > 0 and verdict.per_device.high <= verdict.usable.low

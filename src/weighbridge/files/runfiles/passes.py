@@ -241,7 +241,7 @@ def _surely_too_large(report: Report, verdict: Verdict) -> bool:
     return report.pictures and fullest.of("weights").low > verdict.usable.high > 0
 
 
-def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+def _settings_only_in_prose(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     """Return why settings stated only in prose leave the verdict open; "" if programs or the user
     state all that decide."""
     names = {*typed.settings, *(("model",) if typed.model else ())}
@@ -252,11 +252,11 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     named = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
     lacks = [sentence("words.lacks", missing=each) for each in run.missing]
     open_ = lacks or any(doubt(run, verdict, typed) for doubt in OTHER_DOUBTS)
-    sure = [] if open_ else [sentence("words.sure", flags=" ".join(_as_typed(run, words)))]
+    sure = [] if open_ else [sentence("words.sure", flags=" ".join(_flags_for(run, words)))]
     return clauses(sentence("words.as_far", said=named), *lacks, *sure)
 
 
-def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
+def _flags_for(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
     """Yield the flags for settings that are stated only in prose."""
     for name in names:
         value = run.model if name == "model" else run.settings.get(name)
@@ -265,7 +265,7 @@ def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
 
 
-def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+def _missing_files(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     """Return a sentence on missing files that decide; "" if there are none."""
     absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
     return NOT_HERE.format(absent) if absent else ""
@@ -282,7 +282,7 @@ def _of_cards(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     return next((u.why for u in _doubts(run, verdict) if u.key in keys), "")
 
 
-def _unsaid(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+def _unknown_values(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     """Return a sentence on keys with unknown values, which may need more or less memory; "" if
     there are none."""
     keys = ", ".join(u.key for u in _doubts(run, verdict) if u.raises and u.lowers)
@@ -296,14 +296,14 @@ def _uncounted(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     return f"it is counted without {keys}, which takes {way}" if keys else ""
 
 
-def _divided(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+def _sharded_elsewhere(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     """Return a sentence if another file decides how the model is sharded; else ""."""
     alone = typed.file.kind in DIVIDED_ELSEWHERE and "shard" not in {*typed.settings, *run.settings}
     return ELSEWHERE if alone and verdict.fits != "yes" and verdict.count > 1 else ""
 
 
-OTHER_DOUBTS = (_absent, _of_cards, _unsaid, _uncounted, _divided)
-DOUBTS = (_by_words, *OTHER_DOUBTS)
+OTHER_DOUBTS = (_missing_files, _of_cards, _unknown_values, _uncounted, _sharded_elsewhere)
+DOUBTS = (_settings_only_in_prose, *OTHER_DOUBTS)
 
 
 def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
@@ -323,7 +323,7 @@ def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "We
 
     report = replace(report, remedies=tuple(map(pasted, report.remedies)))
     line = f"ollama create {name} -f {shlex.quote(path)}\nollama run {name}"
-    return _started_by(replace(weighed, report=report), line)
+    return _with_launch_line(replace(weighed, report=report), line)
 
 
 def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
@@ -339,8 +339,12 @@ def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
     if not launch:
         return _without_note(weighed, report) if run.command else weighed
     if OWN_FILE.search(run.command):
-        return _started_by(weighed, launch_line(run.command).replace(HIDDEN, "$SECRET"))
-    return _started_by(weighed, f"{launch} {RPC_FLAG} {shlex.quote(others)}") if others else weighed
+        return _with_launch_line(weighed, launch_line(run.command).replace(HIDDEN, "$SECRET"))
+    return (
+        _with_launch_line(weighed, f"{launch} {RPC_FLAG} {shlex.quote(others)}")
+        if others
+        else weighed
+    )
 
 
 def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
@@ -356,7 +360,7 @@ def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "Wei
 
     report = replace(report, remedies=tuple(map(pasted, report.remedies)))
     asis = sentence("workflow.as_it_is", name=typed.file.name)
-    return _started_by(replace(weighed, report=report), f"{lines[0]}\n# {asis}")
+    return _with_launch_line(replace(weighed, report=report), f"{lines[0]}\n# {asis}")
 
 
 def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
@@ -378,7 +382,7 @@ def _own_line(typed: Typed) -> bool:
     return typed.settings.keys() <= OWN_LINE
 
 
-def _started_by(weighed: "WeighedRun", line: str) -> "WeighedRun":
+def _with_launch_line(weighed: "WeighedRun", line: str) -> "WeighedRun":
     """Return the answer with the launch line `line` to paste. If the file sets a context, warnings
     about the server's context variable are dropped."""
     report = weighed.report
@@ -422,7 +426,7 @@ def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
     for card in cards:
         members = [number for number, run in enumerate(runs) if card in run.run.devices]
         if len(members) > 1:
-            _judge(judged, members, card)
+            _judge_shared_card(judged, members, card)
     return tuple(judged)
 
 
@@ -443,7 +447,7 @@ def _named(run: PlannedRun) -> str:
     return run.name or run.model
 
 
-def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
+def _judge_shared_card(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
     """Set the verdict of the runs with the indexes `members`, which share `card`, by their total
     memory."""
     names = " and ".join(_named(runs[number].run) for number in members)

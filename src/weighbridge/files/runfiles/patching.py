@@ -135,7 +135,7 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
                 return UnsaidChange(
                     one.flags or one.paste,
                     _why(weighed_file, weighed, one),
-                    _other(weighed_file, number),
+                    _writable_other_change(weighed_file, number),
                 )
     return None
 
@@ -148,7 +148,7 @@ def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None
     if run.task == "train_image":
         return _of_trainer(remedy.paste)
     change, words = dict(remedy.change), dict[str, Value]()
-    for key in filter(_names_stage, run.understood):
+    for key in filter(_has_stage_in_file_name, run.understood):
         if str(change.get("shard")).startswith("zero"):
             begins, number, ends = STAGE.split(key.value, 1)
             number = key.value[len(begins) : -len(ends)][:-1] + change.pop("shard")[-1]
@@ -157,7 +157,7 @@ def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None
     return None if others is None else {**others, **words}
 
 
-def _names_stage(known: Understood) -> bool:
+def _has_stage_in_file_name(known: Understood) -> bool:
     """Return whether a key names a DeepSpeed config with the ZeRO stage in its file name."""
     return known.setting == "shard" and STAGE.search(str(known.value)) is not None
 
@@ -194,7 +194,7 @@ def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
     return OTHER_TRAINING if trains_less(weighed.run, remedy) else NO_PLACE
 
 
-def _other(weighed_file: WeighedFile, number: int) -> str:
+def _writable_other_change(weighed_file: WeighedFile, number: int) -> str:
     """Return the flags of the first change that can be written to the file and may fit; "" if
     none."""
     weighed = weighed_file.runs[number]
@@ -208,7 +208,7 @@ def _other(weighed_file: WeighedFile, number: int) -> str:
 
 def _shared(document: Document, words: Words) -> tuple[int, str] | None:
     for key in words if document.syntax == "yaml" else ():
-        place = document.places.get(_chosen(document, key))
+        place = document.places.get(_path_of_key(document, key))
         value = SHARED.search(_line(document.text, place.line)) if place is not None else None
         if place is not None and value is not None:
             return place.line, value[1]
@@ -234,7 +234,10 @@ def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
     if trains_less(run, remedy):
         return
     yield remedy
-    if any(map(_names_stage, run.understood)) and remedy.change.get("shard") in ("fsdp1", "fsdp2"):
+    if any(map(_has_stage_in_file_name, run.understood)) and remedy.change.get("shard") in (
+        "fsdp1",
+        "fsdp2",
+    ):
         yield replace(remedy, change={**remedy.change, "shard": "zero3"})
 
 
@@ -268,12 +271,16 @@ def _weighed(
     except (WeighbridgeError, IndexError):
         return None
     wanted = {**run.settings, **remedy.change}
-    if again.report is None or again.fits != "yes" or not _of_adapters(again.run.settings, wanted):
+    if (
+        again.report is None
+        or again.fits != "yes"
+        or not _differs_only_in_adapters(again.run.settings, wanted)
+    ):
         return None
     return replace(remedy, peak_bytes=again.report.peak.expected)
 
 
-def _of_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
+def _differs_only_in_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
     """Return whether settings are as `wanted`, apart from further ones of adapters or ZeRO."""
     more = [name for name in settings if name not in wanted]
     same = _same({name: settings.get(name) for name in wanted}, wanted)
@@ -419,7 +426,7 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
     edits: list[Edit] = []
     folded = document.syntax in ("yaml", "json")
     for key, value in (_folded(document, words) if folded else words).items():
-        edit = _edit(document, run, _chosen(document, key), value)
+        edit = _edit(document, run, _path_of_key(document, key), value)
         if edit is None:
             return None
         edits.append(edit)
@@ -436,7 +443,7 @@ def _folded(document: Document, words: Words) -> Words:
     existing parent."""
     folded: dict[str, Any] = {}
     for key, value in words.items():
-        path, inner = _chosen(document, key), value
+        path, inner = _path_of_key(document, key), value
         while len(path) > 1 and not any(
             one[: len(path) - 1] == path[:-1] for one in document.places
         ):
@@ -447,7 +454,7 @@ def _folded(document: Document, words: Words) -> Words:
     return folded
 
 
-def _chosen(document: Document, key: str) -> Path:
+def _path_of_key(document: Document, key: str) -> Path:
     """Return the path of a key; for `a|b`, of the first that the document has, else of the last."""
     paths = [tuple(one.split(".")) for one in key.split("|")]
     return next((path for path in paths if path in document.places), paths[-1])

@@ -79,7 +79,7 @@ def _of_part(text: str) -> Iterator[bool | None]:
         if command.words[0] == UNSETS:
             gone = gone or not set(VARIABLES).isdisjoint(command.words)
         else:
-            yield None if gone or perhaps else _of_environment(_seen(command, job))
+            yield None if gone or perhaps else _of_environment(_program_environment(command, job))
 
 
 def _started(text: str) -> Iterator[Command]:
@@ -94,7 +94,7 @@ def _trains(words: Sequence[str]) -> bool:
     return first in OF_SHELLS or bool(LAUNCH.match(" ".join((first, *words[1:2]))))
 
 
-def _seen(command: Command, job: str | None) -> Mapping[str, str]:
+def _program_environment(command: Command, job: str | None) -> Mapping[str, str]:
     """Return the environment variables that the command's program sees, in a job with `--export`
     set to `job`."""
     env = environment(f"ALL,{job}" if job else None, command.env)

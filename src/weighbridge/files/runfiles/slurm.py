@@ -170,26 +170,26 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
     try:
         job = asked(text)
     except UsageError as error:
-        return _left(run, "#SBATCH", text, error.line)
+        return _with_option_note(run, "#SBATCH", text, error.line)
     settings: dict[str, Value] = {}
     taken = []
     if job.memory and "ram" not in run.settings:
         settings["ram"] = typed_size(job.memory)
         taken.append(_taken(text, MEMORY, "ram"))
     if job.cards:
-        run = _compared(replace(run, cards=job.on_all), job, text)
+        run = _with_mismatch_notes(replace(run, cards=job.on_all), job, text)
     if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
         settings[EACH] = min(job.cards, ranks_of(run) or job.cards)
         taken.append(_taken(text, MACHINES, EACH))
     if job.card and "gpu" not in run.settings:
-        run, gpu = _carded(run, job, text)
+        run, gpu = _with_smallest_card(run, job, text)
         settings |= {"gpu": gpu} if gpu else {}
         taken += [_taken(text, (job.says,), "gpu")] if gpu else []
     understood = (*run.understood, *sorted(taken, key=lambda one: one.line))
     return replace(run, settings={**run.settings, **settings}, understood=understood)
 
 
-def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
+def _with_mismatch_notes(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
     """Return the run with notes if its ranks do not match the job's machines and cards."""
     # imported here: it reads the catalogue's names, which other scripts do not need
     from weighbridge.files.runfiles.serving.lines import lacks_cards
@@ -202,32 +202,34 @@ def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
     each = run.settings.get(EACH) or ceil_div(ranks, job.nodes)
     machines = ceil_div(ranks, each)
     if machines > job.nodes:
-        return _short(run, text, OTHERS.format(machines, job.nodes), MACHINES)
+        return _with_too_few_note(run, text, OTHERS.format(machines, job.nodes), MACHINES)
     if each > cards:
-        return _short(run, text, CROWDED.format(each, cards), OF_CARDS)
+        return _with_too_few_note(run, text, CROWDED.format(each, cards), OF_CARDS)
     spare = job.on_all - ranks
     notes = (SPARE.format(job.on_all, ranks, spare),) if spare else ()
     return replace(run, notes=(*run.notes, *notes))
 
 
-def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
+def _with_too_few_note(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
     """Return the run with the note `why` that its job requests too few, on the first of the options
     `names` that the job has."""
     options = _options(text)
-    return _left(run, FEW_CARDS, text, why, next(filter(options.get, names), ""))
+    return _with_option_note(run, FEW_CARDS, text, why, next(filter(options.get, names), ""))
 
 
-def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
+def _with_smallest_card(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
     """Return (run, card): the run, with a note if the card's name is ambiguous, and the smallest
     card that it may mean, as --gpu takes it."""
     try:
         cards = could_be(job.card)
     except UsageError:
         why = f"{shown(job.card)} is no card that we know: --gpu says which it is"
-        return _left(run, job.says, text, why, job.says), ""
+        return _with_option_note(run, job.says, text, why, job.says), ""
     if len(cards) == 1:
         return run, times(job.card, job.on_all)
-    run = _left(run, SEVERAL_CARDS, text, several("which_card", job.card, cards), job.says)
+    run = _with_option_note(
+        run, SEVERAL_CARDS, text, several("which_card", job.card, cards), job.says
+    )
     smallest, *larger = (times(card.id, job.on_all) for card in cards)
     return replace(run, larger=tuple(larger)), smallest
 
@@ -243,7 +245,7 @@ def same(why: str) -> str:
     return sentence("which_card.same", **why.values) if isinstance(why, Sentence) else why
 
 
-def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
+def _with_option_note(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
     """Return the run with the note `why` on an option of its job; `says` is that option."""
     options = _options(text)
     option = options.get(says) or next(iter(options.values()))
@@ -419,9 +421,9 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     worst = needed.high if needed is not None else 0
     cards = max(job.cards or 1, ceil_div(verdict.devices_used, job.nodes))
     note = "" if job.cards else "no card is asked for"
-    if verdict.fits != "yes" and _by_cards(verdict):
-        count = _enough(report, verdict.accelerator_id)
-        note = note if count else _instead(report)
+    if verdict.fits != "yes" and _is_decided_by_gpus(verdict):
+        count = _count_that_surely_fits(report, verdict.accelerator_id)
+        note = note if count else _other_help(report)
         if not count and verdict.fits == "no":
             return SlurmAdvice(verdict.fits, worst, (), note)
         cards = ceil_div(count, job.nodes) or cards
@@ -449,13 +451,13 @@ def _kind(job: SlurmJob, report: "Report") -> str:
     return job.card if typed.lower().startswith(job.card.lower()) else typed
 
 
-def _by_cards(verdict: "Verdict") -> bool:
+def _is_decided_by_gpus(verdict: "Verdict") -> bool:
     """Return whether the cards are not surely enough, rather than only the RAM."""
     host = verdict.host
     return host is None or host.fits == "yes" or verdict.per_device.high > verdict.usable.low
 
 
-def _enough(report: "Report", card: str) -> int:
+def _count_that_surely_fits(report: "Report", card: str) -> int:
     """Return the number of cards of a kind that surely fits; 0 if unknown."""
     for remedy in report.remedies:
         if set(remedy.change) == {"gpu"} and remedy.fits == "yes":
@@ -465,7 +467,7 @@ def _enough(report: "Report", card: str) -> int:
     return 0
 
 
-def _instead(report: "Report") -> str:
+def _other_help(report: "Report") -> str:
     """Return a sentence on what helps if no number of cards is known to fit."""
     flags = next((one.flags for one in report.remedies if one.fits == "yes" and one.flags), "")
     more = "more of these cards are not known to be enough"

@@ -94,7 +94,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     notes: tuple[str, ...] = files.notes
     asked = program is None or program.alone or _serve_beside(program, lines, text)
     if runs and (asked or any(run.settings.get("method") in LEARNS for run in runs)):
-        words, unlike = replace(document, text=files.words), _unlike(runs)
+        words, unlike = replace(document, text=files.words), _without_repetitions(runs)
         runs = [_completed(_of_a_file(run, document), named, cards, words) for run in unlike]
         more = (sentence("text.more_runs", most=MOST_RUNS),) if len(runs) > MOST_RUNS else ()
         notes = (*notes, *cut_short(text), *more)
@@ -104,7 +104,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     else:
         runs = list(in_words(document, named, cards))
     for run in runs[:MOST_RUNS]:
-        yield _told_of(run, cards, several, notes)
+        yield _with_notes(run, cards, several, notes)
 
 
 def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
@@ -123,7 +123,7 @@ def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:
     return bool(serve and program.task == "train" and not program.starts(text))
 
 
-def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
+def _without_repetitions(runs: list[PlannedRun]) -> list[PlannedRun]:
     """Return the runs without repetitions, in order."""
     unlike: dict[str, PlannedRun] = {}
     for run in runs:
@@ -131,7 +131,7 @@ def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
     return list(unlike.values())
 
 
-def _told_of(
+def _with_notes(
     run: PlannedRun, cards: Piece | None, several: tuple[str, ...], notes: tuple[str, ...]
 ) -> PlannedRun:
     """Return a run with notes on its text, on ignored cards, and on assumptions about the
@@ -190,7 +190,7 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
         glued = tuple(sentence("text.glued", flag=each) for each in GLUED_FLAG.findall(whole))
         for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
-            if key not in seen and not _shows(run):
+            if key not in seen and not _only_names_program(run):
                 seen.add(key)
                 yield replace(run, notes=(*run.notes, *glued))
 
@@ -261,7 +261,7 @@ def _on_the_host(share: str | None, piece: Piece) -> Iterator[Unread]:
         yield Unread(key="ollama ps", line=piece.line, why=why, raises=True)
 
 
-def _shows(run: PlannedRun) -> bool:
+def _only_names_program(run: PlannedRun) -> bool:
     """Return whether a line only names a program without launching it."""
     if run.command.endswith((":", "：")):
         return True
@@ -276,7 +276,7 @@ def _completed(
     model = pieces.get("model")
     settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
     if "gpu" in settings:
-        settings["gpu"] = _enough(settings["gpu"], run)
+        settings["gpu"] = _with_command_count(settings["gpu"], run)
     alone = (s for s, p in pieces.items() if s != "engine_version" and not p.listed)
     return replace(
         run,
@@ -318,14 +318,14 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def _enough(cards: str, run: PlannedRun) -> str:
+def _with_command_count(cards: str, run: PlannedRun) -> str:
     """Return the text's cards, with the command's number of cards if only the command has one."""
     if run.engine_cards and run.cards:  # the text's count includes the engine's
         return times(cards.partition(":")[0], run.cards)
-    return cards if ":" in cards or "+" in cards else times(cards, _used(run))
+    return cards if ":" in cards or "+" in cards else times(cards, _number_of_cards(run))
 
 
-def _used(run: PlannedRun) -> int:
+def _number_of_cards(run: PlannedRun) -> int:
     """Return a run's number of cards by its command or its ranks, 1 if neither states it."""
     from weighbridge.engines.launch import parse
 

@@ -93,7 +93,7 @@ class WeighedRun:
             "command": launch_line(run.command) or None,
             "understood": [_of_a_key(one) for one in run.understood],
             "not_understood": [
-                {"key": u.key, "line": u.line, "why": u.why, **_elsewhere(u.file)}
+                {"key": u.key, "line": u.line, "why": u.why, **_file_if_other(u.file)}
                 for u in run.unread
             ],
             "defaults": [
@@ -230,13 +230,17 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     )
     return WeighedFile(
         file=file,
-        runs=_undenied(tuple(_agreeing(run, all_findings) for run in runs), message),
-        message=_first(message, all_findings),
+        runs=_without_denied_yes(
+            tuple(_without_contradictions(run, all_findings) for run in runs), message
+        ),
+        message=_with_proven_remedy_first(message, all_findings),
         findings=all_findings,
     )
 
 
-def _first(message: "Oom | None", all_findings: Sequence[LogFinding]) -> "Oom | None":
+def _with_proven_remedy_first(
+    message: "Oom | None", all_findings: Sequence[LogFinding]
+) -> "Oom | None":
     """Return the message, with the remedy that the text's logs prove as its first change."""
     batch = next((f.values["batch"] for f in all_findings if f.key.startswith("less_cache")), None)
     if message is None or batch is None:
@@ -292,7 +296,7 @@ def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]
         return ()
 
 
-def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun:
+def _without_contradictions(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun:
     """Return an answer without what its text contradicts, and without an open verdict if the user
     names no card."""
     report = run.report
@@ -307,7 +311,9 @@ def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun
     return run if report is run.report else replace(run, report=report)
 
 
-def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[WeighedRun, ...]:
+def _without_denied_yes(
+    runs: tuple[WeighedRun, ...], message: "Oom | None"
+) -> tuple[WeighedRun, ...]:
     """Return the answers; the "yes" of a text's only run becomes open if its own message says that
     memory ran out, since what differs is unknown."""
     report = runs[0].report if len(runs) == 1 else None
@@ -411,7 +417,7 @@ def _weighed(
     if typed.get("gpu") != before:
         said = sentence("text.cards", typed=before, cards=typed["gpu"])
         run = replace(run, notes=(*run.notes, said))
-    typed |= _form(run, model, typed)
+    typed |= _format_in_model_name(run, model, typed)
     run = _on_all(run, typed)
     try:
         report = answered(run, named, open_, typed)
@@ -450,7 +456,9 @@ def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
     return cards
 
 
-def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
+def _format_in_model_name(
+    run: PlannedRun, model: str | None, typed: Mapping[str, Any]
+) -> dict[str, str]:
     """Return the format in the command's model name, if the user's replacement model names none;
     else {}."""
     if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
@@ -506,10 +514,10 @@ def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict
 def _of_a_key(one: Understood) -> dict[str, Any]:
     """Return an understood key in the JSON form."""
     known = {"key": one.key, "line": one.line, "value": _plain(one.value), "setting": one.setting}
-    return {**known, **_elsewhere(one.file)}
+    return {**known, **_file_if_other(one.file)}
 
 
-def _elsewhere(file: str) -> dict[str, str]:
+def _file_if_other(file: str) -> dict[str, str]:
     """Return the file that a key is in, if it is not the run file; else {}."""
     return {"file": file} if file else {}
 

@@ -114,11 +114,11 @@ def _unread(named: Mapping[str, Any], line: Callable[[str], int]) -> Iterator[Un
             yield _shared(name, line(name))
         elif name in (*LABELS, *CARDS, GKE_SLICE, MEMORY) or SLICE.fullmatch(name):
             continue
-        elif OF_GPUS.search(name) and not OTHERS.fullmatch(name) and _says(value):
+        elif OF_GPUS.search(name) and not OTHERS.fullmatch(name) and _may_mean_a_part(value):
             yield Unread(key=name, line=line(name), why=sentence("pod.part"), raises=True)
 
 
-def _says(value: Any) -> bool:
+def _may_mean_a_part(value: Any) -> bool:
     """Return whether a value may mean a part of a card: it is no flag and no name of a whole
     card."""
     text = str(value).lower()

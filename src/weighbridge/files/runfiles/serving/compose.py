@@ -77,7 +77,7 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
         env=pairs(service.get("environment")),
         mounts=_mounts(service.get("volumes")),
         gpus=_gpus(service),
-        devices=_stood_on(service),
+        devices=_cards_seen(service),
         memory=_memory(name, service, document),
         replicas=_replicas(service),
         line=document.place(("services", name)).line,
@@ -87,7 +87,7 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
 def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | Unread | None:
     """Return a service's host memory limit, above which it is killed; None without one, an Unread
     for an invalid one."""
-    limit = _inside(service, LIMIT)
+    limit = _nested_value(service, LIMIT)
     path = LIMIT if limit is not None else ("mem_limit",)
     return memory_limit(
         service.get("mem_limit") if limit is None else limit,
@@ -145,7 +145,7 @@ def _mounts(volumes: Any) -> dict[str, str]:
     return mounts
 
 
-def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
+def _nested_value(service: Mapping[str, Any], path: Sequence[str]) -> Any:
     """Return the value below nested keys, None if one is missing."""
     value: Any = service
     for key in path:
@@ -155,7 +155,7 @@ def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 def _reserved(service: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a service's entry for its cards: their ids or their number; {} without one."""
-    devices = service.get("gpus") or _inside(service, DEVICES)
+    devices = service.get("gpus") or _nested_value(service, DEVICES)
     entries = devices if isinstance(devices, list) else ()
     return next((one for one in entries if isinstance(one, dict)), {})
 
@@ -177,7 +177,7 @@ def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(seen.split(",")) if listed(seen) else ()
 
 
-def _stood_on(service: Mapping[str, Any]) -> tuple[str, ...]:
+def _cards_seen(service: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the ids of the cards that a service sees: its own, else the machine's in order. () for
     a service with a profile, or with cards in a variable, as it may run elsewhere."""
     variables = (f"{name} {value}" for name, value in pairs(service.get("environment")).items())

@@ -70,7 +70,7 @@ class Container:
 def of_container(container: Container) -> Iterator[PlannedRun]:
     """Yield the run of a container; nothing if it serves no model."""
     env = {name: filled(value) for name, value in container.env.items()}
-    words = [filled(_filled_from(word, env)) for word in container.words]
+    words = [filled(_with_variables_filled_in(word, env)) for word in container.words]
     text = _line(container, words)
     if not text:
         return
@@ -208,7 +208,7 @@ def _matters(name: str, value: str) -> bool:
     )
 
 
-def _filled_from(word: str, env: Mapping[str, str]) -> str:
+def _with_variables_filled_in(word: str, env: Mapping[str, str]) -> str:
     """Return a word with the container's own variables filled in: $(NAME), $NAME, ${NAME},
     ${NAME:-x}, and x of ${NAME:+x} if NAME is set."""
 

@@ -182,7 +182,7 @@ class Page(NamedTuple):
             if group is None:
                 yield flow
             elif self.inside.count(":") < DEEPEST:
-                values = dict(_promoted(node))
+                values = dict(_values_for_inner_widgets(node))
                 yield from Page(group, self.groups, f"{flow.id}:", values, flow.links).nodes()
 
     def _node(
@@ -193,7 +193,7 @@ class Page(NamedTuple):
         values |= {widget: v for (inner, widget), v in self.values.items() if inner == name}
         for entry in filter(_is_linked, _listed(node.get("inputs"))):
             key, (origin, slot) = str(entry.get("name")), origins.get(str(entry["link"]), ("", 0))
-            outside = self._handed(slot)
+            outside = self._input_name(slot)
             if origin != GIVEN:
                 links[key] = self._origin(origin, slot, kinds)
             elif outside in self.links:
@@ -203,7 +203,7 @@ class Page(NamedTuple):
         kind = REROUTE if node.get("mode") == BYPASSED else str(node["type"])
         return FlowNode(f"{self.inside}{name}", kind, values, links)
 
-    def _handed(self, slot: int) -> str:
+    def _input_name(self, slot: int) -> str:
         """Return the name of the graph's input in position `slot`."""
         inputs = _listed(self.data.get("inputs"))[slot:][:1]
         return "".join(str(one.get("name")) for one in inputs if isinstance(one, Mapping))
@@ -225,7 +225,7 @@ def _is_linked(entry: Any) -> bool:
     return isinstance(entry, Mapping) and entry.get("link") is not None
 
 
-def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
+def _values_for_inner_widgets(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
     """Yield ((node, widget), value) of the widgets inside that a subgraph node sets."""
     properties = node.get("properties")
     listed = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
@@ -295,12 +295,12 @@ class Workflow:
     def value(self, node: FlowNode, name: str) -> Any:
         """Return the value of an input, its own or the linked one. None, with a note, if a node
         computes it at run time."""
-        value, why = self._linked(node, name)
+        value, why = self._value_or_reason(node, name)
         if why:
             self._leave(f"{node.type}.{name}", why)
         return value
 
-    def _linked(self, node: FlowNode, name: str) -> tuple[Any, str]:
+    def _value_or_reason(self, node: FlowNode, name: str) -> tuple[Any, str]:
         """Return (value, reason) of an input; the reason says why there is no value, else ""."""
         for _ in range(MOST_STEPS):
             if name not in node.links:
@@ -327,7 +327,7 @@ class Workflow:
             self._refuse(circle, "", "workflow.circle")
         for node in self.nodes:
             for name in NUMBERS.get(_role(node.type), ()):
-                value = self._linked(node, name)[0]
+                value = self._value_or_reason(node, name)[0]
                 if value is not None and _count(value) is None:
                     self._refuse(node, name, "workflow.number", value=shown(str(value)))
 
@@ -504,13 +504,15 @@ class Workflow:
         known = [one for one in map(_pipeline, names) if one is not None]
         for node in self.of("encoder") if known and len(known) == len(names) else ():
             widgets = [n for n in known_nodes()[node.type].widgets if "name" in n]
-            for file in (str(self._linked(node, name)[0] or "").lower() for name in widgets):
+            for file in (
+                str(self._value_or_reason(node, name)[0] or "").lower() for name in widgets
+            ):
                 known_file = any(sign in file for sign, _ in ENCODERS)
                 if known_file and not any(_component(file, one.parts) for one in known):
                     why = f"{' and '.join(names)} has no such text encoder"
                     self._leave(f"{node.type} {file}", why, raises=True, lowers=True)
 
-    def _through(self) -> frozenset[str]:
+    def _model_passing_types(self) -> frozenset[str]:
         """Return the types of nodes that receive a model and of those that provide it."""
         waiting = [node.id for node in self.nodes if not node.links.keys().isdisjoint(HANDED)]
         seen: set[str] = set()
@@ -527,7 +529,7 @@ class Workflow:
             self._leave(node.type, NOT_WEIGHED, raises=True)
         if any(node.type == WRAPPER for node in self.nodes):
             self._leave(WRAPPER, WHOLE)
-        changing = self._through()
+        changing = self._model_passing_types()
         strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
         for name in sorted(strange, key=lambda one: one not in changing)[:MOST_NAMED]:
             if name in changing:

@@ -47,7 +47,7 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a config starts."""
-    method = _learns(document.data)
+    method = _training_method_of(document.data)
     keys = reading(document, LEARNED if method else KEYS)
     keys.settings["framework"] = "axolotl"
     keys.take("base_model", "model")
@@ -64,7 +64,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield keys.run(model, refused=refused or contradicted(keys))
 
 
-def _learns(data: Mapping[str, Value]) -> str:
+def _training_method_of(data: Mapping[str, Value]) -> str:
     """Return the method if a config learns from rewards or preferences; "" for fine-tuning."""
     rl = str(data.get("rl") or "").lower()
     if data.get("reward_model") is True:

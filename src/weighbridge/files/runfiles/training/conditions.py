@@ -73,7 +73,7 @@ class _Script:
         for number, line in enumerate(lines):
             if self._cases(line, lines[number + 1 :]):
                 continue
-            self.kept.append(line if self._stays(line) else "\n")
+            self.kept.append(line if self._is_kept(line) else "\n")
         return "".join(self.kept)
 
     def _cases(self, line: str, below: Sequence[str]) -> bool:
@@ -110,7 +110,7 @@ class _Script:
         block.now = bool(block.now) and ends is None
         return True
 
-    def _stays(self, line: str) -> bool:
+    def _is_kept(self, line: str) -> bool:
         """Update the open blocks by a line. Return whether the line stays: it is in a taken or
         undecided branch, and not the line of a decided `if` itself."""
         match = IF.match(line)
@@ -160,7 +160,7 @@ class _Script:
         first, *others = JOINED.split(test)
         truth = self._one(first, known)
         for by, one in zip(others[::2], others[1::2], strict=True):
-            truth = _joined(truth, by, self._one(one, known))
+            truth = _joined_tests(truth, by, self._one(one, known))
         return truth
 
     def _one(self, test: str, known: Mapping[str, str]) -> bool | None:
@@ -203,7 +203,7 @@ def _compared(one: str, by: str, two: str) -> bool | None:
     return NUMBERS[by](*numbers) if len(numbers) == 2 else None
 
 
-def _joined(one: bool | None, by: str, two: bool | None) -> bool | None:
+def _joined_tests(one: bool | None, by: str, two: bool | None) -> bool | None:
     """Return the result of two tests joined by && or ||; None means unknown."""
     decides = by == "||"  # the result that decides by itself
     if one is decides or two is decides:

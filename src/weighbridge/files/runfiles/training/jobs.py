@@ -107,7 +107,7 @@ def _launching(document: Document) -> Iterator[Launching]:
 
 
 def _script(document: Document, container: Container) -> str:
-    env = {**container.env, **_told_torchrun(document, container.path)}
+    env = {**container.env, **_kubeflow_torchrun_variables(document, container.path)}
     set_first = (f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
     # Kubernetes puts in $(NAME) before any shell runs
     words = [VARIABLE.sub(lambda m: env.get(m[1], m[0]), word) for word in container.words]
@@ -125,7 +125,7 @@ def _together(document: Document) -> bool:
     return str(document.data.get("apiVersion")).rpartition("/")[0].endswith(KUBEFLOW[:-1])
 
 
-def _told_torchrun(document: Document, path: Path) -> Mapping[str, str]:
+def _kubeflow_torchrun_variables(document: Document, path: Path) -> Mapping[str, str]:
     """Return the variables with which Kubeflow sets torchrun's number of machines and of processes
     per machine, if these are numbers."""
     spec = _spec(document)
@@ -199,13 +199,13 @@ def _of_workers(document: Document, container: Container) -> Container:
     )
 
 
-def _spread(
+def _start_over_pods(
     document: Document, run: PlannedRun, start: Start, pods: Pods
 ) -> tuple[Start, tuple[Unread, ...], tuple[str, ...]]:
     """Return (start, unread keys, notes) over all pods of a run."""
     machines = start.machines if start.machines is not None else _by_config(run)
     if isinstance(machines, int) and machines > 0:
-        return (start, *_compared(machines, pods, together=_together(document)))
+        return (start, *_pod_mismatch_notes(machines, pods, together=_together(document)))
     if machines is None and not _together(document):
         alone = pods.total > 1 and not any(one.missing for one in run.unread)
         return start, (), (ALONE.format(pods.total),) if alone else ()
@@ -221,7 +221,7 @@ def _by_config(run: PlannedRun) -> int | None:
     return ranks // inside if isinstance(inside, int) and ranks else None
 
 
-def _compared(
+def _pod_mismatch_notes(
     machines: int, pods: Pods, *, together: bool
 ) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
     """Return notes if the pods do not match the machines in the command; `together`: the operator
@@ -245,7 +245,7 @@ def _placed(
     """Return a run at the manifest's lines, with its pods' cards and memory; `alone` is the run of
     its command."""
     container, shell = launching
-    start, unread, notes = _spread(document, alone, launched_one.start, pods)
+    start, unread, notes = _start_over_pods(document, alone, launched_one.start, pods)
     run = launch.of_launched(shell, launched_one._replace(start=start))
     machines = number(start.machines) or _by_config(run) or 1
     if container.gpus and SIZES["data"] not in run.settings:

@@ -174,7 +174,8 @@ def _launched(
     # A program's name behind a flag is that flag's value: `swift sft --model_author swift`
     last = next((n for n in places if names[n] == names[places[-1]] and _no_value(words, n)), None)
     start = next(
-        (n for n in places if _begins(names, words, n)), places[-1] if last is None else last
+        (n for n in places if _begins_config_start(names, words, n)),
+        places[-1] if last is None else last,
     )
     if names[start] in programs:
         by = next((n for n in reversed(places) if n < start and names[n] in LAUNCHERS), None)
@@ -185,7 +186,7 @@ def _launched(
     launchers_words = words[start:script]
     config = str(flags.mapping(launchers_words).get(CONFIG) or "")
     accelerate_words = launchers_words if names[start] == "accelerate" else ()
-    alone = _is_alone(names, start, script)
+    alone = _is_started_by_srun(names, start, script)
     srun = names.index(SRUN) + 1 if alone else 0
     tasks = slurm.step(document.text, words[srun:start]) if srun else None
     how = tasks or ranks.of_launcher(names[start], launchers_words, env, words[:start], document)
@@ -215,11 +216,11 @@ def _launched_program(
         by = words[launcher].rpartition("/")[2]
         how = ranks.of_launcher(by, words[launcher:start], env, words[:launcher], document)
     if program in (*starters.STARTERS, "trl"):
-        how = _or_by_itself(how, starters.start_of(told_to_it))
+        how = _start_or_own_ranks(how, starters.start_of(told_to_it))
     return Launched(program, [*named, *told_to_it], how)
 
 
-def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
+def _start_or_own_ranks(start: ranks.Start, program: ranks.Start) -> ranks.Start:
     """Return a launcher's start, with the program's own ranks if it states none."""
     counted = start if start.ranks else program
     return start._replace(
@@ -231,14 +232,14 @@ def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
     )
 
 
-def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
+def _is_started_by_srun(names: Sequence[str], start: int, script: int) -> bool:
     """Return whether srun starts a script directly, without another launcher."""
     starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
     others = {*ranks.TORCHRUN, *ranks.MPI}
     return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
 
 
-def _begins(names: Sequence[str], words: Sequence[str], place: int) -> bool:
+def _begins_config_start(names: Sequence[str], words: Sequence[str], place: int) -> bool:
     """Return whether the word at `place` begins a command that starts a config."""
     return names[place] in starters.STARTERS and starters.begins(names[place], words[place + 1 :])
 
@@ -261,7 +262,7 @@ def _run(document: Document, each: Launched) -> PlannedRun:
         by_flags = accelerate.by_flags(next(accelerate.read(accelerate_config)))
         return accelerate.launched(run, by_flags, counted=each.ranks is not None)
     line = document.line_of(max(document.text.find(each.config), 0))
-    shared = _shared_by(document, each.config, each.start)
+    shared = _by_accelerate_config(document, each.config, each.start)
     if shared is None and "/" in each.config and trl.shipped(each.config):
         return trl.shared_out(run, f"--{CONFIG}", each.config, line)
     if shared is None:
@@ -273,7 +274,7 @@ def _run(document: Document, each: Launched) -> PlannedRun:
     return accelerate.launched(run, shared, counted=each.ranks is not None)
 
 
-def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
+def _by_accelerate_config(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
     """Return the ranks and sharding in an accelerate config, with the command's number of ranks;
     None if the file is missing."""
     config = beside(document, name, accelerate.KIND.syntaxes)
@@ -338,7 +339,7 @@ def _plain(each: Launched, arguments: Document) -> PlannedRun:
     run = trl.of_arguments(arguments, framework, sentence("script.unread"), _learns(each))
     typed = (u for u in run.understood if u.line)
     known = tuple(replace(u, key=alias) if u.key == MODEL else u for u in typed)
-    return replace(run, understood=known, unread=tuple(map(_unsure, run.unread)))
+    return replace(run, understood=known, unread=tuple(map(_may_change_either_way, run.unread)))
 
 
 def _with_adapters(arguments: Document) -> Document:
@@ -353,7 +354,7 @@ def _with_adapters(arguments: Document) -> Document:
     return replace(arguments, data={**data, "use_peft": True})
 
 
-def _unsure(key: Unread) -> Unread:
+def _may_change_either_way(key: Unread) -> Unread:
     """Return an unread key; if its name suggests a size, it may change the answer either way."""
     sizes = key.why.startswith(STRANGE) and OF_SIZE.search(key.key)
     return replace(key, lowers=True, raises=True) if sizes else key

@@ -74,7 +74,7 @@ def take(keys: KeyReading, method: str) -> None:
         if keys.value(name) is not None:
             keys.knows(name, "method")
     if method in REWARDS or (method == "gkd" and keys.on("use_vllm")):
-        _written(keys)
+        _read_generation(keys)
         keys.used.add("padding_free")  # rows may be as long as answers: nothing is saved
     else:
         keys.used.add("beta")  # a factor of the loss
@@ -88,7 +88,7 @@ def switches(keys: KeyReading, phrases: Phrases) -> None:
         if setting in keys.settings:
             continue
         stand = words.items() if len(words) == 1 else _there(keys, words)
-        names = [_standing(keys, key, value) for key, value in stand]
+        names = [_key_with_value(keys, key, value) for key, value in stand]
         if names and all(names):
             keys.set(setting, meaning if meaning == "none" else flags.plain(meaning), names[0])
             for name in names[1:]:
@@ -101,7 +101,7 @@ def _there(keys: KeyReading, words: Mapping[str, Value]) -> Iterator[tuple[str, 
             yield key, value
 
 
-def _standing(keys: KeyReading, names: str, value: Value) -> str:
+def _key_with_value(keys: KeyReading, names: str, value: Value) -> str:
     """Return which of `a|b` has `value`, and "" if none has."""
     for name in names.split("|"):
         if str(keys.peek(name)).lower() == str(value).lower():
@@ -109,9 +109,9 @@ def _standing(keys: KeyReading, names: str, value: Value) -> str:
     return ""
 
 
-def _written(keys: KeyReading) -> None:
+def _read_generation(keys: KeyReading) -> None:
     """Read how answers are generated: the engine, their length, and what is offloaded."""
-    _rows(keys)
+    _read_prompt_length(keys)
     if keys.on("use_vllm"):
         _engine(keys)
     elif keys.settings["framework"] != "agilerl":
@@ -139,7 +139,7 @@ def _engine(keys: KeyReading) -> None:
     keys.used.add("steps_per_generation")
 
 
-def _rows(keys: KeyReading) -> None:
+def _read_prompt_length(keys: KeyReading) -> None:
     """Read the prompt length. Unsloth's rows are as long as the model was loaded for."""
     swift, fast = (keys.settings["framework"] == name for name in ("ms-swift", "unsloth"))
     if keys.settings["framework"] != "axolotl":  # axolotl cuts rows to its sequence_len
@@ -149,7 +149,7 @@ def _rows(keys: KeyReading) -> None:
     computed = number(keys.peek("max_completion_length")) == 0
     if fast:
         keys.take("max_seq_length", "seq_len")
-        _whole_groups(keys)
+        _fit_batch_to_groups(keys)
     if fast and computed:
         keys.used.update(("max_prompt_length", "max_completion_length"))
         return
@@ -164,7 +164,7 @@ def _rows(keys: KeyReading) -> None:
         keys.default("framework_version", *NO_PROMPT)
 
 
-def _whole_groups(keys: KeyReading) -> None:
+def _fit_batch_to_groups(keys: KeyReading) -> None:
     """Set the batch size to the answers per prompt if a step does not hold whole groups, as Unsloth
     does (unsloth models/rl.py: "We will change the batch size")."""
     rows, answers = keys.settings["batch_size"], number(keys.peek("num_generations"))

@@ -44,7 +44,7 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a config starts."""
-    learns = _learns(document.data)
+    learns = _training_method_of(document.data)
     keys = reading(document, LEARNED if learns else KEYS)
     keys.settings["framework"] = "llama-factory" if learns else "trainer"
     model = arguments.name_of(keys, "model_name_or_path")
@@ -63,7 +63,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield keys.run(model, refused=refused or contradicted(keys))
 
 
-def _learns(data: Mapping[str, Value]) -> str:
+def _training_method_of(data: Mapping[str, Value]) -> str:
     """Return the method for the rewards or preferences of a stage (DPO's by its loss); else ""."""
     stage = str(data.get("stage") or "sft").lower()
     loss = str(data.get("pref_loss") or "").lower()

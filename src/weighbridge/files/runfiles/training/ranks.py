@@ -91,13 +91,13 @@ class Start(NamedTuple):
         """Return the number of processes on all machines, None if not stated."""
         if self.whole is not None or self.each is None or (self.elsewhere and self._variable):
             return self.whole
-        return self.each * self._several
+        return self.each * self._number_of_machines
 
     @property
     def inside(self) -> int | None:
         """Return the processes per machine if there are several machines; None for one machine, or
         if not stated."""
-        machines, ranks = self._several, self.ranks
+        machines, ranks = self._number_of_machines, self.ranks
         return None if ranks is None or machines == 1 else max(1, ranks // machines)
 
     @property
@@ -106,7 +106,7 @@ class Start(NamedTuple):
         return self.machines is not None and number(self.machines) is None
 
     @property
-    def _several(self) -> int:
+    def _number_of_machines(self) -> int:
         """Return the number of machines; the least of a range, 1 for a variable."""
         least = RANGE.fullmatch(str(self.machines))
         return number(least[1] if least else self.machines) or 1
@@ -151,7 +151,7 @@ def of_launcher(
     if launcher == "deepspeed":  # DeepSpeed ignores the variable if it has counts
         return _of_deepspeed({SHORT.get(n, n): v for n, v in flags_given.items()}, env, document)
     start = _of_words(launcher, flags_given, words, env, before)
-    return start if flags_given.get("gpu_ids") else _seen(start, env)
+    return start if flags_given.get("gpu_ids") else _with_too_few_cards_note(start, env)
 
 
 def _of_words(
@@ -199,10 +199,10 @@ def of_program(
         start = start._replace(
             unread=(Unread(key=NODES, line=1, why=EACH_UNSAID.format(start.machines)),)
         )
-    return _seen(start._replace(refused=refused or start.refused), env)
+    return _with_too_few_cards_note(start._replace(refused=refused or start.refused), env)
 
 
-def _seen(start: Start, env: Mapping[str, str]) -> Start:
+def _with_too_few_cards_note(start: Start, env: Mapping[str, str]) -> Start:
     """Return a start, with a note if it has more processes per machine than visible cards."""
     seen, each = visible(env), start.inside or start.ranks
     if not seen or not each or each <= seen:
@@ -297,14 +297,19 @@ def _of_deepspeed(
         hosts = _hosts(flags_given, document)
         if among:
             return _filtered(
-                among[0], str(flags_given[among[0]]), hosts, _absent(flags_given, hosts)
+                among[0],
+                str(flags_given[among[0]]),
+                hosts,
+                _missing_hostfile_note(flags_given, hosts),
             )
     except BadFileError as error:
         return Start(refused=error.line)
     return _by_counts(flags_given, env, hosts)
 
 
-def _absent(flags_given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[Unread, ...]:
+def _missing_hostfile_note(
+    flags_given: Mapping[str, Any], hosts: Mapping[str, int]
+) -> tuple[Unread, ...]:
     """Return a note on a missing hostfile; () if it is there."""
     named = flags_given.get("hostfile")
     if hosts or not isinstance(named, str):
@@ -327,7 +332,11 @@ def _by_counts(
         seen = visible(env)
         return Start(each=seen or None)
     known = each is not None and (machines is not None or not named)
-    return Start(each=each, machines=machines, unread=() if known else _absent(flags_given, hosts))
+    return Start(
+        each=each,
+        machines=machines,
+        unread=() if known else _missing_hostfile_note(flags_given, hosts),
+    )
 
 
 def _of_machines(counts: Sequence[int]) -> Start:

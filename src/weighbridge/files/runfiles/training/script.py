@@ -85,7 +85,7 @@ def tells(document: Document) -> bool:
     names = {called(call) for call in calls}
     trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
     loads = LOADS in names or any(_named(call) is not None for call in calls)
-    return loads and (trains or any(map(_learns, names)))
+    return loads and (trains or any(map(_training_method_of, names)))
 
 
 class GatheredCalls(NamedTuple):
@@ -105,17 +105,21 @@ def _gathered(document: Document) -> GatheredCalls:
     data: dict[str, Any] = {}
     places: dict[Path, Place] = {}
     of_packages = literals.imported(tree)
-    for call in filter(None, (_load(calls), *_loading(calls, tree), *_first(calls))):
+    for call in filter(None, (_load(calls), *_loading_arguments(calls, tree), *_first(calls))):
         whole = called(call) in CONFIGS
-        _take(_spread(call, tree), data, places, document.text, whole=whole)
-        data |= {name: COMPUTED for name in _untold(call, of_packages) if name in data}
+        _take(_with_unpacked_mapping(call, tree), data, places, document.text, whole=whole)
+        data |= {
+            name: COMPUTED
+            for name in _unknown_attribute_arguments(call, of_packages)
+            if name in data
+        }
     for call in calls:
         if any(word.arg == "truncation" for word in call.keywords):
             _take_length(call, data, places, document.text)
     return GatheredCalls(calls, data, places, notes)
 
 
-def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
+def _unknown_attribute_arguments(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
     """Yield the arguments whose value is an attribute that the script does not set (`args.bs`)."""
     words = [(word.arg, word.value) for word in call.keywords if word.arg]
     if called(call) == LOADS and call.args:
@@ -147,13 +151,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
     calls, data, places, notes = _gathered(document)
     load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
-    method = next(filter(None, (_learns(called(call)) for call in calls)), "")
+    method = next(filter(None, (_training_method_of(called(call)) for call in calls)), "")
     loss = data.get("loss_type")
     method = LOSSES.get((method, str(loss[0] if isinstance(loss, list) and loss else loss)), method)
     names = {called(call) for call in calls}
     adapted = not names.isdisjoint(ADAPTERS)
     packs = not fast and not data.keys().isdisjoint(PACKED)
-    prepares = _prepares(calls) if packs else None
+    prepares = _checkpointing_call(calls) if packs else None
     if prepares is not None:
         data["gradient_checkpointing"] = True
         places[("gradient_checkpointing",)] = Place(prepares.lineno)
@@ -185,7 +189,11 @@ def read(document: Document) -> Iterator[PlannedRun]:
     )
     run = replace(run, unread=(*run.unread, *_other_adapters(document.data, calls)))
     cut = next((call for call in calls if called(call) == CUT), None)
-    yield run if cut is None or fast else _cut(run, cut, alone=framework == "trainer")
+    yield (
+        run
+        if cut is None or fast
+        else _with_cut_cross_entropy(run, cut, alone=framework == "trainer")
+    )
 
 
 def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
@@ -198,14 +206,14 @@ def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
             yield Unread(key=called(call), line=call.lineno, why=why, lowers=True, raises=True)
 
 
-def _learns(name: str) -> str:
+def _training_method_of(name: str) -> str:
     """Return the method of a trainer class for rewards or preferences, or of its config class; ""
     for others."""
     plain = name.removesuffix("Trainer").removesuffix("Config")
     return plain.lower() if plain != name and plain in LEARNERS else ""
 
 
-def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
+def _with_cut_cross_entropy(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
     """Return a run with Cut Cross Entropy as its loss, or with a note: other kernels of that
     package are not estimated, and unless `alone`, TRL's trainer has its own loss."""
     named_arguments = dict(zip(("model", "impl"), call.args, strict=False))
@@ -242,7 +250,7 @@ def _named(call: ast.Call) -> ast.Constant | None:
     return node if text else None  # type: ignore[return-value]
 
 
-def _loading(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
+def _loading_arguments(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
     """Yield the arguments with which TRL's trainer loads the model (model_init_kwargs, a dict or
     its name), as a call of from_pretrained."""
     for call in calls:
@@ -258,7 +266,7 @@ def _as_call(node: ast.expr, tree: ast.AST) -> Iterator[ast.Call]:
         yield ast.copy_location(ast.Call(func=func, args=[], keywords=keywords), node)
 
 
-def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
+def _with_unpacked_mapping(call: ast.Call, tree: ast.AST) -> ast.Call:
     """Return a call with the arguments of an unpacked mapping (`**config`) as its own."""
     if all(word.arg for word in call.keywords):
         return call
@@ -286,7 +294,7 @@ def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
 def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr]]:
     """Return the items (name, value) of a mapping that a comprehension's conditions keep."""
     dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
-    keeps = all(_drops(condition) for condition in over.ifs)
+    keeps = all(_excludes_names(condition) for condition in over.ifs)
     source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
     pairs = _pairs(source, tree) if source is not None and keeps else []
     return [(name, value) for name, value in pairs if name not in dropped]
@@ -311,13 +319,13 @@ def _is_items(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and called(node) == "items" and not node.args
 
 
-def _drops(condition: ast.expr) -> bool:
+def _excludes_names(condition: ast.expr) -> bool:
     """Return whether a condition keeps all names but those in it."""
     compares = isinstance(condition, ast.Compare)
     return compares and all(isinstance(op, ast.NotEq | ast.NotIn) for op in condition.ops)  # type: ignore[attr-defined]
 
 
-def _prepares(calls: list[ast.Call]) -> ast.Call | None:
+def _checkpointing_call(calls: list[ast.Call]) -> ast.Call | None:
     """Return PEFT's call that enables checkpointing for a quantized model, whatever the Trainer
     sets later (peft 0.9 utils/other.py); None without one, or if it disables that."""
     call = next((call for call in calls if called(call) in PREPARING), None)

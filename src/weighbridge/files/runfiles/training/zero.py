@@ -93,7 +93,9 @@ def _stage(keys: KeyReading, key: str) -> int:
     stage_said = keys.value(key, 0)
     number = _number(stage_said)
     if number not in (0, 1, 2, 3):
-        raise _wrong(keys, key, f"{key} {stage_said!r:.40}: DeepSpeed has stages 0 to 3")
+        raise _invalid_value_error(
+            keys, key, f"{key} {stage_said!r:.40}: DeepSpeed has stages 0 to 3"
+        )
     return number
 
 
@@ -160,7 +162,7 @@ def _size(keys: KeyReading, section: str, name: str, setting: str, usual: int | 
         keys.take(key, setting, _number)
 
 
-def _wrong(keys: KeyReading, key: str, why: str) -> UsageError:
+def _invalid_value_error(keys: KeyReading, key: str, why: str) -> UsageError:
     """Return an error for a value that DeepSpeed rejects, with its file and line."""
     line = keys.document.place((*keys.base, *key.split("."))).line
     return UsageError(f"{keys.document.name}:{line}: {why}")
@@ -172,7 +174,9 @@ def _device(keys: KeyReading, key: str) -> str:
     device = keys.value(key)
     place = str(device or PLACES[0]).lower()
     if place not in PLACES:
-        raise _wrong(keys, key, f"{key} {shown(device)}: DeepSpeed has {', '.join(PLACES)}")
+        raise _invalid_value_error(
+            keys, key, f"{key} {shown(device)}: DeepSpeed has {', '.join(PLACES)}"
+        )
     return place
 
 
@@ -272,7 +276,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
             words[f"{ZERO}.{name}"] = value
     if settings.get("zero_overlap_comm") is not None and stage != "3":
         words[f"{ZERO}.overlap_comm"] = settings["zero_overlap_comm"]
-    return {**words, **(_alone(settings) if alone else FILLED_BY_THE_TRAINER)}
+    return {**words, **(_keys_without_trainer(settings) if alone else FILLED_BY_THE_TRAINER)}
 
 
 def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]:
@@ -290,7 +294,7 @@ _FILLED = (
 FILLED_BY_THE_TRAINER: Mapping[str, Value] = dict.fromkeys(_FILLED.split(), "auto")
 
 
-def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
+def _keys_without_trainer(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the keys that DeepSpeed needs if no Trainer fills them in."""
     words: dict[str, Value] = {
         "train_micro_batch_size_per_gpu": settings["batch_size"],
@@ -321,8 +325,10 @@ def _size_contradicted(name: str, config: Mapping[str, Any], sizes: Mapping[str,
 def contradicted(keys: KeyReading) -> str:
     """Return why the Trainer does not start with DeepSpeed's config and its own arguments; "" if it
     does."""
-    sharded = _asked(keys, "fsdp") or ("base_model" in keys.data and _asked(keys, "fsdp_config"))
-    if sharded and _asked(keys, "deepspeed"):  # axolotl takes fsdp_config alone, too
+    sharded = _is_stated(keys, "fsdp") or (
+        "base_model" in keys.data and _is_stated(keys, "fsdp_config")
+    )
+    if sharded and _is_stated(keys, "deepspeed"):  # axolotl takes fsdp_config alone, too
         return BOTH
     if keys.zero is None or UNSAID.intersection(one.key for one in keys.unread):
         return ""
@@ -350,7 +356,7 @@ def step_contradicted(run: PlannedRun, ranks: int) -> str:
     return _step_contradicted(*run.step, sizes, ranks)
 
 
-def _asked(keys: KeyReading, key: str) -> bool:
+def _is_stated(keys: KeyReading, key: str) -> bool:
     """Return whether a key has a value that is no variable."""
     return bool(keys.text(key) if isinstance(keys.value(key), str) else keys.value(key))
 
