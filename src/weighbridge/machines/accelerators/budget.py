@@ -19,21 +19,21 @@ from weighbridge.machines.accelerators.names import ChosenCard, DeviceChoice, fi
 from weighbridge.machines.accelerators.parts import Part, parts
 
 LOCAL = "local"  # value of --gpu
-LITTLE = 100  # below 1/100 of a device, the use of others is not mentioned in a reason
+LITTLE = 100  # below 1/100 of a device, other programs' use is not mentioned
 FREE, TOTAL = "free", "total"  # values of --gpu-memory for it
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Budget:
-    """The devices that the user chose, and the headroom on each."""
+    """The devices that the user chose, and the headroom on each in bytes."""
 
     choice: DeviceChoice
     headroom: int  # bytes per device
 
     @cached_property
     def pool(self) -> Bytes | None:
-        """Return the bytes that processes and devices of one machine share; None if devices have
-        their own. At least what the user set for a device, or what was measured."""
+        """Return the memory that processes and devices of one machine share, in bytes; None if
+        devices have their own. At least what the user set for a device, or what was measured."""
         pool = self.choice.part.pool
         return None if pool is None else self._left(Bytes(*map(max, pool, self.choice.room)))
 
@@ -53,7 +53,7 @@ class Budget:
         return tuple(self._left(card.room) for card in self.choice.cards)
 
     def of(self, device: int) -> Bytes:
-        """Return the usable bytes of a device by its number; the least beyond the last."""
+        """Return the usable bytes of device number `device`; beyond the last, the least of all."""
         return self.each[device] if self.mixed and device < len(self.each) else self.usable
 
     def alone(self, device: int) -> "Budget":
@@ -63,7 +63,7 @@ class Budget:
 
     @property
     def alike(self) -> "Budget":
-        """Return a budget of as many cards, each like the one with the least memory."""
+        """Return a budget of equally many cards, each like the one with the least memory."""
         return self._of_copies(least(self.choice.cards))
 
     def like(self, device: int) -> "Budget":
@@ -79,7 +79,7 @@ class Budget:
     @property
     def others(self) -> int:
         """Return the bytes of a device that other processes use now, if the verdict is about free
-        memory; 0 if that is negligible."""
+        memory; 0 if negligible."""
         if not self.choice.cards:
             return 0
         whole = self.choice.part.visible.bytes.expected
@@ -107,7 +107,7 @@ class Budget:
 
 
 def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Budget | None:
-    """Return the budget that the three flags about devices set; None without a device."""
+    """Return the budget from the three device flags; None without a device."""
     if gpu is None and gpu_memory is None:
         if headroom is not None:
             raise UsageError(sentence("headroom_card"))
@@ -138,8 +138,8 @@ def is_local(gpu: str) -> bool:
 
 
 def _here(memory: str | None) -> DeviceChoice:
-    """Return the cards of this machine with their free memory, their memory when idle, or a size
-    that the user set."""
+    """Return this machine's cards with their free memory, their memory when idle, or the size that
+    the user set."""
     from weighbridge.machines.accelerators import local
 
     word = (memory or FREE).strip().lower()
@@ -154,14 +154,14 @@ def _here(memory: str | None) -> DeviceChoice:
 
 
 def _sold_with(part: Part, nbytes: int) -> Part:
-    """Return the part of the same name that is sold with `nbytes`, else `part`. All of its memory
-    is visible, while of `part` other processes would use the rest."""
+    """Return the part of the same name that is sold with `nbytes`, else `part`. All of that memory
+    counts as visible, as other processes would use the rest of `part`'s."""
     gb, odd = divmod(nbytes, GIB)
     return part if odd else parts().get(re.sub(r"\d+gb$", f"{gb}gb", part.id), part)
 
 
 def _more_than_sold(part: Part, nbytes: int) -> str:
-    """Return a note if `nbytes` is more memory than such a part is sold with; else ""."""
+    """Return a note if such a part is not sold with as much memory as `nbytes`; else ""."""
     most = max((part.marketed_gb, *part.also_sold_as))
     if nbytes <= max(part.total.bytes.high, most * GIB):
         return ""
@@ -169,7 +169,7 @@ def _more_than_sold(part: Part, nbytes: int) -> str:
 
 
 def _headroom(text: str | None, room: Bytes) -> int:
-    """Return the bytes of "1GiB", or of "10%" of what a process can use."""
+    """Return the bytes of the headroom "1GiB", or "10%" of what a process can use."""
     if text is None:
         return 0
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)

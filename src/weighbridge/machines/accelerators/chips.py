@@ -91,7 +91,7 @@ LINKED = SWITCHED | BRIDGED
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """One chip: its compute capability, multiprocessors and L2 cache in MiB (None: unread)."""
+    """A chip: its compute capability, multiprocessors, and L2 cache in MiB (None: unknown)."""
 
     capability: Version
     multiprocessors: int
@@ -123,4 +123,4 @@ class Chip:
         return self.multiprocessors * self.threads
 
 
-ASSUMED = Chip((8, 0), 108, 40)  # an A100's, if no part was named
+ASSUMED = Chip((8, 0), 108, 40)  # an A100's, if the user names no part

@@ -71,7 +71,7 @@ class Memory:
 
 @frozen_record
 class DiagnosedDevice:
-    """One device as reported, with its card in the catalogue: None if its memory is unknown."""
+    """A device as reported, with its card in the catalogue: None if its memory is unknown."""
 
     device: DetectedDevice
     card: ChosenCard | None
@@ -98,11 +98,11 @@ class DiagnosedDevice:
 
 @frozen_record
 class Diagnosis:
-    """Everything that `weighbridge doctor` shows. `here`: whether it is about this machine, or
-    about one that printed an output. `why`: why there is no accelerator."""
+    """What `weighbridge doctor` shows. `here`: whether it is about this machine, or about the one
+    that printed an output. `why`: why there is no accelerator."""
 
     here: bool
-    missing: tuple[str, ...]  # programs that would report devices, and are not installed
+    missing: tuple[str, ...]  # programs that would report devices but are not installed
     accelerators: tuple[DiagnosedDevice, ...]
     seen: tuple[ToolOutput, ...]
     notes: tuple[str, ...]
@@ -183,7 +183,7 @@ def _accelerators(machine_devices: Here, machine: local.HostMemory) -> tuple[Dia
 
 
 def _with_torch(others: Here) -> Here:
-    """Add torch's report to those of drivers."""
+    """Return the devices with torch's report added."""
     try:
         import torch
 
@@ -222,7 +222,7 @@ def _versions(devices: Here) -> Iterator[tuple[str, str]]:
 
 
 def _rocm() -> str:
-    """Return the version of ROCm from its packages' file; "" without one."""
+    """Return ROCm's version from its packages' file; "" without one."""
     try:
         with open("/opt/rocm/.info/version", encoding="utf-8") as file:
             text = file.readline(64).strip()

@@ -26,7 +26,7 @@ from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
 from weighbridge.machines.accelerators.names import search
 from weighbridge.machines.accelerators.parts import Instance, Part, parts
 
-HOME, WORK = USES = ("home", "work")  # in a computer of one's own; of an office or a cloud
+HOME, WORK = USES = ("home", "work")  # in one's own computer; in an office or a cloud
 TYPES = ("bf16", "fp8", "fp4", "int8")
 FLOAT4_SINCE: Version = (10, 0)
 INT8_SINCE: Version = (6, 1)
@@ -60,7 +60,7 @@ NAMED: Mapping[str, frozenset[str]] = {  # beginning of a name -> dtypes
 
 
 def abilities(part: Part) -> Known:
-    """Return for each dtype of TYPES whether `part` computes in it; None if that is unknown."""
+    """Return whether `part` computes in each dtype of TYPES; None if unknown."""
     if part.vendor == "NVIDIA":
         return _nvidia(part.capability)
     types = (
@@ -106,8 +106,8 @@ class Wanted:
 def filtered(
     named: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
 ) -> tuple[list[Part], list[Instance]]:
-    """Return the GPUs and rented machines with the properties of `wanted`; a machine has those of
-    its GPU. Raises UsageError for a vendor that no GPU of the catalogue has."""
+    """Return (GPUs, rented machines) with the properties of `wanted`; a machine has those of its
+    GPU. Raises UsageError for a vendor without GPUs in the catalogue."""
     vendors = {part.vendor.lower(): part.vendor for part in parts().values()}
     if wanted.vendor and wanted.vendor.lower() not in vendors:
         known = ", ".join(sorted(vendors.values()))
@@ -125,8 +125,8 @@ ORDERS: Mapping[str, Callable[[Part], Any]] = {
 
 
 def ordered(cards: Sequence[Part], by: str | None) -> list[Part]:
-    """Return the cards with the highest value of `by` first, by default the newest; cards without a
-    known value come last."""
+    """Return the cards by descending `by`, by default the newest first; cards without a known value
+    come last."""
     return sorted(cards, key=ORDERS[by or "year"])
 
 
@@ -135,7 +135,8 @@ SORTS = ("memory", "name", "bandwidth", "year")
 
 
 def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
-    """Return the parts and machines that match. Raises NotFoundError if there are none."""
+    """Return (parts, machines) that match the pattern and filters. Raises NotFoundError if there
+    are none."""
     least, use = chosen.get("min_memory"), chosen.get("use") or ""
     if use not in ("", *USES):
         raise UsageError(sentence("choice", flag="use", known=", ".join(USES), value=use))
@@ -156,7 +157,7 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], S
 
 
 def to_dict(cards: Sequence[Part], machines: Sequence[Instance]) -> dict[str, Any]:
-    """Return the JSON of `weighbridge gpus`: docs/gpus.md."""
+    """Return the JSON output of `weighbridge gpus`: docs/gpus.md."""
     records = [{**card.to_dict(), "computes_in": dict(abilities(card))} for card in cards]
     return {
         "schema": SCHEMA,

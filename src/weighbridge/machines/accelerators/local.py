@@ -38,7 +38,7 @@ Told = tuple[DetectedDevice, ChosenCard]
 
 @dataclass(frozen=True, slots=True)
 class HostMemory:
-    """Bytes of the machine's memory, and bytes left of them; None if not reported."""
+    """The bytes of the machine's memory, and of what is left of it; None if not reported."""
 
     total: int | None
     left: int | None
@@ -61,7 +61,7 @@ _kept: dict[bool, tuple[Here, DeviceChoice]] = {}
 
 
 def now(*, idle: bool = False) -> DeviceChoice:
-    """Return the cards of this machine; the same object until the machine is detected anew."""
+    """Return this machine's cards; the same object until the machine is detected anew."""
     seen, last = here(), _kept.get(idle)
     if last is None or last[0] is not seen:
         _kept[idle] = last = (seen, choice(idle=idle, seen=seen))
@@ -71,8 +71,8 @@ def now(*, idle: bool = False) -> DeviceChoice:
 def choice(
     *, idle: bool = False, seen: Here | None = None, machine: HostMemory | None = None
 ) -> DeviceChoice:
-    """Return all cards of this machine that one program can use. Raises UsageError if there are
-    none."""
+    """Return all cards of this machine that one program can use together. Raises UsageError if
+    there are none."""
     seen = here() if seen is None else seen
     machine = host() if machine is None else machine
     known = [(device, card) for device, card in with_cards(seen, machine) if card is not None]
@@ -87,12 +87,12 @@ def choice(
 
 
 def with_cards(seen: Here, machine: HostMemory) -> list[tuple[DetectedDevice, ChosenCard | None]]:
-    """Return each device with its card; None for those with unknown memory."""
+    """Return each detected device with its card; None for devices with unknown memory."""
     return [(device, card(device, machine)) for device in seen.devices]
 
 
 def none(seen: Here) -> str:
-    """Return why there is no card to judge by."""
+    """Return why no card can be judged."""
     if seen.devices:
         whys = (about(d.name, d.why or sentence("size_unknown")) for d in seen.devices)
         return sentence("card_unsized", why=clauses(*dict.fromkeys(whys)))
@@ -101,14 +101,14 @@ def none(seen: Here) -> str:
 
 
 def silent(seen: Here) -> str:
-    """Return why programs reported no device, and what hid reported ones; "" if no program is
+    """Return why programs reported no device, and what may hide devices; "" if no program is
     installed."""
     return clauses(*(about(s.source, s.why) for s in seen.seen if s.why), *seen.notes)
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
-    """Return the cards of the vendor with most memory here, and notes on the others: no program
-    runs on two vendors' cards at once."""
+    """Return (cards, notes): those of the vendor with most memory here, as no program runs on two
+    vendors' cards at once."""
     sums: dict[str, int] = {}
     for _, card in cards:
         sums[card.part.vendor] = sums.get(card.part.vendor, 0) + card.part.visible.bytes.low
@@ -119,7 +119,7 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
 
 
 def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
-    """Return the catalogue's card for a device; None if its memory is not known."""
+    """Return the catalogue card of a device; None if its memory is unknown."""
     part = known(device, machine)
     if device.kind == "mps" and device.unified and device.total is not None:
         machine = replace(machine, total=device.total)
@@ -144,7 +144,7 @@ def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> ChosenCar
 
 
 def _idle(device: DetectedDevice, part: Part | None) -> Bytes:
-    """Return the bytes of a device that processes can use if nothing else runs."""
+    """Return the bytes of a device that processes can use if nothing else runs on it."""
     assert device.total is not None
     total = exactly(device.total)
     if device.reserved is not None:
@@ -164,7 +164,7 @@ def _free(device: DetectedDevice, idle: Bytes) -> Bytes | None:
 
 
 def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> ChosenCard | None:
-    """Return the card of a chip that uses the host's memory."""
+    """Return the card of a chip that uses the host's memory; None if its size is unknown."""
     if machine.total is None:  # its name may tell the size
         return (
             None if part is None or not part.shares_host else ChosenCard(part=part, room=part.room)
@@ -187,7 +187,7 @@ def _idle_share(device: DetectedDevice, part: Part | None, total: int) -> Bytes:
 
 
 def _of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:
-    """Return the card of a slice of which only the profile is known: an interval."""
+    """Return the card of a slice with only a known profile; its memory is an interval."""
     if part is None or not device.mig or part.id.find("/") < 0:
         return None
     return ChosenCard(part=part, room=part.visible.bytes)
@@ -198,8 +198,7 @@ def _at_most(room: Bytes, limit: int) -> Bytes:
 
 
 def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
-    """Return the part of the catalogue that a device is; None if it is not in it, or its name is
-    cut."""
+    """Return a device's part in the catalogue; None if it has none, or the name is truncated."""
     size = machine.total if device.unified and device.total is None else device.total
     parts = {p.id: p for p in _named(device.name, size)}
     if len(parts) != 1:
@@ -214,8 +213,7 @@ def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
 
 def _slice(part: Part, profile: str) -> Part:
     """Return the MIG slice of `part`, if the catalogue has its profile; else the whole card with
-    the profile in its name. A compute instance ("1c.3g.71gb") has the memory of its GPU
-    instance."""
+    the profile in its name. A compute instance ("1c.3g.71gb") has its GPU instance's memory."""
     short = re.sub(r"^\d+c\.", "", profile)
     if short in part.mig:
         return slice_of(part, short)
@@ -224,7 +222,7 @@ def _slice(part: Part, profile: str) -> Part:
 
 
 def _named(name: str, size: int | None) -> Iterator[Part]:
-    """Yield parts of about that size that a name may mean."""
+    """Yield parts of about `size` bytes that a name may mean."""
     if name.endswith("..."):
         return
     sizes = "" if size is None else f" {round(size / GIB)}GB"
@@ -237,7 +235,8 @@ def _named(name: str, size: int | None) -> Iterator[Part]:
 
 
 def _alternatives(name: str) -> Iterator[str]:
-    """Yield the cards that share a chip: of "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" three."""
+    """Yield the cards in a name that lists several: three for "Navi 22 [Radeon RX 6700/6700 XT /
+    6800M]"."""
     name = re.sub(r"\((?:R|TM|C)\)", "", name)
     inside = re.search(r"\[([^\]]+)\]", name)
     if inside is None:
@@ -257,14 +256,13 @@ def _found(text: str) -> Part | None:
 
 
 def _sold(part: Part, size: int | None) -> bool:
-    """Return whether a part is sold with that much memory, or more: a slice of a card has less."""
+    """Return whether a part is sold with `size` bytes or more, since a slice of a card has less."""
     most = max((part.marketed_gb, *part.also_sold_as)) * GIB
     return size is None or size <= most * (1 + NEAR)
 
 
 def generic(device: DetectedDevice, total: int) -> Part:
-    """Return a part for a device that the catalogue does not have, with only what was reported of
-    it."""
+    """Return a part for a device that is not in the catalogue, with only its reported facts."""
     figure = MemoryFigure(exactly(total), "read", device.source)
     return Part(
         id="",
@@ -284,7 +282,7 @@ def generic(device: DetectedDevice, total: int) -> Part:
 
 
 def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> Iterator[str]:
-    """Yield a sentence for each kind of card: its memory, and what others use of it."""
+    """Yield a sentence per kind of card: its memory, and what others use of it."""
     sentences = [_sentence(device, card, idle=idle) for device, card in cards]
     for text in dict.fromkeys(sentences):
         count = sentences.count(text)

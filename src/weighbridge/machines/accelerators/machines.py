@@ -38,14 +38,14 @@ BOARDS: Mapping[str, tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class LargestMachine:
-    """The number of devices in the largest machine with a part, and the source of that."""
+    """The number of devices in the largest machine with a part, and the source."""
 
     devices: int
     source: str
 
 
 def machine(part: Part) -> LargestMachine | None:
-    """Return the largest machine with such devices; None if no rule limits their number."""
+    """Return the largest machine with such devices; None if no rule limits it."""
     if part.shares_host and part.at_home:  # MI300A comes on boards
         return LargestMachine(1, "its memory is the machine's own")
     if part.id in BOARDS:
@@ -54,7 +54,8 @@ def machine(part: Part) -> LargestMachine | None:
 
 
 def filled(count: int) -> int:
-    """Return the machines that `count` devices fill; 0 if one is enough, or one is not full."""
+    """Return how many machines `count` devices fill; 0 if one is enough, or the last is not
+    full."""
     return count // MACHINE if count > MACHINE and count % MACHINE == 0 else 0
 
 
@@ -65,8 +66,8 @@ def nodes(part: Part, count: int) -> int:
 
 
 def by_machine(ranks: Sequence[T], budget: Budget | None) -> Sequence[Sequence[T]]:
-    """Return the ranks in order, grouped by machine. All are in one group if no rule gives its
-    size, if cards differ, or if devices use the host's memory: the verdict divides those."""
+    """Return the ranks in order, grouped by machine. All are one group if no rule limits machines,
+    if cards differ, or if devices use the host's memory, as the verdict divides those."""
     part = None if budget is None or budget.mixed else budget.choice.part
     one = None if part is None or part.shares_host else machine(part)
     size = len(ranks) if one is None else one.devices
@@ -75,7 +76,7 @@ def by_machine(ranks: Sequence[T], budget: Budget | None) -> Sequence[Sequence[T
 
 @cache
 def _rented() -> dict[str, LargestMachine]:
-    """Return for each part the largest machine of a cloud, if that is a whole board."""
+    """Return each part's largest cloud machine, if that is a whole board."""
     largest: dict[str, LargestMachine] = {}
     for machine in instances().values():
         if machine.count >= max(

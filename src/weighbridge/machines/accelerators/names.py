@@ -69,8 +69,8 @@ MIXED = 64  # cards per machine, assumed: the largest on sale hold 16
 
 @frozen_record
 class ChosenCard:
-    """One of several cards. `room`: the bytes that a process can use of it, which the verdict
-    compares with; for a card of this machine, what was measured as `free`."""
+    """One of several cards. `room`: the bytes of it that a process can use, with which the verdict
+    compares; for a card of this machine, what was measured as `free`."""
 
     part: Part
     room: Bytes
@@ -79,7 +79,7 @@ class ChosenCard:
 
 @frozen_record
 class DeviceChoice:
-    """The devices that the user means."""
+    """The devices that a text means."""
 
     part: Part  # for mixed cards, the one with the least room
     count: int = 1
@@ -89,13 +89,13 @@ class DeviceChoice:
 
     @property
     def mixed(self) -> bool:
-        """Return whether its cards differ in kind, or in their room."""
+        """Return whether the cards differ in kind or in usable memory."""
         return len({(c.part.id, c.part.name, c.room) for c in self.cards}) > 1
 
     @property
     def room(self) -> Bytes:
-        """Return the bytes per device that the verdict compares with; if cards differ, those of the
-        one with least."""
+        """Return the bytes per device that the verdict compares with; if cards differ, the
+        least."""
         return least(self.cards).room if self.cards else self.part.room
 
 
@@ -107,7 +107,7 @@ def find(text: str) -> DeviceChoice:
 
 @lru_cache(maxsize=NAMES)
 def _again(text: str) -> DeviceChoice:
-    """Return what a short text means, cached."""
+    """Return the devices that a short text means, from the cache."""
     return _found(text)
 
 
@@ -133,8 +133,8 @@ def _found(text: str) -> DeviceChoice:
 
 
 def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
-    """Return `choice`. Raises UsageError if a plus in the text joins it to nothing; some names end
-    with a plus."""
+    """Return `choice`. Raises UsageError if a plus in the text has a card on only one side; some
+    names end with a plus."""
     plus = text.strip()
     if not plus.startswith("+") and not plus.endswith("+"):
         return choice
@@ -152,8 +152,8 @@ def _is_one(text: str) -> bool:
 
 
 def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
-    """Return cards of several kinds in one machine, in the order that was typed. Raises UsageError
-    if one of them is not known."""
+    """Return several kinds of cards in one machine, in the typed order. Raises UsageError if one is
+    unknown."""
     named = [find(one) for one in pieces]
     if sum(c.count for c in named) > MIXED:
         raise UsageError(sentence("mixed", text=text, most=MIXED))
@@ -169,18 +169,18 @@ def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
 
 
 def least(cards: Iterable[ChosenCard]) -> ChosenCard:
-    """Return the card with the least room; among equals, the oldest."""
+    """Return the card with the least usable memory; among equals, the oldest."""
     return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
 
 
 def in_words(cards: Iterable[ChosenCard]) -> str:
-    """Return a sentence on what is assumed of cards that differ."""
+    """Return a sentence on what is assumed about cards that differ."""
     small = least(cards).part.name
     return sentence("cards_differ", card=small)
 
 
 def sized(text: str) -> Part:
-    """Return a device of which only the bytes that a process can use are known."""
+    """Return a device of which only the bytes usable by a process are known."""
     nbytes = parse_size(text)
     if nbytes <= 0:
         raise UsageError(sentence("device_memory", text=text))
@@ -252,8 +252,8 @@ def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
 
 
 def _device(typed: str) -> DeviceChoice | None:
-    """Return what `typed` names without a count, if anything. The size may stand before the name or
-    before the form factor, and the name in the plural ("3090s")."""
+    """Return the device that `typed` names without a count; None if it names none. The size may
+    precede the name or the form factor, and the name may be plural ("3090s")."""
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
@@ -282,9 +282,8 @@ def _ordered(typed: str) -> DeviceChoice | None:
 
 
 def _of_size(typed: str) -> DeviceChoice:
-    """Return a device that is named by its size only, with a note on the reading. GB that cards are
-    sold with mean what such cards give; GiB, and sizes that none is sold with, mean exactly
-    that."""
+    """Return a device named only by its size, with a note on the reading. GB that cards are sold
+    with mean what such cards give; GiB, and other sizes, are exact."""
     part, note = sized(typed), ""
     sold = [
         p
@@ -309,8 +308,8 @@ def _of_size(typed: str) -> DeviceChoice:
 
 
 def _of_mac(typed: str, gb: int) -> DeviceChoice | None:
-    """Return a Mac of which only the memory is known: the chip with the least room of those sold
-    with it. What a process can use depends on the memory, within the interval of each."""
+    """Return a Mac with `gb` of memory: of the chips sold with it, the one that leaves least to a
+    process, within each chip's interval. None if none is sold so."""
     chips = [p for p in parts().values() if p.vendor == "Apple" and p.marketed_gb == gb]
     if not chips:
         return None
@@ -332,7 +331,7 @@ def _slice(name: str, profile: str) -> DeviceChoice | None:
 
 @cache
 def _listed() -> dict[str, DeviceChoice]:
-    """Return an index of the names that parts list, then of instances' names; parts win."""
+    """Return the devices by listed name: of parts, then of instances; parts win."""
     index: dict[str, DeviceChoice] = {}
     for part in parts().values():
         names = (part.id, part.name, unbracketed(part.name), *part.aliases)
@@ -349,7 +348,7 @@ def _listed() -> dict[str, DeviceChoice]:
 
 @cache
 def _by_derived_key() -> dict[str, dict[str, Part]]:
-    """Return an index from a derived name to the parts that it fits, by id."""
+    """Return {derived name: {id: part}} of the parts that each derived name fits."""
     index: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in parts().values():
         for name in (unbracketed(part.name), *part.aliases):
@@ -369,7 +368,7 @@ def _others(part: Part, key: str) -> tuple[Part, ...]:
 
 
 def _told(part: Part, others: Sequence[Part]) -> str:
-    """Return a sentence with the other parts that a name could mean; "" without any."""
+    """Return a sentence with other parts that a name could mean; "" without any."""
     names = ", ".join(p.name for p in others)
     return sentence("card_taken", card=part.name, others=names) if others else ""
 
@@ -384,7 +383,7 @@ def _derived(key: str, typed: str) -> Part | None:
 
 
 def _unknown(text: str, typed: str) -> NotFoundError:
-    """Return the error: names that contain what was typed, then names that look like it."""
+    """Return an error with names that contain what was typed, then names that look like it."""
     if typed in HOST:
         return NotFoundError(sentence("card_host", name=text[:60]))
     key = "" if typed.isdigit() and len(typed) < NUMBER else essence(typed)[:40]
@@ -416,8 +415,8 @@ def spoken(part: Part) -> str:
 
 
 def spellings() -> dict[str, list[str]]:
-    """Return for the id of each part or machine the keys by which `find` knows it. They have no
-    blanks, hyphens, case and maker's words: 4090, a10080g, p548xlarge."""
+    """Return the keys by which `find` knows each part or machine, by its id. They have no blanks,
+    hyphens, case and maker's words: 4090, a10080g, p548xlarge."""
     machines = {key: i for i in instances().values() for key in _keys_of(i)}
     by_id: dict[str, list[str]] = {i.id: [] for i in instances().values()}
     for key, choice in _listed().items():

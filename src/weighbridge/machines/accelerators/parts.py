@@ -46,7 +46,7 @@ PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigure:
-    """Bytes of memory, and how they are known."""
+    """Bytes of memory, and their basis."""
 
     bytes: Bytes
     basis: Basis  # "read": printed by a tool on such a part; "assumed": an interval
@@ -58,7 +58,7 @@ class MemoryFigure:
 
 @frozen_record
 class Part:
-    """One device as a program sees it: a card, a die of a card, a chip with its memory."""
+    """A device as a program sees it: a card, a die of a card, or a chip with its memory."""
 
     id: str
     name: str
@@ -80,8 +80,7 @@ class Part:
 
     @property
     def stack(self) -> SoftwareStack:
-        """Return whose libraries torch runs on: ROCm's copy CUDA's, other vendors have their
-        own."""
+        """Return whose libraries torch uses: ROCm's act as CUDA's, other vendors have their own."""
         return STACKS.get(self.vendor, "own")
 
     @property
@@ -91,8 +90,8 @@ class Part:
 
     @property
     def at_home(self) -> bool:
-        """Return whether it is a consumer device and not of a data center; also True if only its
-        size is known."""
+        """Return whether it is a consumer device, not a data-center one; also True if only its size
+        is known."""
         return self.kind == "soc" or not self.vendor or self.name.startswith(HOME)
 
     @property
@@ -102,8 +101,8 @@ class Part:
 
     @property
     def pool(self) -> Bytes | None:
-        """Return the bytes that all processes of its machine and their devices share; None if the
-        device has its own memory."""
+        """Return the bytes shared by a machine's processes and devices; None if the device has its
+        own memory."""
         return rules.left(self.total.bytes) if self.shares_host else None
 
     @property
@@ -228,7 +227,7 @@ def chip_of(part: Part | None) -> Chip:
 
 
 def _total(record: Mapping[str, Any]) -> MemoryFigure:
-    """Return the bytes that the driver reports: at least what a process was seen to use."""
+    """Return the bytes that the driver reports, at least what a process could use."""
     figure = _figure(
         record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"]
     )

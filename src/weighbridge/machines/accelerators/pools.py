@@ -35,8 +35,8 @@ SWAPS = "Apple"
 
 @frozen_record
 class MachineMemory:
-    """Bytes that processes of one machine can use (`room`). `shared`: devices use it too;
-    `pages_stay`: pages of files may stay in it during loading; `swaps`: the system swaps out unused
+    """Bytes that one machine's processes can use (`room`). `shared`: devices use them too;
+    `pages_stay`: file pages may stay in them during loading; `swaps`: the system swaps out unused
     memory instead of ending a process. `note`: how `--ram` contradicts the card."""
 
     room: Bytes

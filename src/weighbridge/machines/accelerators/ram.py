@@ -92,7 +92,7 @@ def _available(root: str) -> Ram | None:
 
 
 def _elsewhere() -> Ram | None:
-    """Return the host's memory on systems without /proc; None if not reported."""
+    """Return the host memory on systems without /proc; None if not reported."""
     if sys.platform == "win32":
         memory = _windows()
         return Ram(memory[1], "available memory of GlobalMemoryStatusEx") if memory else None
@@ -142,7 +142,7 @@ def _windows() -> tuple[int, int] | None:
 
 
 def limits(root: str = ROOT) -> Iterator[Ram]:
-    """Yield the bytes left in the control group of this process, and in each above it."""
+    """Yield the memory left in this process's control group, and in each group above it."""
     for line in _lines(f"{root}/proc/self/cgroup"):
         _, names, path = (*line.split(":", 2), "", "")[:3]
         if not names:
@@ -154,8 +154,8 @@ def limits(root: str = ROOT) -> Iterator[Ram]:
 
 
 def _up(base: str, path: str, limit: str, usage: str) -> Iterator[Ram]:
-    """Yield the limits of a control group and of those above it. Inside a container the path may be
-    the host's: missing files are skipped."""
+    """Yield the memory left in a control group and in those above it. Inside a container the path
+    may be the host's, so missing files are skipped."""
     folder = f"{base}/{path.strip('/')}".rstrip("/")
     while len(folder) >= len(base):
         most, used = _most(folder, limit), _number(f"{folder}/{usage}")
@@ -165,8 +165,8 @@ def _up(base: str, path: str, limit: str, usage: str) -> Iterator[Ram]:
 
 
 def _most(folder: str, limit: str) -> int | None:
-    """Return a group's own limit, or in version 1 the least of those above it; None if it has
-    none."""
+    """Return a group's own limit in bytes, or in version 1 the least of those above it; None
+    without one."""
     here = _number(f"{folder}/{limit}")
     above = _stat(folder, "hierarchical_memory_limit")
     limits = [n for n in (here, above) if n is not None and n < UNLIMITED]

@@ -17,7 +17,8 @@ from weighbridge.base.units import GIB, MIB
 
 
 class MemoryRule(NamedTuple):
-    """Memory per mille: the total of the marketed GiB, and of that total what a process sees."""
+    """Memory in per mille: the driver's total of the marketed GiB, and the share of that total
+    visible to a process."""
 
     total: tuple[int, int, int]
     visible: tuple[int, int, int] | None  # None: NVIDIA's driver reserves KEPT
@@ -80,7 +81,7 @@ def total(rule: str, gb: int) -> Bytes:
 
 
 def visible(rule: str, of: Bytes, gb: int) -> Bytes:
-    """Return the bytes that a process can use of a device whose driver shows `of`."""
+    """Return the bytes that a process can use of a device whose driver reports `of`."""
     share = _metal(gb) if rule == "apple" else RULES[rule].visible
     if share is not None:
         return _share(of, share)
@@ -90,12 +91,12 @@ def visible(rule: str, of: Bytes, gb: int) -> Bytes:
 
 
 def left(of: Bytes) -> Bytes:
-    """Return the bytes that all processes can use of a machine whose system shows `of`."""
+    """Return the bytes that all processes can use of a machine whose system reports `of`."""
     return _share(of, LEFT)
 
 
 def _metal(gb: int) -> tuple[int, int, int]:
-    """Return Metal's recommended per mille of `gb` of RAM: before macOS 26, middle, since."""
+    """Return Metal's recommended per mille of `gb` GB of RAM: (before macOS 26, middle, since)."""
     before, since = next((old, new) for size, old, new in METAL if gb <= size)
     return before, (before + since) // 2, since
 

@@ -42,8 +42,8 @@ class AskedFact(NamedTuple):
 def fact(
     rule: Callable[Concatenate[Budget | None, Given], Said],
 ) -> Callable[Concatenate[Card, Given], Said]:
-    """Return a rule about a card that also accepts a `SeenCard`. The rule must return a comparable,
-    hashable value."""
+    """Return a rule about a card that also accepts a `SeenCard`. Its result must be comparable and
+    hashable."""
 
     def asked(card: Card, /, *given: Given.args, **named: Given.kwargs) -> Said:
         if not isinstance(card, SeenCard):
@@ -56,9 +56,9 @@ def fact(
 
 
 class SeenCard:
-    """A card that gives facts only. Each is recorded in the order of first use until the answer is
-    made; then no new fact is given, since the answer is also that of other cards. With a number it
-    is like that one of several cards that differ, and its facts are recorded for all of them."""
+    """A card that only gives facts and records each, until the answer is made; then it gives no new
+    ones, since the answer is also for other cards. With a number, it is like one of several
+    different cards, and its facts are recorded for all."""
 
     __slots__ = ("_card", "_made", "_notes", "_number")
 
@@ -81,7 +81,7 @@ class SeenCard:
         return SeenCard(self, number) if mixed(self) else self
 
     def ended(self) -> dict[AskedFact, Any]:
-        """Return the recorded facts, and end the recording: the answer is made."""
+        """Return the recorded facts, and end the recording, since the answer is made."""
         self._made = True
         return self._notes
 
@@ -98,7 +98,7 @@ def mixed(budget: Budget | None) -> bool:
 
 @fact
 def first_alike(budget: Budget | None, number: int) -> int:
-    """Return the number of the first card with the part, name and room of card `number`."""
+    """Return the index of the first card with the part, name and room of card `number`."""
     if budget is None or not budget.mixed:
         return 0
     kinds = [
@@ -116,14 +116,14 @@ class _Next(NamedTuple):
 
 
 class _End(NamedTuple):
-    """An answer, for all cards that agree in every fact on the way to it."""
+    """An answer for all cards that agree in the facts on the path to it."""
 
     made: Any
 
 
 class KeptByCard:
-    """Cached answers about one record: by question, then by facts of the card. Beyond MOST, the
-    answers to the question unused for longest are dropped."""
+    """Cached answers about one record, by question and by facts of the card. Beyond MOST, the
+    question unused for longest is dropped."""
 
     def __init__(self) -> None:
         self._first: dict[Hashable, _Next | _End] = {}
@@ -133,7 +133,7 @@ class KeptByCard:
     def of(
         self, question: Hashable, card: "Budget | SeenCard", make: Callable[[SeenCard], Made]
     ) -> Made:
-        """Return what was made for an alike card, or make it."""
+        """Return the cached answer for an equal card, or make it."""
         found = self._first.get(question)
         while isinstance(found, _Next):
             found = found.leads.get(found.asked.of(card))
@@ -172,8 +172,9 @@ def by_card(
     card: "Budget | SeenCard | None",
     make: Callable[[Card], Made],
 ) -> Made:
-    """Return what was made of `owner` for an alike card, or make it. `make` must depend only on the
-    owner, the question and facts of the card that it gets. The owner is a record without slots."""
+    """Return what `make` returned for `owner` and an equal card, or make it. `make` must depend
+    only on the owner, the question and facts of the card that it gets. The owner is a record
+    without slots."""
     if card is None:
         return memo(owner, ("no card", *question), lambda: make(None))
     return memo(owner, ("by card",), KeptByCard).of(question, card, make)

@@ -48,7 +48,7 @@ REVERSED = r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|p
 
 
 def normal(text: str) -> str:
-    """Return the text with case, width, hyphens, sizes and counting words in one spelling."""
+    """Return `text` with case, width, hyphens, sizes and counting words normalized."""
     if not text.isascii():  # most are, and the start indexes a thousand names
         text = (
             unicodedata.normalize("NFKC", text).replace("笔记本", " laptop").replace("十六", "16")
@@ -63,19 +63,19 @@ def normal(text: str) -> str:
 
 
 def compact(text: str) -> str:
-    """Return `text`, which is `normal`, without separators."""
+    """Return a `normal` text without separators."""
     return SEPARATORS.sub("", GIGABYTES.sub("g", text))
 
 
 def essence(text: str) -> str:
-    """Return what two spellings of one name have in common; `text` is `normal`."""
+    """Return the key that all spellings of a name share; `text` is `normal`."""
     name = compact(FILLER.sub("", text)).removesuffix("魔改")
     series = SERIES.match(name)
     return name[series.end() :] if series else name
 
 
 def generations(name: str) -> tuple[str, ...]:
-    """Return the name with the number of its SXM socket and without it."""
+    """Return the name with and without the number of its SXM socket."""
     text = normal(name)
     return (text, re.sub(r"\bsxm\d\b", "sxm", text)) if "sxm" in text else (text,)
 

@@ -33,7 +33,7 @@ class AddressRange:
 
 
 class Block:
-    """A run of bytes in a segment, linked with its neighbours. A `free` one waits in its pool."""
+    """A run of bytes in a segment, linked with its neighbours. A `free` one is in its pool."""
 
     __slots__ = (
         "address",
@@ -72,7 +72,8 @@ Place = tuple[int, Block]  # no two blocks share an address, so blocks are never
 
 
 def cut(block: Block, size: int) -> Block:
-    """Shorten `block` to `size` bytes. Return the rest, of the same pool and in no list."""
+    """Shorten `block` to `size` bytes. Return the rest as a block of the same pool, in no list
+    yet."""
     remainder = Block(
         block.size - size, block.address + size, block.pool, block.stream, block.range
     )
@@ -305,7 +306,7 @@ class PrivatePool:
 
 
 class Captures:
-    """All private pools, and those that serve requests now, of which the last begun is first."""
+    """All private pools, and those that serve requests now; the last begun comes first."""
 
     __slots__ = ("capturing", "pools", "underway")
 
@@ -346,7 +347,7 @@ class Captures:
         return shared
 
     def abandoned(self) -> Iterator[PrivatePool]:
-        """Return the private pools that no graph uses any more."""
+        """Yield the private pools that no graph uses any more."""
         return (pool for pool in self.pools.values() if not pool.users)
 
     def forget(self, heads: Iterable[Block]) -> None:

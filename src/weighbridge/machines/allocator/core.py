@@ -67,14 +67,14 @@ class Allocator:
 
     @property
     def plain(self) -> bool:
-        """Return whether nothing changes how requests are served: no option but expandable
-        segments, no capture, no journal, no other stream that still uses a block."""
+        """Return whether requests are served in the plain way: no option but expandable segments,
+        no capture, no journal, no other stream that still uses a block."""
         bent = self.uses.any or self.captures.underway or self.journal is not None
         return self._plain and not bent
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """Return the free blocks by size, which decide where tensors of stream 0 lie next."""
+        """Return the free blocks by size, which decide where stream 0's next tensors are."""
         lists = (pool.free[0] for pool in (self.small, self.large))
         free = [
             (size, *[address for address, _ in each.places[size]])
@@ -299,8 +299,8 @@ def _to_blocks(nbytes: int) -> int:
 
 
 class Uses:
-    """Blocks that other streams still use: `record_stream` holds a freed one back. `any` is False
-    while nothing is recorded; callers then skip it."""
+    """Blocks that other streams still use: a freed one is held back (`record_stream`). `any` is
+    False while nothing is recorded, so callers skip it."""
 
     __slots__ = ("_captured", "_deferred", "_done", "_events", "_streams", "_waiting", "any")
 
@@ -334,7 +334,7 @@ class Uses:
         return block in self._waiting or block in self._deferred
 
     def complete(self, stream: int | None) -> None:
-        """Record that `stream`, or each for None, has finished."""
+        """Record that `stream`, or every stream for None, has finished."""
         for finished in list(self._events) if stream is None else [stream]:
             self._done += self._events.pop(finished, [])
 
@@ -345,7 +345,7 @@ class Uses:
         return free + self.collect()
 
     def collect(self) -> list[Block]:
-        """Return the blocks that are free now."""
+        """Return the blocks whose events have completed; they are free now."""
         free = self._undefer()
         for block in self._done:
             self._waiting[block] -= 1
@@ -357,8 +357,8 @@ class Uses:
         return free
 
     def _undefer(self) -> list[Block]:
-        """Return the free ones of the blocks that waited for a capture to end: uses inside it are
-        over, earlier ones get events now."""
+        """Return the blocks that waited for a capture to end and are free now: uses inside it are
+        over, earlier ones get events."""
         free = []
         for block in self._deferred:
             self._streams[block] -= self._captured.pop(block, set())

@@ -19,7 +19,7 @@ from weighbridge.machines.allocator.options import DEFAULT, MIN_BLOCK, SMALL_SIZ
 
 
 class _Pool:
-    """Free blocks of one kind by size, with the number of each."""
+    """Free blocks of one kind, counted by size."""
 
     __slots__ = ("counts", "sizes")
 
@@ -87,8 +87,8 @@ class Filling:
                 self._take(size, count)
 
     def _room(self, pool: _Pool) -> int:
-        """Return the bytes that can be cut in turn from the only free block, with a rest each time.
-        0 if there are several free blocks."""
+        """Return the bytes that can be cut from the only free block, one block after another; 0 if
+        there are several free blocks."""
         if len(pool.sizes) != 1 or pool.counts[pool.sizes[0]] != 1:
             return 0
         rest = MIN_BLOCK if pool is self._small else SMALL_SIZE + 1

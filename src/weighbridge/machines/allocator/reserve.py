@@ -76,9 +76,8 @@ class DeviceReserve:
         self.nbytes -= block.size
 
     def range(self, pool: Pool, page: int, stream: int, size: int = 0) -> Block:
-        """Return addresses for 9/8 of the card, without memory (the constructor of
-        ExpandableSegment), as one hole. A replay may exceed the card: for a larger `size`, they are
-        as many as that."""
+        """Return addresses without memory for 9/8 of the card, as one hole (the constructor of
+        ExpandableSegment). A replay may exceed the card: for a larger `size`, that many."""
         nbytes = align_up(max(self.card + self.card // 8, size), page)
         address = self._address(nbytes)
         hole = Block(nbytes, address, pool, stream, AddressRange(address, nbytes, page))
@@ -116,7 +115,8 @@ def allocate(reserve: DeviceReserve, pool: Pool, size: int, stream: int, page: i
 
 
 def _room(pool: Pool, size: int, stream: int) -> Block | None:
-    """Return the first block of the lowest place where free blocks and holes are long enough."""
+    """Return the first block of the lowest place where free blocks and holes together have `size`
+    bytes; None without one."""
     for _, hole in pool.holes[stream]:
         before = hole.previous
         start = before if before is not None and before.free else hole

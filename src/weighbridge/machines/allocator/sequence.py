@@ -42,8 +42,8 @@ Slot = Block | AlikeBlocks | None
 
 def several(allocator: Allocator, count: int, nbytes: int) -> AlikeBlocks:
     """Return blocks for `count` tensors of `nbytes` each; spare bytes are not counted as allocated.
-    Thousands of requests take long: for many tensors, one block as large as their segments is
-    requested, and its unused rest is only reserved."""
+    Since thousands of requests take long, many tensors are requested as one block, as large as
+    their segments, whose unused rest is only reserved."""
     each = align_up(nbytes, MIN_BLOCK)
     segment = allocator.options.segment_size(each)
     sizes = [ceil_div(count, segment // each) * segment]
@@ -119,7 +119,8 @@ def follow(
 
 
 def _of_several(allocator: Allocator, blocks: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
-    """Return blocks for `count` tensors alike of `nbytes` each; for zero bytes, free `blocks`."""
+    """Return blocks for `count` equal tensors of `nbytes` each; for zero bytes, free `blocks` and
+    return None."""
     if nbytes:
         return several(allocator, count, nbytes)
     assert isinstance(blocks, AlikeBlocks)

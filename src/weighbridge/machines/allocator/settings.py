@@ -52,7 +52,7 @@ def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> Allocat
 def parse(
     text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF"
 ) -> AllocatorOptions:
-    """Return the options of one text. Errors have torch's message, and the place."""
+    """Return the options in one text. Errors have torch's message and the place."""
     words = WORD.findall(re.sub(r"\s", "", text))
     options = DEFAULT
     for size in (True, False):  # segment size first, since it limits other options
@@ -112,7 +112,7 @@ class _WordReader:
         return word == "True"
 
     def size(self, word: str) -> int:
-        """Return a whole number as std::stoull reads it: negative ones wrap."""
+        """Return a whole number as std::stoull parses it, where negative ones wrap."""
         digits = INTEGER.match(word)
         if digits is None or abs(int(digits[0])) > SIZE_MAX:
             raise self.fail(f"stoull: {word!r} is not a number that it can hold")
@@ -215,7 +215,8 @@ def _divisions(reader: _WordReader, options: AllocatorOptions) -> tuple[int, ...
 
 
 def _intervals(reader: _WordReader) -> tuple[int, ...]:
-    """Return divisions of [256:1,512:2,>:4]: the first also for smaller sizes, ">" for the rest."""
+    """Return one divisor per interval from [256:1,512:2,>:4]: the first also for smaller sizes, ">"
+    for the rest."""
     table, last, first = [0] * INTERVALS, 0, True
     while (word := reader.word()) != "]":
         value = reader.size(reader.value())

@@ -29,7 +29,7 @@ State = Literal["active_allocated", "active_pending_free", "inactive"]
 
 @frozen_record
 class HeldBlock:
-    """One block of a segment, in bytes; `requested` is 0 for an inactive one."""
+    """A block of a segment, in bytes; `requested` is 0 for an inactive one."""
 
     address: int
     size: int
@@ -69,7 +69,7 @@ def segments(allocator: Allocator) -> tuple[Segment, ...]:
 
 
 def _runs(head: Block) -> Iterator[list[Block]]:
-    """Yield each run of mapped blocks in one segment."""
+    """Yield each run of mapped blocks in a segment."""
     run: list[Block] = []
     block: Block | None = head
     while block is not None:
@@ -100,8 +100,8 @@ def _state(block: Block, allocator: Allocator) -> State:
 
 
 class RequestOrigin(NamedTuple):
-    """Where a request came from: frames, the innermost first. `category` sets its colour; `line` is
-    the file and the line number."""
+    """Where a request came from: frames, innermost first. `category` sets its colour; `line` is
+    (file, line number)."""
 
     frames: Sequence[str] = ()
     category: str = ""

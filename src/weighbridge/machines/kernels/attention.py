@@ -77,7 +77,8 @@ class KernelShape:
 
 @frozen_record
 class AttentionCall:
-    """All else that decides the kernel; `groups`: the caller passes enable_gqa to torch."""
+    """Everything else that decides the kernel; `groups`: whether the caller passes enable_gqa to
+    torch."""
 
     masked: bool = False
     causal: bool = False
@@ -243,7 +244,8 @@ def varlen_backward(shape: KernelShape, chip: Chip) -> list[int]:
 
 
 def efficient_forward(shape: KernelShape) -> list[int]:
-    """Return the bytes of a float32 output (kNeedsOutputAccumulatorBuffer)."""
+    """Return the bytes of a float32 output buffer (kNeedsOutputAccumulatorBuffer); none if it is
+    not needed."""
     if not shape.half or shape.value_dim <= 128:
         return []
     return [shape.batch * shape.queries * shape.heads * shape.value_dim * FLOAT]

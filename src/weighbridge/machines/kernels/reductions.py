@@ -52,7 +52,8 @@ def columns(rows: int, count: int) -> Reduction:
 
 
 def together(*sizes: int) -> int:
-    """Return the outputs per thread, by the columns and all strides (get_output_vec_size)."""
+    """Return the outputs per thread, which must divide the columns and all strides
+    (get_output_vec_size)."""
     return next(width for width in (VECTOR, 2, 1) if all(size % width == 0 for size in sizes))
 
 

@@ -30,7 +30,7 @@ UNTOLD = "seen.no_memory"
 
 
 def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
-    """Return a record of an AMD device, with what follows from its name and its size."""
+    """Return a record of an AMD device, completed by what its name and its size imply."""
     card = DetectedDevice(name=named(name), kind="rocm", source=source, index=index, **more)
     small = card.total is not None and card.total < SMALLEST
     shared = bool(SHARED.search(card.name))
@@ -89,7 +89,7 @@ def rocm_csv(text: str) -> ToolOutput:
 
 
 def rocm_text(text: str) -> ToolOutput:
-    """Read `rocm-smi --showmeminfo vram`."""
+    """Return the devices in the output of `rocm-smi --showmeminfo vram`."""
     fields: dict[int, dict[str, str]] = {}
     for match in re.finditer(r"GPU\[(\d{1,4})\]\s*: ([^:\n]+): (\d+)", text):
         fields.setdefault(int(match[1]), {})[match[2].strip()] = match[3]
@@ -111,7 +111,8 @@ def rocm_short(text: str) -> ToolOutput:
 
 
 def static(text: str) -> ToolOutput:
-    """Read `amd-smi static`: a block of `KEY: value` lines for each GPU."""
+    """Return the devices in the output of `amd-smi static`: a block of `KEY: value` lines per
+    GPU."""
     devices = []
     for block in re.split(r"^GPU: *(?=\d)", text, flags=re.M)[1 : MOST + 1]:
         told_fields = {
@@ -131,7 +132,7 @@ def static(text: str) -> ToolOutput:
 
 
 def monitor(text: str) -> ToolOutput:
-    """Read `amd-smi monitor -v`: sizes, no names."""
+    """Return the devices in the output of `amd-smi monitor -v`: sizes without names."""
     lines = text.splitlines()
     head = next(line for line in lines if "VRAM_TOTAL" in line)
     ends = [re.search(rf"\b{name}\b", head) for name in ("VRAM_USED", "VRAM_TOTAL")]
@@ -154,7 +155,7 @@ PAIR = re.compile(
 
 
 def amd_table(text: str) -> ToolOutput:
-    """Read plain `amd-smi`: two lines for each GPU."""
+    """Return the devices in the output of plain `amd-smi`: two lines per GPU."""
     devices = tuple(
         device(
             int(number),
@@ -172,8 +173,8 @@ def amd_table(text: str) -> ToolOutput:
 
 
 def metric(text: str, names: str = "") -> ToolOutput:
-    """Read `amd-smi metric --mem-usage --json`, with the names of `amd-smi static --asic
-    --json`."""
+    """Return the devices in the output of `amd-smi metric --mem-usage --json`, with names from
+    `amd-smi static --asic --json`."""
     known = {i: _at(one, "asic", "market_name") for i, one in _records(names)}
     devices = []
     for index, one in _records(text):

@@ -41,7 +41,7 @@ def _chip(name: str, source: str, **more: int | None) -> DetectedDevice:
 
 
 def profiler(text: str) -> ToolOutput:
-    """Read SPDisplaysDataType and SPHardwareDataType, one or both."""
+    """Return the GPU in SPDisplaysDataType, SPHardwareDataType or both."""
     source, fields = "system_profiler", FIELD.findall(text)
     chip = next((v for k, v in fields if k == "Chip"), "")
     memory = next((size(v) for k, v in fields if k == "Memory"), None)
@@ -78,7 +78,7 @@ def _graphics(name: str, more: dict[str, str], source: str) -> DetectedDevice:
 
 
 def memory(text: str) -> ToolOutput:
-    """Read `system_profiler SPMemoryDataType -json`."""
+    """Return the memory in `system_profiler SPMemoryDataType -json`."""
     source = "system_profiler SPMemoryDataType -json"
     try:
         entries = json.loads(text)["SPMemoryDataType"]
@@ -90,7 +90,8 @@ def memory(text: str) -> ToolOutput:
 
 
 def sysctl(text: str) -> ToolOutput:
-    """Read `hw.memsize` and `iogpu.wired_limit_mb`, as printed or as set."""
+    """Return the memory and GPU limit in `hw.memsize` and `iogpu.wired_limit_mb`, as printed or as
+    set."""
     fields = dict(re.findall(r"^([\w.]+): *(?:\d+ *-> *)?(\S.*)$", text, re.M))
     limit = size(fields.get("iogpu.wired_limit_mb"))
     share = ("iogpu.wired_limit_mb is 0: the system's own share",) if limit == 0 else ()
@@ -104,7 +105,7 @@ def sysctl(text: str) -> ToolOutput:
 
 
 def chip(text: str) -> ToolOutput:
-    """Read the GPU of a Mac from one call to sysctl. An Intel Mac's is not supported."""
+    """Return the GPU of a Mac from one call to sysctl. Intel Macs are not supported."""
     machine = sysctl(text)
     name = machine.versions.get("chip", "")
     if not name.startswith("Apple") or machine.ram is None:
@@ -114,7 +115,7 @@ def chip(text: str) -> ToolOutput:
 
 
 def metal(text: str) -> ToolOutput:
-    """Read the working set from a log of Metal; the last line with one counts."""
+    """Return the GPU's working set in a log of Metal; the last line with one counts."""
     limits = [size(n) for n in METAL.findall(text)]
     name = re.search(r"GPU name: +(\S.*)", text)
     device = _chip(name[1] if name else "Apple GPU", "Metal", limit=limits[-1] if limits else None)
@@ -124,7 +125,8 @@ def metal(text: str) -> ToolOutput:
 
 
 def llama(text: str) -> ToolOutput:
-    """Read `llama-server --list-devices`. For Metal, the size is the limit, not the memory."""
+    """Return the devices in `llama-server --list-devices`. Metal's size is the GPU's limit, not the
+    memory."""
     devices = []
     for backend, number, name, total, free in DEVICE.findall(text)[:MOST]:
         kind = KINDS.get(backend.upper(), "other")
@@ -147,8 +149,8 @@ def llama(text: str) -> ToolOutput:
 
 
 def fastfetch(text: str) -> ToolOutput:
-    """Read the `gpu` module of `fastfetch --json`. On a Mac the shared total is left out: it
-    differs at every call."""
+    """Return the devices in the `gpu` module of `fastfetch --json`. On a Mac the shared total is
+    left out, since it differs at every call."""
     try:
         modules = json.loads(text)
         cards = [gpu for part in modules if part["type"] == "GPU" for gpu in part["result"]][:MOST]

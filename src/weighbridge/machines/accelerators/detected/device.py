@@ -9,8 +9,8 @@ from weighbridge.base.units import MIB
 from weighbridge.base.wording import clipped, printable
 
 DeviceApi = Literal["cuda", "rocm", "mps", "xpu", "npu", "hpu", "tpu", "other"]
-LONGEST = 120  # characters of a name that a program printed
-MOST = 256  # devices that are read of one output
+LONGEST = 120  # longest device name, in characters
+MOST = 256  # most devices in one output
 LARGEST = 1 << 46  # bytes: 64 TiB; larger figures are not sizes
 SMALLEST = 1 << 30  # bytes, assumed: graphics with less memory of their own share the CPU's
 
@@ -31,11 +31,11 @@ class DetectedDevice:
     uuid: str = field(default="", repr=False)  # never printed whole
     mig: str = ""  # the profile of a slice: 1g.10gb; "?" if not reported
     memory: str = ""  # slices with the same id share one memory
-    unified: bool = False  # its memory is the host's
-    integrated: bool = False  # graphics of the CPU, with next to no memory of their own
+    unified: bool = False  # it uses the host's memory
+    integrated: bool = False  # graphics of the CPU, with next to no own memory
     capability: str | None = None
     why: str = ""
-    raw: Mapping[str, str] = field(default_factory=dict)  # as it was printed
+    raw: Mapping[str, str] = field(default_factory=dict)  # its values as printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON, without the uuid, which identifies the machine."""
@@ -60,7 +60,7 @@ class DetectedDevice:
 
 @frozen_record
 class ToolOutput:
-    """The devices in a program's output, else why there are none."""
+    """The devices in a program's output, or the reason why there are none."""
 
     source: str
     devices: tuple[DetectedDevice, ...] = ()
@@ -72,14 +72,14 @@ class ToolOutput:
 
 
 def named(text: object) -> str:
-    """Return a name from a program's output, shortened for people: one line, no control characters,
-    and no id that identifies the machine."""
+    """Return a device name from a program's output as one short line, without control characters
+    and without ids that identify the machine."""
     words = printable(" ".join(str(text).split()))
     return clipped(hidden(words), LONGEST)
 
 
 def hidden(text: str) -> str:
-    """Return a text with its ids cut to their first characters."""
+    """Return `text` with its ids shortened to their first characters."""
     return re.sub(
         r"\b((?:MIG-)?(?:GPU-)?[0-9a-fA-F]{4})[0-9a-fA-F]{4}(?:-[0-9a-fA-F]{4}){3}-\w+",
         r"\1...",
@@ -102,5 +102,5 @@ def size(text: object, unit: int = MIB) -> int | None:
 
 
 def exact(text: object) -> int | None:
-    """Return a number of bytes, None if it is none."""
+    """Return a text's number of bytes, None if it has none."""
     return size(text, 1)

@@ -33,7 +33,7 @@ from weighbridge.machines.accelerators.detected.programs import Ask, say
 KEPT = 10.0  # seconds for which an answer is kept: one question asks several times
 MAKERS: tuple[
     tuple[tuple[str, ...], Callable[[str], ToolOutput]], ...
-] = (  # program and arguments, and who reads what it prints
+] = (  # program with arguments, and the parser of its output
     (("npu-smi", "info"), others.npu_smi),
     (("hl-smi",), others.hl_smi),
     (("tpu-info",), others.tpu_info),
@@ -62,15 +62,15 @@ def here() -> Here:
 
 
 def forget() -> None:
-    """Detect anew the next time."""
+    """Drop the cached detection, so that the next call detects anew."""
     _last.clear()
 
 
 def look(
     ask: Ask, platform: str = sys.platform, environment: Mapping[str, str] | None = None
 ) -> Here:
-    """Run every program of this platform by `ask(program, *arguments)`, which returns the output or
-    None; return their devices."""
+    """Return the devices in the output of every program for this platform. `ask(program,
+    *arguments)` returns an output or None."""
     seen = tuple(output for output in _told(ask, platform) if output is not None)
     devices, notes = _seen_by_process(
         [device for output in seen for device in output.devices], environment
@@ -83,7 +83,8 @@ def look(
 
 
 def gathered(seen: tuple[ToolOutput, ...]) -> Here:
-    """Return all devices of another machine, whichever of them a process there may see."""
+    """Return all devices in another machine's outputs, whichever of them a process there may
+    see."""
     devices = [device for output in seen for device in output.devices]
     notes = (
         *(note for output in seen for note in output.notes),
@@ -126,7 +127,7 @@ BRAND = "machdep.cpu.brand_string"
 
 
 def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], ToolOutput]]) -> ToolOutput | None:
-    """Return the first output with a device; else the last one."""
+    """Return the first output with a device; else the last output; None if no program answers."""
     output: ToolOutput | None = None
     for command, read in ways:
         text = ask(*command)
@@ -166,7 +167,7 @@ def _intel(ask: Ask) -> ToolOutput | None:
 
 
 def _beside(output: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutput | None:
-    """Drop the cards that NVIDIA's own program has reported."""
+    """Return an output without the cards that NVIDIA's own program has reported."""
     if output is None or of_nvidia is None or not of_nvidia.devices:
         return output
     others = tuple(device for device in output.devices if device.kind != "cuda")
@@ -198,7 +199,8 @@ def asked_of_torch(torch: Any) -> ToolOutput:
 def _seen_by_process(
     devices: Sequence[DetectedDevice], environment: Mapping[str, str] | None
 ) -> tuple[tuple[DetectedDevice, ...], tuple[str, ...]]:
-    """Return the devices that the environment leaves, without the CPU's graphics, and notes."""
+    """Return (devices, notes): those that the environment makes visible, without the CPU's
+    graphics."""
     visible: list[DetectedDevice] = []
     notes: list[str] = []
     kinds: dict[DeviceApi, list[DetectedDevice]] = {}
@@ -234,7 +236,7 @@ ID = re.compile(r"(?:MIG|GPU)-[0-9a-fA-F-]{4,64}|(?:GPU-)?[0-9a-fA-F]{16}")
 
 
 def form(item: str) -> str:
-    """Return the kind of an item: "number", "id", "slice", "old slice" or ""."""
+    """Return the kind of an item in a variable: "number", "id", "slice", "old slice" or ""."""
     if NUMBER.fullmatch(item):
         return "number"
     if OLD_SLICE.fullmatch(item):
@@ -245,7 +247,8 @@ def form(item: str) -> str:
 
 
 def asked(kind: DeviceApi, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-    """Return the variable that is set for devices of a kind, and its value; None without one."""
+    """Return (variable, value) for the first variable that is set for devices of a kind; None
+    without one."""
     variables = os.environ if environment is None else environment
     return next(
         ((name, variables[name]) for name in NAMES.get(kind, ()) if name in variables), None
@@ -253,7 +256,7 @@ def asked(kind: DeviceApi, environment: Mapping[str, str] | None = None) -> tupl
 
 
 def chosen(value: str, devices: Sequence[DetectedDevice]) -> tuple[DetectedDevice, ...]:
-    """Return the devices in a variable's value, in its order."""
+    """Return the devices that a variable's value lists, in its order."""
     devices_named: list[DetectedDevice] = []
     for item in (part.strip() for part in value[:65536].split(",")):
         one = _one(item, devices)

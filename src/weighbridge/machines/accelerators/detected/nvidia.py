@@ -60,7 +60,7 @@ MEMORY = re.compile(r" *(\d{1,9}) ?MiB */ *(\d{1,9}) ?MiB *")
 
 @dataclass(slots=True)
 class DeviceRow:
-    """The lines of one device in a table."""
+    """One device's lines in a table."""
 
     index: int
     name: str
@@ -98,7 +98,7 @@ def _below(row: DeviceRow, cells: list[str]) -> None:
 
 
 def slices(text: str) -> Iterator[tuple[tuple[int, int, int, int], str, str]]:
-    """Yield (GPU, GPU instance, compute instance, number), MiB used and MiB in total of each
+    """Yield ((GPU, GPU instance, compute instance, number), MiB used, MiB in total) of each
     slice."""
     for cells in _cells(text):
         numbers = SLICE_LINE.fullmatch(cells[0])
@@ -119,7 +119,7 @@ def _cells(text: str) -> Iterator[list[str]]:
 
 
 def failed(text: str) -> ToolOutput:
-    """Return why there is no table: nvidia-smi printed an error, or nothing."""
+    """Return the reason why nvidia-smi's output has no table: an error, or nothing printed."""
     if not text.strip():
         return ToolOutput(source="nvidia-smi", why=sentence("seen.silent"))
     key = next((key for wording, key in FAILS if wording in text), "")
@@ -180,7 +180,7 @@ def _slices(text: str, cards: dict[int, DeviceRow]) -> Iterator[DetectedDevice]:
 
 
 def _judged(device: DetectedDevice) -> DetectedDevice:
-    """Return the device with the reason why its memory is unknown, if it is."""
+    """Return the device, with the reason why its memory is unknown, if it is."""
     shared = bool(SHARED.search(device.name))
     if device.total is not None or device.why:
         return replace(device, unified=shared)
@@ -188,7 +188,7 @@ def _judged(device: DetectedDevice) -> DetectedDevice:
 
 
 def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterator[str]:
-    """Yield a note if memory is unknown because tool and driver are of two releases."""
+    """Yield a note if memory is unknown because tool and driver have different releases."""
     tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
     unknown = any(d.total is None and not d.unified for d in cards)
     if unknown and driver and tool != driver:
@@ -203,7 +203,7 @@ def together(parts: Sequence[DetectedDevice]) -> Iterator[str]:
 
 
 def listed(text: str) -> ToolOutput:
-    """Read `nvidia-smi -L`: names and slices, without sizes."""
+    """Return the devices in the output of `nvidia-smi -L`: names and slices, without sizes."""
     cards: list[DetectedDevice] = []
     card: re.Match[str] | None = None
     parts: dict[str, list[DetectedDevice]] = {}
@@ -238,7 +238,8 @@ BARE = ("index", "name", "memory.total", "memory.used", "memory.free")
 
 
 def queried(text: str) -> ToolOutput:
-    """Read `nvidia-smi --query-gpu`. Without a header the columns are those of BARE."""
+    """Return the devices in the output of `nvidia-smi --query-gpu`. Without a header, the columns
+    are those of BARE."""
     lines = [[cell.strip() for cell in line.split(",")] for line in text.strip().splitlines()]
     if not lines:
         return failed(text)
@@ -278,7 +279,7 @@ def _queried(index: int, fields: dict[str, str]) -> DetectedDevice:
 
 
 def xml(text: str) -> ToolOutput:
-    """Read `nvidia-smi -q -x`."""
+    """Return the devices in the output of `nvidia-smi -q -x`."""
     root = _root(text)
     if root is None:
         return ToolOutput(source="nvidia-smi -q -x", why=sentence("seen.cut_xml"))
@@ -303,7 +304,8 @@ def _fewer(root: "Element", attached: str) -> Iterator[str]:
 
 
 def _root(text: str) -> "Element | None":
-    """Parse XML; None if it is broken, or declares entities, which can grow without end."""
+    """Return an XML text's root; None if it is broken, or declares entities, which can grow without
+    end."""
     from xml.etree import ElementTree
 
     if "<!ENTITY" in text:
@@ -350,7 +352,8 @@ def _told(of: "Element", gpu: "Element", index: int) -> DetectedDevice:
 
 
 def profiled(seen: ToolOutput, names: ToolOutput) -> ToolOutput:
-    """Add the profiles and ids of slices from `nvidia-smi -L`, whose order is the same."""
+    """Return `seen` with the slices' profiles and ids from `nvidia-smi -L`, which has the same
+    order."""
     known = [d for d in names.devices if d.mig]
     parts = [d for d in seen.devices if d.mig]
     if len(known) != len(parts):

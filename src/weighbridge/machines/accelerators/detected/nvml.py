@@ -65,7 +65,7 @@ def _all(nv: Any) -> ToolOutput:
 
 
 def _teller(nv: Any) -> Callable[..., Any]:
-    """Return a function that calls NVML and returns None for what a card does not support."""
+    """Return a function that calls NVML, and returns None for what the card does not support."""
 
     def tell(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         try:

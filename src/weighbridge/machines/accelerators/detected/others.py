@@ -28,7 +28,8 @@ GAUDI = {"HL-205": "Gaudi (HL-205)", "HL-225": "Gaudi 2 (HL-225)", "HL-325": "Ga
 
 
 def xpu_discovery(text: str) -> ToolOutput:
-    """Read `xpu-smi discovery -d N`. Max Mem Alloc Size is the limit of one allocation."""
+    """Return the devices in `xpu-smi discovery -d N`. Max Mem Alloc Size is the limit of one
+    allocation."""
     devices = []
     for index, block in enumerate(re.split(r"(?=Device Name:)", text)[1 : MOST + 1]):
         name = re.match(r"Device Name: *([^|\n]+)", block)
@@ -50,7 +51,7 @@ def _xpu(
 
 
 def xpu_dump(text: str) -> ToolOutput:
-    """Read `xpu-smi discovery --dump 1,2,16`: lines of CSV."""
+    """Return the devices in `xpu-smi discovery --dump 1,2,16`: lines of CSV."""
     import csv
 
     rows = csv.reader(text.splitlines()[: MOST + 1])
@@ -108,8 +109,8 @@ NPU = re.compile(
 
 
 def npu_smi(text: str) -> ToolOutput:
-    """Read two lines per chip; a card has one or two chips. HBM-Usage is the last pair of
-    figures."""
+    """Return the chips in npu-smi's table: two lines per chip, one or two chips per card. HBM-Usage
+    is the last pair of figures."""
     rows = NPU.findall(text)[:MOST]
     devices = tuple(
         DetectedDevice(
@@ -169,7 +170,8 @@ def tpu_info(text: str) -> ToolOutput:
 
 
 def torch_properties(text: str) -> ToolOutput:
-    """Read a printed `_XpuDeviceProperties(...)` or `_CudaDeviceProperties(...)`."""
+    """Return the device in a printed `_XpuDeviceProperties(...)` or
+    `_CudaDeviceProperties(...)`."""
     match = re.search(r"name='([^']{1,200})'.*?total_memory=(\d+ ?[KMG]i?B)", text, re.S)
     if not match:
         return ToolOutput(source="torch", why=sentence("seen.cut_properties"))
@@ -191,9 +193,9 @@ def mem_get_info(
     kind: DeviceApi = "cuda",
     budgeted: bool = False,
 ) -> ToolOutput:
-    """Return the devices of pairs from `torch.cuda.mem_get_info`, (free, total) in bytes. The total
-    is what CUDA can allocate of the card. `budgeted`: the free bytes are only this process's
-    budget, as HIP on Windows reports them."""
+    """Return the devices of `torch.cuda.mem_get_info` pairs, (free, total) in bytes. The total is
+    what CUDA can allocate of the card. `budgeted`: free is only this process's budget, as HIP on
+    Windows reports it."""
     devices = tuple(
         DetectedDevice(
             name=named(names[i]) if i < len(names) else "GPU",
@@ -212,7 +214,7 @@ def mem_get_info(
 
 
 def pairs(text: str) -> ToolOutput:
-    """Read a printed list of (free, total) pairs in bytes."""
+    """Return the devices in a printed list of (free, total) pairs in bytes."""
     figures = re.findall(r"\((\d{1,15}), (\d{1,15})\)", text)
     return mem_get_info([(exact(a) or 0, exact(b) or 0) for a, b in figures])
 
@@ -233,7 +235,7 @@ REGISTRY = (
 
 
 def _stack(name: str) -> DeviceApi:
-    """Return the software stack that runs on a card of that name."""
+    """Return the software stack ("cuda", ...) that runs on a card of that name."""
     makers: tuple[tuple[str, DeviceApi], ...] = (
         ("nvidia", "cuda"),
         ("radeon", "rocm"),
@@ -270,7 +272,7 @@ def dxdiag(text: str) -> ToolOutput:
 
 
 def wmic(text: str) -> ToolOutput:
-    """Read columns under a header: `AdapterRAM  DeviceID  Name  VideoArchitecture`."""
+    """Return the devices in wmic's columns: `AdapterRAM  DeviceID  Name  VideoArchitecture`."""
     lines = [line for line in text.splitlines() if line.strip()][: MOST + 1]
     head = [(m[0], m.start()) for m in re.finditer(r"\S+", lines[0])]
     devices = []
@@ -285,7 +287,7 @@ def wmic(text: str) -> ToolOutput:
 
 
 def adapter_ram(text: str) -> ToolOutput:
-    """Read `Select AdapterRAM`: sizes without names."""
+    """Return the devices in `Select AdapterRAM`: sizes without names."""
     sizes = re.findall(r"^\s*(\d{4,20})\s*$", text, re.M)[:MOST]
     devices = (_adapter(i, {"adapterram": n}, "Win32_VideoController") for i, n in enumerate(sizes))
     return ToolOutput(source="Win32_VideoController", devices=tuple(devices))
@@ -301,7 +303,7 @@ def _adapter(index: int, fields: Mapping[str, str], source: str) -> DetectedDevi
 
 
 def registry(text: str) -> ToolOutput:
-    """Read the table that the command REGISTRY prints."""
+    """Return the devices in the table that the command REGISTRY prints."""
     source = "registry (qwMemorySize)"
     try:
         document = json.loads(text)

@@ -64,7 +64,7 @@ def _why(fields: dict[str, str], devices: list[DetectedDevice]) -> str:
 
 
 def ollama(text: str) -> ToolOutput:
-    """Read Ollama's log: `[0] CUDA totalMem 84987740160`."""
+    """Return the devices in Ollama's log: `[0] CUDA totalMem 84987740160`."""
     fields: dict[str, dict[str, str]] = {}
     for number, key, value in re.findall(
         r"\[(\d{1,4})\] CUDA (device name|totalMem|freeMem):? (\S.*)", text
@@ -94,7 +94,7 @@ def ollama(text: str) -> ToolOutput:
 
 
 def gpud(text: str) -> ToolOutput:
-    """Read gpud's line about a chip that uses the host's memory, for which NVML says Not
+    """Return the chip in gpud's line on one that uses the host's memory, for which NVML says Not
     Supported."""
     name = re.search(r'"product_name":"([^"]{1,100})"', text)
     shown = named(name[1].replace("-", " ")) if name else "NVIDIA GPU"
@@ -108,7 +108,7 @@ REFUSED = re.compile(r"Free memory on device.*?\(([\d.]+)/([\d.]+) GiB\)")
 
 
 def vllm(text: str) -> ToolOutput:
-    """Read the line with which vLLM refuses to start if others use the card."""
+    """Return the card in the line with which vLLM refuses to start because others use it."""
     match = REFUSED.search(text)
     if match is None:
         return ToolOutput(source="vLLM", why=sentence("seen.cut_sizes"))
@@ -129,7 +129,7 @@ def vllm(text: str) -> ToolOutput:
 
 
 def mps_refused(text: str) -> ToolOutput:
-    """Read torch's error on a Mac, whose limit is not the memory."""
+    """Return the GPU in torch's error on a Mac, whose limit is not the memory."""
     limit = re.search(r"max allowed: ([\d.]+) GB", text)
     why = sentence("seen.mps_limit", gb=limit[1]) if limit else sentence("seen.mps")
     return ToolOutput(source="torch on a Mac", why=why)

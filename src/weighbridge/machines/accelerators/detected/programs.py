@@ -43,8 +43,8 @@ def say(*command: str, seconds: float = SECONDS) -> str | None:
 
 
 def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """Return the output of a process, up to LARGEST bytes. A thread reads it: a pipe has no time
-    limit on Windows."""
+    """Return a process's output, up to LARGEST bytes. A thread reads it, since pipes on Windows
+    have no time limit."""
     chunks: list[bytes] = []
     stream = process.stdout
     assert stream is not None
@@ -64,7 +64,7 @@ def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process, and those that it started."""
+    """End a process and its child processes."""
     if process.poll() is not None:
         return
     with suppress(OSError):
