@@ -34,8 +34,8 @@ TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE, EMPTY, RESERVE = range(10)
 
 
 class LiveTensor(NamedTuple):
-    """One tensor that is alive, or `alike` of them that come and go together. Their blocks are
-    `block` and `others`, of which `spare` bytes are not theirs."""
+    """A live tensor, or `alike` equal ones that are allocated and freed together. Their blocks are
+    `block` and `others`, with `spare` unused bytes."""
 
     name: str
     nbytes: int
@@ -43,7 +43,7 @@ class LiveTensor(NamedTuple):
     alike: int = 1
     spare: int = 0
     others: tuple[Block | None, ...] = ()
-    place: int = 0  # its number, in the order of allocation
+    place: int = 0  # its number in the order of allocation
 
     @property
     def total(self) -> int:
@@ -67,7 +67,7 @@ made = tuple.__new__  # creates a LiveTensor from all its fields, in less than h
 
 @frozen_record
 class LivePeak:
-    """The peak of a phase: bytes of tensors by component, and the allocator's counts in bytes."""
+    """The peak of a phase: tensor bytes by component, and the allocator's counts in bytes."""
 
     live: dict[str, int]
     allocated: int
@@ -83,7 +83,7 @@ class LivePeak:
 
 
 def keep_fullest(moments: dict[str, LivePeak], phase: str, peak: LivePeak) -> None:
-    """Store `peak` under its phase in `moments`, if it allocates more than the one before."""
+    """Store `peak` under its phase in `moments`, if it allocates more than the stored one."""
     before = moments.get(phase)
     if before is None or peak.allocated > before.allocated:
         moments[phase] = peak
@@ -114,16 +114,17 @@ class TensorHeap(ABC):
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """Return all that decides where the next tensors lie; never equal without an allocator."""
+        """Return a key of all that decides where the next tensors are; without an allocator it
+        equals no other."""
         return (object(),)
 
     @abstractmethod
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
-        """Allocate one tensor of `nbytes`."""
+        """Allocate one tensor of `nbytes` and return it."""
 
     @abstractmethod
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
-        """Allocate `count` tensors of `nbytes` each, which come and go together."""
+        """Allocate `count` equal tensors of `nbytes` each, which are freed together."""
 
     @abstractmethod
     def drop(self, *gone: LiveTensor) -> None:
@@ -131,25 +132,25 @@ class TensorHeap(ABC):
 
     @abstractmethod
     def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
-        """Run a course. Returns False, and does nothing, if it cannot be run as a whole."""
+        """Run a course. Return False, without any effect, if it cannot be run as a whole."""
 
     @abstractmethod
     def phase(self) -> LivePeak:
-        """Return the peak since the last call; the next phase starts with what is alive now."""
+        """Return the peak since the last call; the next phase begins with the tensors live now."""
 
     @abstractmethod
     def emptied(self, *, anew: bool = False) -> None:
-        """Release cached segments to the driver, as torch.cuda.empty_cache does; `anew`: reset the
-        peak of reserved bytes too, as reset_peak_memory_stats does."""
+        """Release cached segments to the driver, as torch.cuda.empty_cache does; `anew`: also reset
+        the peak of reserved bytes, as reset_peak_memory_stats does."""
 
     def reserve(self, sizes: Sequence[int], stream: int) -> None:
-        """Leave free blocks of `sizes` on a stream, as tensors outside the program leave them. Does
-        nothing in a heap without blocks."""
+        """Leave free blocks of `sizes` on a stream, as tensors outside the program would. Without
+        blocks it has no effect."""
         if self.notes is not None:
             self.notes.append((RESERVE, sizes, stream))
 
     def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
-        """Allocate on a stream one tensor, or several alike, as a recorded program did."""
+        """Allocate a tensor on a stream, or `alike` equal ones, as a recorded program did."""
         if nothing(nbytes):
             return self.nothing(nbytes, name)
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
@@ -163,11 +164,12 @@ class TensorHeap(ABC):
             self.watch = before
 
     def close(self) -> None:
-        """Close the heap: tensors that go from now on are not freed in it."""
+        """Close the heap: tensors freed from now on are not freed in it."""
         self.closed = True
 
     def into(self, nbytes: int, *inputs: LiveTensor, name: str = "activations") -> LiveTensor:
-        """Allocate the result of an operation, then free its `inputs`, which nothing needs now."""
+        """Allocate the result of an operation, then free its `inputs`, which nothing uses any
+        more."""
         tensor = self.take(nbytes, name)
         self.drop(*inputs)
         return tensor
@@ -178,7 +180,7 @@ class TensorHeap(ABC):
         return self._next - 1
 
     def nothing(self, nbytes: int, name: str) -> LiveTensor:
-        """Return an uncounted tensor, whose size is 0 on this card."""
+        """Return a tensor that is not counted, as its size is 0 on this card."""
         if self.notes is not None:
             self.notes.append((TAKE, nbytes, name, 0))
         tensor = LiveTensor(name, nbytes, None, place=self.place())
@@ -209,12 +211,12 @@ class TensorHeap(ABC):
         return tuple(self.take(nbytes, name) for nbytes in sizes)
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
-        """Allocate tensors one after the other; there may be thousands."""
+        """Allocate tensors one after another; there may be thousands."""
         return tuple(self.take(nbytes, name, 0) for nbytes in sizes)
 
     @property
     def most(self) -> int:
-        """Return the most bytes allocated so far in this phase."""
+        """Return the most bytes allocated in this phase so far."""
         return self._most
 
     def filled(self, most: int, by: dict[str, int]) -> None:
@@ -223,7 +225,7 @@ class TensorHeap(ABC):
         self._most, self._at_most = most, _changed(self._live, by)
 
     def changed(self, by: dict[str, int]) -> None:
-        """Change the bytes of components, after other code has asked the allocator."""
+        """Change the bytes of components after other code has used the allocator directly."""
         self._live = _changed(self._live, by)
 
     def live(self, name: str) -> int:
@@ -261,7 +263,8 @@ class Heap(TensorHeap):
         return tensor
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
-        """Allocate tensors in a row; components are counted once, since the end is the peak."""
+        """Allocate tensors one after another; components are counted once, since the peak is at the
+        end."""
         sizes = tuple(sizes)
         if self.watch is not None or not sizes:
             return super().row(sizes, name)

@@ -5,8 +5,8 @@ from typing import Any
 
 
 class CardBytes(int):
-    """Bytes that a rule gives for a card. `origin`: the rule with its arguments, and which of the
-    sizes that it gave."""
+    """Bytes that a rule computes for a card. `origin`: the rule with its arguments, and which of
+    its sizes this is."""
 
     origin: tuple[Any, int]
 
@@ -18,5 +18,5 @@ class CardBytes(int):
 
 
 def nothing(nbytes: int) -> bool:
-    """Return whether it is 0 on this card, and may not be on another one."""
+    """Return whether a size is 0 on this card but may not be on another."""
     return not nbytes and isinstance(nbytes, CardBytes)

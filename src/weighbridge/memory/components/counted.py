@@ -44,7 +44,7 @@ class CountedHeap(TensorHeap):
         return tensor
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
-        """Allocate tensors one after the other, as one sum."""
+        """Allocate tensors one after another, as one sum."""
         sizes = tuple(sizes)
         if self.watch is not None or not sizes:
             return super().row(sizes, name)

@@ -29,7 +29,7 @@ Live = dict[str, int]
 
 class CourseSums(NamedTuple):
     """Rounded bytes of a course's tensors, relative to its beginning. `most`: at the peak; `net`:
-    at the end; `fullest`: the change of each component at the peak."""
+    at the end; `fullest`: each component's change at the peak."""
 
     most: int
     net: int
@@ -37,8 +37,9 @@ class CourseSums(NamedTuple):
 
 
 class HeapCourse:
-    """Moves of tensors by slot. `names`: slot -> component and bytes of the tensors at the
-    beginning, all freed by the end; `alike`: slot -> number of tensors, if several."""
+    """The allocations and frees of a course, by slot. `names`: slot -> (component, bytes) of
+    tensors live at the beginning, all freed by the end; `alike`: slot -> number of tensors, if
+    several."""
 
     def __init__(
         self,
@@ -57,8 +58,8 @@ class HeapCourse:
         self._sums: CourseSums | None = None
 
     def run(self, heap: Heap, slots: list[Any]) -> bool:
-        """Run the course. Returns False, and does nothing, if options of the allocator change which
-        block serves a request, or other tensors are in the slots."""
+        """Run the course. Return False, without any effect, if options of the allocator change
+        which block serves a request, or other tensors are in the slots."""
         a = heap.allocator
         if not a.plain or not self.begins(slots):
             return False
@@ -79,7 +80,7 @@ class HeapCourse:
         return True
 
     def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
-        """Return the course with each size changed by `sized`; itself if none changes."""
+        """Return the course with each size replaced by `sized(size)`; itself if none changes."""
         moves = [(at, n if n < 0 else sized(n), stream, to) for at, n, stream, to in self._all]
         names = {slot: (name, sized(n)) for slot, (name, n) in self.names.items()}
         same = moves == self._all and names == self.names
@@ -87,11 +88,11 @@ class HeapCourse:
 
     @property
     def ends(self) -> Iterable[int]:
-        """Return the slots that hold a tensor at the end."""
+        """Return the slots whose tensors are still live when the course ends."""
         return self._ends
 
     def begins(self, slots: list[Any]) -> bool:
-        """Return whether `slots` hold the tensors that the course was made for."""
+        """Return whether `slots` hold the tensors that the course expects at its beginning."""
         return all(self._is(slots[slot], slot) for slot in self.names)
 
     def counted(self, heap: TensorHeap, slots: list[Any]) -> None:
@@ -105,7 +106,7 @@ class HeapCourse:
         blocks: Sequence[Slot],
         place: Callable[[], int],
     ) -> None:
-        """Fill the slots with the tensors at the end, and change the bytes of components."""
+        """Put the tensors live at the end into the slots, and change the bytes of components."""
         heap.changed(self._live)
         for gone in self.names:
             slots[gone] = None
@@ -115,7 +116,7 @@ class HeapCourse:
 
     @property
     def sums(self) -> "CourseSums":
-        """Return the sums of the course, without an allocator."""
+        """Return the sums of the course, computed without an allocator."""
         if self._sums is None:
             self._sums = self._summed()
         return self._sums
@@ -143,8 +144,8 @@ class HeapCourse:
         return named == self.names[slot] and tensor.alike == self._alike.get(slot, 1)
 
     def _until(self, taken: int | None) -> tuple[dict[int, tuple[str, int]], Live]:
-        """Return the tensors by slot once slot `taken` is allocated, or at the end for None, and
-        the change of each component's bytes until then."""
+        """Return (tensors by slot, change of each component's bytes) once slot `taken` is
+        allocated; for None, at the end."""
         there = dict(self.names)
         live: Live = {}
         for slot, nbytes, _, name in self._moves:

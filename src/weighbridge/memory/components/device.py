@@ -76,8 +76,9 @@ class Settled:
 
 
 def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
-    """Return the bytes after all tensors are placed in `order`. If None, they come in their own
-    order after one block of all their bytes is freed: transformers' `caching_allocator_warmup`."""
+    """Return the bytes after all tensors are placed in `order`. If None, they are placed in their
+    own order after one block of all their bytes was freed: transformers'
+    `caching_allocator_warmup`."""
     filled = replay(tensors, order)
     return Settled(
         weights=total(tensors, "weights"),
@@ -88,7 +89,7 @@ def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
 
 
 def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Instant:
-    """Return the load phase: the tensors, the allocator's share, the context."""
+    """Return the load phase: the tensors, the allocator's overhead, the context."""
     components = (
         Component(
             name="weights",
@@ -112,14 +113,14 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
 
 
 def _unused(settled: Settled) -> Bytes:
-    """Return the bytes of free room in the segments of the weights. More of it than in any measured
-    load may not be there: that depends on the order in which tensors arrive."""
+    """Return the unused bytes in the weights' segments. Above the largest measured, they may be
+    less: that depends on the order in which tensors arrive."""
     usual = max(PLAIN_ROOM, int(PLAIN_SHARE * settled.allocated))
     return Bytes(settled.free if settled.free <= usual else 0, settled.free, settled.free)
 
 
 def rounding(nbytes: int) -> Component:
-    """Return the bytes by which blocks are larger than their tensors, as a component."""
+    """Return the component of bytes by which blocks are larger than their tensors."""
     return Component(
         name="rounding",
         bytes=exactly(nbytes),
@@ -130,7 +131,8 @@ def rounding(nbytes: int) -> Component:
 
 
 def fragmentation(free: Bytes, when: str = "") -> Component:
-    """Return `free`, unused room of segments, as a component; `when`: where there is none."""
+    """Return `free`, unused bytes in segments, as a component; `when`: the condition without
+    any."""
     return Component(
         name="fragmentation",
         bytes=free,
@@ -142,14 +144,14 @@ def fragmentation(free: Bytes, when: str = "") -> Component:
 
 def cached(free: int, passing: int = 0) -> Bytes:
     """Return the bytes of cached blocks, `free` by the replay. torch releases them before it fails;
-    another order of the blocks leaves one more segment open, also for a block of `passing` bytes
-    that lives for a moment."""
+    another order of blocks leaves one more segment open, also for a short-lived block of `passing`
+    bytes."""
     return Bytes(0, free, free + OPEN + passing) if free else exactly(0)
 
 
 def context(part: "Part | None" = None) -> Component:
-    """Return what a torch process takes outside the allocator on `part`. Only CUDA and ROCm have
-    contexts; other chips have a runtime."""
+    """Return the context: what a torch process takes on `part` outside the allocator. Only CUDA and
+    ROCm have contexts; other chips have a runtime."""
     if part is not None and part.stack == "own":
         return Component(
             name="other",
@@ -178,7 +180,7 @@ def context(part: "Part | None" = None) -> Component:
 def kernels(
     torch: tuple[int, ...], part: "Part | None", *, training: bool = True
 ) -> tuple[Component, ...]:
-    """Return the component of `libraries`; none if the part has no context."""
+    """Return `libraries` as a tuple; () if the part has no context."""
     contextless = part is not None and part.stack == "own"
     return () if contextless else (libraries(torch, part, training=training),)
 
@@ -186,13 +188,13 @@ def kernels(
 def libraries(
     torch: tuple[int, ...], part: "Part | None" = None, *, training: bool = True
 ) -> Component:
-    """Return the kernels of libraries that are loaded while a model is trained, or runs."""
+    """Return the bytes of libraries' kernels that are loaded while a model trains or runs."""
     eager = torch < LAZY_SINCE
     hip = part is not None and part.stack == "hip"
     named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"
     read = READ.get((part and part.capability) or (0, 0), {}).get(training)
     lazy = TRAINED if training else GENERATED
-    if read:  # half to twice of it with another driver and torch
+    if read:  # half to twice as much with other drivers and torch
         lazy = Bytes(read * MIB // 2, read * MIB, 2 * read * MIB)
     return Component(
         name="context",
@@ -232,8 +234,8 @@ def _context(
 
 
 def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Instant:
-    """Return the load phase of a bare size such as "7B", whose models have 6.7 to 7.7 billion
-    parameters. `alone`: bytes more if the format leaves the embedding and the head in 16 bits."""
+    """Return the load phase of a bare size such as "7B", which models of 6.7 to 7.7 billion
+    parameters have. `alone`: further bytes if the format leaves embedding and head in 16 bits."""
     tenth = weights // 10
     guess = Component(
         name="weights",
@@ -247,8 +249,8 @@ def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Instan
 
 
 def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
-    """Return the bytes that a bare size takes more if its format leaves the embedding and the head
-    alone. They are at most two tables of the largest usual vocabulary, or half of the model."""
+    """Return the further bytes of a bare size whose format leaves embedding and head in 16 bits: at
+    most two tables of the largest usual vocabulary, or half of the model."""
     if choice.scheme is None or choice.scheme.engine:
         return 0
     layers: int = max(1, round((parameters / (12 * ASPECT**2)) ** (1 / 3)))
@@ -272,7 +274,7 @@ def in_one_buffer(
 
 
 def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:
-    """Return the allocator after all tensors are placed; callers must place no more in it."""
+    """Return an allocator with all tensors placed; callers must place no more in it."""
     freed = sum(t.nbytes * t.copies for t in tensors) if order is None else 0
     placed = tensors if order is None else order((t.module, t) for t in tensors)
     groups = ((times, tuple([t.nbytes for t in group])) for times, group in together(placed))

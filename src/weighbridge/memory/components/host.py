@@ -55,8 +55,8 @@ WORKER = Bytes(5 * MIB, (5 * MIB + PROCESS.low) // 2, PROCESS.low)
 
 
 class LoadedPart(NamedTuple):
-    """The dtype and bytes that a part's weights are loaded as; `native` is the dtype of its files,
-    used if none of them was read."""
+    """The dtype and bytes in which a part's weights are loaded; `native` is its files' dtype, for
+    when none was read."""
 
     dtype: DType
     weights: int
@@ -79,7 +79,8 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
 
 
 def workers(count: int) -> Component:
-    """Return the host memory of `count` forked data workers: parent's pages that each writes."""
+    """Return the host memory of `count` forked data workers: the parent's pages that each one
+    writes."""
     return Component(
         name="other",
         detail="data workers",
@@ -120,8 +121,9 @@ def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -
 
 
 class HostReading(NamedTuple):
-    """How weights are read. `processes`: those that copy; `straight`: to the device; `in_parts`:
-    sharded by ZeRO-3; `back`: from the device once they are quantized, for FSDP to shard."""
+    """How weights are read. `processes`: those that copy; `straight`: directly to the device;
+    `in_parts`: sharded by ZeRO-3; `back`: returned from the device after quantization, for FSDP to
+    shard."""
 
     processes: int = 1
     straight: bool = False
@@ -161,7 +163,7 @@ def mapped(part: ModelPart, to: LoadedPart, *, source: str = SOURCE) -> Componen
 def _copies(
     part: ModelPart, to: LoadedPart, how: HostReading, version: tuple[int, ...]
 ) -> tuple[Bytes, str]:
-    """Return the bytes that one process holds other than pages of files, and why."""
+    """Return (bytes, reason) of what one process holds besides file pages."""
     stacks, plan = version >= STACKED_SINCE, part.blueprint
     if how.in_parts and stacks and version < STACKED_IN_TURN_SINCE and not part.packed:
         return exactly(to.native.size(plan.experts)), "ZeRO-3: all experts are stacked, a copy"
@@ -189,7 +191,7 @@ class _Files(NamedTuple):
 
     nbytes: int
     largest_pickle: int
-    floating: frozenset[DType]  # of the stored tensors
+    floating: frozenset[DType]  # dtypes of the stored floating-point tensors
     gguf: bool
 
 

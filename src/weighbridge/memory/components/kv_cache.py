@@ -28,8 +28,8 @@ from weighbridge.models.arch.mixers import (
 
 @frozen_record
 class Format:
-    """How a run of elements is stored, such as one token's key of a head. `beside`: bytes of scales
-    and zero points per run."""
+    """How a run of elements is stored, such as one head's key of one token. `beside`: bytes of
+    scales and zero points per run."""
 
     dtype: DType
     beside: int = 0
@@ -53,7 +53,8 @@ class Formats:
 
 @frozen_record
 class Lengths:
-    """Lengths of one request in tokens: `context` and `encoder` input; and its `images`."""
+    """The lengths of one request: `context` and `encoder` input in tokens, and its number of
+    `images`."""
 
     context: int
     encoder: int = 0
@@ -93,15 +94,15 @@ def mixers(layers: Iterable[Layer]) -> Iterator[Mixer]:
 
 
 def heads_token(attention: Attention | CrossAttention, formats: Formats) -> int:
-    """Return the bytes per token and layer; every head's key and value is a separate run."""
+    """Return the bytes per token and layer; each head's key and value is a separate run."""
     return attention.kv_heads * (
         formats.key.size(attention.key_dim) + formats.value.size(attention.value_dim)
     )
 
 
 def state(recurrent: Recurrent, formats: Formats, *, columns: int | None = None) -> int:
-    """Return the bytes of state per sequence. `columns`: past inputs kept, one less than the
-    kernel's by default."""
+    """Return the bytes of state per sequence. `columns`: past inputs in the convolution state, by
+    default the kernel size minus one."""
     past = recurrent.kernel - 1 if columns is None else columns
     return formats.conv.size(recurrent.channels * past) + formats.state.size(
         recurrent.state_elements

@@ -38,7 +38,7 @@ OnCard = Callable[[CardBytes], int]  # bytes on another card
 
 
 class HeapTape:
-    """The recorded calls, in order."""
+    """The recorded calls of a heap, in order."""
 
     __slots__ = ("notes",)
 
@@ -54,7 +54,7 @@ class HeapTape:
         self, heap: TensorHeap, on_card: OnCard, there: list[Any]
     ) -> Iterator[LivePeak | int]:
         """Repeat the calls on `heap`. Yield what they return: peaks of phases, and bytes of
-        components. `there`: tensors by place, those alive before at first; grows to all."""
+        components. `there`: tensors by place; at first those live before, it grows to all."""
         does = _Again(heap, on_card, there).does
         for note in self.notes:  # most are one tensor allocated or freed: no further calls
             if type(note) is int:
@@ -69,7 +69,7 @@ class HeapTape:
 
 
 class _Again:
-    """Repeats each kind of recorded call on another heap."""
+    """The repetition of each kind of recorded call on another heap."""
 
     def __init__(self, heap: TensorHeap, on_card: OnCard, there: list[Any]) -> None:
         self.heap = heap

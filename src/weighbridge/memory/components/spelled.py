@@ -21,8 +21,8 @@ def cache(
     tokens: Iterable[int],
     dtype: DType,
 ) -> str:
-    """Return the arithmetic of a cache of `nbytes`, with the first of `tokens` that gives them; ""
-    if none does."""
+    """Return the arithmetic of a cache of `nbytes`, with the first of `tokens` that gives that
+    product; "" if none does."""
     from weighbridge.models.arch.mixers import Attention, Latent  # a load has no layers
 
     holding = {m: n for m, n in kinds.items() if isinstance(m, Attention | Latent)}
@@ -38,13 +38,13 @@ def cache(
 
 
 def _latent(latent: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """Return the formula, and the bytes, of layers with one compressed KV vector per token."""
+    """Return (formula, bytes) of layers with one compressed KV vector per token."""
     text = f"({latent.rank:,} + {latent.rotary:,})"
     return _spelled(layers, text, latent.latent_elements, dtype, tokens, "")
 
 
 def _heads(attention: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """Return the formula, and the bytes, of layers that cache every head's key and value."""
+    """Return (formula, bytes) of layers that cache every head's key and value."""
     text = f"2 x {attention.kv_heads:,} heads x {attention.key_dim:,}"
     if attention.key_dim != attention.value_dim:
         text = f"{attention.kv_heads:,} heads x ({attention.key_dim:,} + {attention.value_dim:,})"
@@ -64,13 +64,13 @@ def _spelled(
 
 
 def parameters(count: int, form: str, nbytes: int) -> str:
-    """Return the formula of weights: their count, and the bytes of each if all are alike."""
+    """Return the formula of weights: their count, and the bytes of each if all are equal."""
     formula = f"{count:,} parameters in {form}"
     return f"{formula} x {nbytes // count} B" if count and nbytes % count == 0 else formula
 
 
 def each(nbytes: int, count: int, of: str) -> str:
-    """Return the formula of `count` things named `of`, with whole bytes or one decimal."""
+    """Return the formula of `count` items called `of`, with whole bytes or one decimal each."""
     if not count:
         return f"{count:,} {of}"
     size = f"{nbytes // count:,}" if nbytes % count == 0 else f"about {nbytes / count:,.1f}"

@@ -43,7 +43,7 @@ Composition = tuple[str, tuple[tuple[str, int], ...]]
 
 
 class LayerIndex:
-    """Index from the name of each tensor of a model to its layer."""
+    """An index from tensor names to the layers that hold them."""
 
     def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:
         self._block = _block(blocks)
@@ -76,7 +76,7 @@ class LayerIndex:
 
     def kinds(self, parameters: Iterable[tuple[str, str, int]]) -> tuple[Composition, ...]:
         """Return the first layer of each distinct composition; `parameters` are (tensor name, name
-        of the first like it, count)."""
+        of the first equal one, count)."""
         layers: dict[str, dict[str, int]] = defaultdict(dict)
         for name, like, count in parameters:
             layer = self._layer.get(name)
@@ -89,8 +89,8 @@ class LayerIndex:
 
 
 def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
-    """Return a function that finds which module of `patterns` holds a tensor, by its name; "*" is
-    any name, and the first matching pattern decides."""
+    """Return a function that finds the module of `patterns` that holds a tensor, by its name; "*"
+    is any name, and the first matching pattern decides."""
     if not patterns:
         return lambda name: None
     texts = (re.escape(pattern).replace(r"\*", "[^.]*") for pattern in patterns)
@@ -98,8 +98,8 @@ def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
 
 
 def _add_ancestors(path: str, ancestors: set[str]) -> None:
-    """Add the proper ancestors of a module path, without the root, up to the first already in the
-    set."""
+    """Add a module path's ancestors to the set, without itself and the root, up to the first that
+    is already there."""
     while "." in path:
         path = path.rpartition(".")[0]
         if path in ancestors:
@@ -124,7 +124,7 @@ def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
 
 
 class _Counted(NamedTuple):
-    """One part with its distinct parameters, so that each is priced once."""
+    """A part with its distinct parameters, so that each is priced once."""
 
     part: ModelPart
     plan: Blueprint  # of the distinct parameters
@@ -132,7 +132,7 @@ class _Counted(NamedTuple):
     parameters: int
     counts: Mapping[str, int]  # of the parameters of `plan`
     firsts: Mapping[str, int]  # of those of `sample`
-    like: Mapping[str, str]  # parameter -> the first like it, in another layer
+    like: Mapping[str, str]  # parameter -> the first equal one, in another layer
     layers: LayerIndex
     kinds: tuple[Composition, ...]  # distinct layers, in terms of `firsts`
     dtype: DType  # the model's own, for what a format leaves alone
@@ -143,7 +143,7 @@ class _Counted(NamedTuple):
         return _larger(sums)
 
     def price(self, form: Scheme, major: int) -> tuple[int, tuple[str, int]]:
-        """Return the bytes of all parameters in a format, and the largest layer with its bytes."""
+        """Return (bytes of all parameters, (largest layer, its bytes)) in a format."""
         if form.by_layer is None:
             sizes = self._sizes(form, major, self.sample, self.sample.params)
             total = sum(sizes[name] * count for name, count in self.firsts.items())
@@ -220,7 +220,8 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
 
 
 def _alike(params: Iterable[Param]) -> dict[str, str]:
-    """Return a map from each parameter to the first alike: same shape, name but for numbers."""
+    """Return a map from each parameter to the first equal one: same shape, same name but for
+    numbers."""
     firsts: dict[tuple[str, tuple[int, ...]], str] = {}
     return {p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p in params}
 

@@ -38,7 +38,8 @@ DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's sec
 
 
 class PlacedTensor(NamedTuple):
-    """One tensor on the device, and the module that owns it; for like experts, the first one's."""
+    """A tensor on the device, and the module that owns it; equal experts are listed as the first
+    one's."""
 
     module: str
     nbytes: int
@@ -48,7 +49,8 @@ class PlacedTensor(NamedTuple):
 
 @frozen_record
 class FormatChoice:
-    """The format that weights are loaded in. `scheme` None and `as_stored` False: plain `dtype`."""
+    """The format in which weights are loaded. `scheme` None and `as_stored` False: plain
+    `dtype`."""
 
     dtype: DType  # of what a scheme leaves alone; of everything without one
     scheme: "Scheme | None" = None
@@ -62,7 +64,7 @@ class FormatChoice:
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
-        """Return a key for what is loaded of a part; a maker has one scheme per name."""
+        """Return a key of what a part is loaded as; per name, a maker has one scheme."""
         maker = self.scheme.maker if self.scheme else ""
         return (self.name, self.dtype.name, self.as_stored, maker)
 
@@ -71,7 +73,7 @@ Choices = Mapping[str, FormatChoice]  # part of a model -> its format
 
 
 def formats(choices: Choices) -> Hashable:
-    """Return a key for what is loaded of a model: the format of each part."""
+    """Return a key of what a model is loaded as: each part's format."""
     return tuple((name, *c.facts) for name, c in choices.items())
 
 
@@ -94,8 +96,8 @@ def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[Placed
 
 
 def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
-    """Return `tensors` for callers that need a module's together: stored experts that are alike are
-    one entry with their count."""
+    """Return `tensors` for callers that need a module's tensors together: equal stored experts are
+    one entry with a count."""
     placed_tensors: list[PlacedTensor] = []
     for part in model.parts:
         choice = choices[part.name]
@@ -107,7 +109,7 @@ def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTens
 
 
 def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
-    """Yield (name, bytes, count) of a part's stored weights; like experts are one entry."""
+    """Yield (name, bytes, count) of a part's stored weights; equal experts are one entry."""
     first, copies, ordered, stands = part.counted
     for tensor, place in zip(part.stored, stands, strict=True):
         if not ordered[place]:
@@ -136,7 +138,7 @@ def _made(
 
 
 def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[PlacedTensor, ...]]]:
-    """Yield (repeats, tensors): a layer's experts as one group, every other tensor by itself,
+    """Yield (repeats, tensors): each layer's experts as one group, every other tensor by itself,
     once."""
     for several, run in groupby(tensors, lambda tensor: tensor.copies > 1):
         if not several:
@@ -147,7 +149,8 @@ def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[Place
 
 
 def stacked(tensors: Iterable[PlacedTensor]) -> tuple[PlacedTensor, ...]:
-    """Return tensors with a layer's experts stacked as in the class: gates with ups, and downs."""
+    """Return the tensors with a layer's experts stacked as in the class: gates with ups, and
+    downs."""
     return tuple(one for times, group in together(tensors) for one in _stack(times, group))
 
 
@@ -164,7 +167,7 @@ def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
 
 
 def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:
-    """Yield every tensor by itself, also the like ones of each expert."""
+    """Yield every tensor by itself, those of equal experts too."""
     for count, group in together(tensors):
         paths = [(expert_path(tensor.module), tensor) for tensor in group]
         for number in range(count):
@@ -229,7 +232,7 @@ def volatile_bytes(part: ModelPart, major: int) -> int:
 
 
 def _follows(buffer: Buffer) -> bool:
-    """Return whether a change of the model's dtype converts the buffer (integers stay)."""
+    """Return whether a change of the model's dtype also converts the buffer (integers stay)."""
     return not buffer.dtype or buffer.dtype.startswith(FLOATING)
 
 

@@ -35,7 +35,7 @@ class ModelFacts(NamedTuple):  # no frozen dataclass, here and below: every star
 
 
 class Row(NamedTuple):
-    """One line of the load table: what the weights would take in one format."""
+    """One row of the load table: what the weights would take in one format."""
 
     dtype: str
     largest_layer: str
@@ -69,8 +69,7 @@ class Shown:
 
 @frozen_record
 class Report(Shown):
-    """The answer to a question: the question, its model, and the memory that it takes on every
-    device."""
+    """The answer to a question: the question, its model, and the memory used on every device."""
 
     task: str
     model: ModelFacts
@@ -101,7 +100,7 @@ class Report(Shown):
 
     @property
     def fullest(self) -> Device:
-        """Return the accelerator with the highest peak, without those of a rollout engine only; the
+        """Return the accelerator with the highest peak, except those of a rollout engine only; the
         host if there is no accelerator."""
         gpus = [d for d in self.devices if d.kind == "gpu"]
         apart = self.derived.get("rollout_cards", {}).get("count", 0)
@@ -122,7 +121,7 @@ class Report(Shown):
         return columns(self)
 
     def setting(self, name: str) -> Any:
-        """Return a setting as it was used; None if there is none of that name."""
+        """Return the value of a setting as used; None if there is none of that name."""
         return self.workload.get(name)
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ FlatValue = str | int | None
 
 
 class FlatColumn(NamedTuple):
-    """One column: its name, the kind of its values, and what it means."""
+    """A column: its name, the kind of its values, and their meaning."""
 
     name: str
     kind: Literal["text", "whole"]
@@ -71,7 +71,8 @@ def columns(report: "Report") -> dict[str, FlatValue]:
 
 
 def _basis(device: Device) -> str | None:
-    """Return the basis of most bytes in the fullest phase ("computed"); None without components."""
+    """Return how most bytes of the fullest phase are known ("computed"); None without
+    components."""
     found: Counter[str] = Counter()
     for component in device.binding().components:
         found[component.basis] += component.bytes.expected

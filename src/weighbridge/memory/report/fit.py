@@ -90,7 +90,8 @@ class Question:
 
     @property
     def help(self) -> "Remedy | None":
-        """Return the first remedy that fits and keeps the method and the cards, or None."""
+        """Return the first remedy that fits and keeps the method and the cards, None without
+        one."""
         bought = (r.price is not None and r.price.money for r in self.remedies)
         enough = (
             r
@@ -101,15 +102,16 @@ class Question:
 
     @property
     def replaced(self) -> "Remedy | None":
-        """Return the first remedy with equally many larger cards that fits and keeps the method."""
+        """Return the first remedy with equally many larger cards that fits and keeps the method,
+        None without one."""
         others = (r for r in self.remedies if "method" not in r.change)
         return next((r for r in others if r.kind == "larger device" and r.fits == "yes"), None)
 
     @property
     def ways(self) -> "tuple[Remedy, ...]":
-        """Return the remedies to show: for training, only those expected to fit their card. The row
-        of full training begins with a remedy that keeps the method, if there is one: with other
-        settings, else with larger cards."""
+        """Return the remedies to show: for training, only those expected to fit their card. For
+        full training, first one that keeps the method, if there is one: with other settings, else
+        with larger cards."""
         ways = tuple(r for r in self.remedies if self.task != "train" or not _exceeds(r))
         first = (self.help or self.replaced) if self.name == "train" else None
         return ways if first is None else (first, *(r for r in ways if r is not first))
@@ -134,7 +136,7 @@ def _exceeds(remedy: "Remedy") -> bool:
 
 
 def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
-    """Return the verdict, as JSON, of a question without an answer: no bytes are estimated."""
+    """Return the JSON verdict of a question without an answer: no bytes are estimated."""
     return {
         "accelerator": accelerator.name,
         "accelerator_id": accelerator.id,
@@ -148,7 +150,7 @@ def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
 
 @frozen_record
 class Solved:
-    """The solved number. `value` is None if nothing fits, or if it cannot be determined."""
+    """The solved number. `value`: None if nothing fits, or if it cannot be determined."""
 
     unknown: str  # "context", "gpu", ...
     value: int | str | None
@@ -188,7 +190,7 @@ class Fit(Shown):
 
     @property
     def plan(self) -> Plan:
-        """Return the answer: the best of the formats that were tried; for training, the change that
+        """Return the plan: the best of the formats that were tried; for training, the change that
         makes it fit; else the question as asked."""
         if self.way is not None:
             plan = Plan(fits="yes", why="changed", rung=self.way)
@@ -201,7 +203,7 @@ class Fit(Shown):
 
     @property
     def asked(self) -> Question:
-        """Return the question of the exit code, as the user asked it."""
+        """Return the question that decides the exit code, as the user asked it."""
         return self.question(self.about)
 
     @property
@@ -211,7 +213,8 @@ class Fit(Shown):
 
     @property
     def report(self) -> Report | None:
-        """Return the plan's report, or that of the question as asked if these cards have none."""
+        """Return the report of the best plan; without a plan for these cards, that of the question
+        as asked, which may be None."""
         return self.plan.report if self.plan.here and self.plan.rung else self.asked.report
 
     @property
@@ -250,13 +253,14 @@ class Fit(Shown):
         }
 
     def _headline(self) -> dict[str, Any]:
-        """Return the first line's verdict: that of the plan's report, with the plan's answer."""
+        """Return the verdict shown first: the plan's report's, with the plan's answer."""
         verdict = None if self.verdict is None else verdict_as_dict(self.verdict)
         found = verdict or _unanswered(self.accelerator, self.asked.reason)
         return {**found, "fits": self.fits}
 
     def _answer(self) -> dict[str, Any] | None:
-        """Return whether these cards run the model and in which format; None without ladder."""
+        """Return whether these cards run the model, and in which format; None if no formats were
+        tried."""
         plan = self.plan
         return (
             {"fits": plan.fits, "rung": plan.rung and plan.rung.to_dict()} if self.ladder else None
@@ -269,7 +273,7 @@ class Fit(Shown):
 @frozen_record
 class Ranking:
     """Rows of cards for one model, of models for one card, or of layouts of one model on several
-    cards; rows that fit come first."""
+    cards; those that fit come first."""
 
     of: Literal["gpus", "models", "layouts"]
     about: str  # the question, as --for spells it

@@ -54,7 +54,7 @@ class FirstRank(TypedDict):
 
 
 class EngineCards(TypedDict, total=False):
-    """The cards that a rollout engine has for itself, and what it takes of each."""
+    """The cards reserved for a rollout engine, and the bytes that it takes of each."""
 
     count: int
     peak_bytes: int

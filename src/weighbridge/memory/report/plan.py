@@ -22,7 +22,8 @@ USEFUL = 3  # bits below which splitting between card and RAM is better (assumed
 
 @frozen_record
 class Rung:
-    """One format to run the model in: the question of inference with a change, and its answer."""
+    """One format in which to run the model: the inference question with a change, and its
+    answer."""
 
     change: Mapping[str, Any]  # settings that, added to those asked, give this report of `infer`
     report: Report
@@ -70,12 +71,13 @@ class Rung:
 
     @property
     def slower(self) -> float:
-        """Return how many times slower than wholly on the card, at most; infinite if unknown."""
+        """Return at most how many times slower than wholly on the card; infinite if unknown."""
         return 1.0 if self.whole else self.report.derived.get("times_slower", (inf,))[-1]
 
     @property
     def elsewhere(self) -> str:
-        """Return the other card or number of cards that it is for; "" for the cards asked about."""
+        """Return the other card or number of cards that it needs; "" for the cards of the
+        question."""
         return str(self.change.get("gpu", ""))
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,9 +106,10 @@ def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
 
 
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
-    """Return the rung that answers "can I run it?". In this order: the best format that surely fits
-    whole, or split in one memory; one of 2 bits if none above 3 bits fits split; one that may fit;
-    the fastest split one; one that may fit split; else one with other settings or cards."""
+    """Return the rung that answers "can I run it?"; None without any. In this order: the best
+    format that surely fits whole, or split in one memory; one of 2 bits if none above 3 bits fits
+    split; one that may fit; the fastest split one; one that may fit split; else one with other
+    settings or cards."""
     here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
@@ -153,7 +156,7 @@ class Plan:
     rung: Rung | None = None  # None if nothing was found, or the question has no answer
 
     def under_words(self, words: str) -> "Plan":
-        """Return the plan with the answer "unknown", because `words` of the question were not
+        """Return the plan with the answer "unknown", because `words` in the question were not
         understood."""
         rung = self.rung and replace(self.rung, report=under_words(self.rung.report, words))
         return replace(self, fits="unknown", rung=rung)
@@ -202,7 +205,7 @@ class Plan:
 
 
 def chosen(ladder: tuple[Rung, ...]) -> Plan:
-    """Return the plan with the best format of `ladder`, and why."""
+    """Return the plan with the best format of `ladder`, and the reason for it."""
     rung = best(ladder)
     if rung is None:
         return Plan(fits="no", why="nothing")
@@ -212,8 +215,8 @@ def chosen(ladder: tuple[Rung, ...]) -> Plan:
 
 
 def chosen_way(ladder: tuple[Rung, ...]) -> Plan:
-    """Return how a pipeline makes what was asked: as asked (the first rung), with the first change
-    that surely fits, or slowly, partly in RAM."""
+    """Return the plan how a pipeline makes what was asked: as asked (the first rung), with the
+    first change that surely fits, or slowly, partly in RAM."""
     asked, *steps = ladder
     if asked.fits == "yes":
         return Plan(fits="yes", why="asked", rung=asked)

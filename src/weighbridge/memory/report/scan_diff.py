@@ -18,7 +18,7 @@ LOST = ("no", "refused")  # verdicts that make --check exit with 1 after a yes
 
 
 class ScanTurn(NamedTuple):
-    """A change of a verdict for the same reasons, with the number of models that share it."""
+    """A change of a verdict for the same reasons, and the number of models with it."""
 
     question: str
     was: str

@@ -11,7 +11,7 @@ ORDER = ("yes", "unknown", "no")  # verdicts, the best first
 
 
 class ScanCell(NamedTuple):
-    """One answer: the card, whether the model fits it, and the bytes that it needs there."""
+    """An answer: the card, whether the model fits it, and the bytes that it needs there."""
 
     gpu: str | None
     fits: str | None
@@ -20,7 +20,7 @@ class ScanCell(NamedTuple):
 
 
 class ScanLine(NamedTuple):
-    """One model. `answers`: question -> its answers by card, the smallest card first."""
+    """A model. `answers`: question -> its answers by card, smallest card first."""
 
     id: str
     parameters: int | None
@@ -28,8 +28,8 @@ class ScanLine(NamedTuple):
     answers: Mapping[str, tuple[ScanCell, ...]]
 
     def best(self, question: str) -> ScanCell | None:
-        """Return the answer for the smallest card with the best verdict; for the largest card if
-        that is "no"."""
+        """Return the answer for the smallest card with the best verdict; if that is "no", for the
+        largest card."""
         cells = self.answers.get(question, ())
         surest = min((ORDER.index(c.fits) for c in cells if c.fits), default=None)
         if surest is None:
@@ -46,8 +46,7 @@ class Unweighed(NamedTuple):
 
 
 class ScanSummary(NamedTuple):
-    """Some models of a scan, and how many there are in all. `questions` are named without their
-    card."""
+    """Some models of a scan, and the total number. `questions` are named without their card."""
 
     source: str
     counts: Mapping[str, int]  # models, keys, unread

@@ -28,7 +28,7 @@ SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # a server that a line starts
 
 @frozen_record
 class Service:
-    """One of the models: its answer if it ran by itself, and its share of the card."""
+    """One of the models: its answer when it runs by itself, and its share of the card."""
 
     report: Report
     share: float | None = None  # of the card, set for its engine; None if it takes no share
@@ -40,7 +40,7 @@ class Service:
 
     @property
     def holds(self) -> Bytes:
-        """Return its bytes per card: what it needs, or what its engine takes by its share."""
+        """Return its bytes per card: what it needs, or what its engine reserves by its share."""
         return peak(on_a_card(self.report).instants.values())
 
 
@@ -120,8 +120,8 @@ class Services(Shown):
 
 
 def on_a_card(report: Report) -> Role:
-    """Return the instants of an answer on one card, with all that its engine takes by its share. If
-    cards differ, it is the card that decides the verdict."""
+    """Return the instants of an answer on one card, with all that its engine reserves by its share.
+    If cards differ, it is the card that decides the verdict."""
     alike = {id(d.phases): d for d in report.devices if d.kind == "gpu"}
     gpus, verdict = list(alike.values()), report.verdict
     if verdict is not None and verdict.usable_each:

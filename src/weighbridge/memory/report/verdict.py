@@ -28,8 +28,8 @@ RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
 
 
 class Condition(NamedTuple):
-    """One thing that must hold: `needed` at most `available`; without them, a program's refusal;
-    or, with `opens`, something not read, counted or modelled."""
+    """One condition that must hold: `needed` at most `available`; without them, a program's
+    refusal; or, with `opens`, something not read, counted or modelled."""
 
     name: str
     needed: Bytes | None = None
@@ -42,14 +42,15 @@ class Condition(NamedTuple):
 
     @property
     def holds(self) -> Answer:
-        """Return whether it holds: "yes" and "no" by the bounds that are worst and best for it."""
+        """Return whether it holds: "yes" if it does at the worst bounds, "no" if not at the best,
+        else "unknown"."""
         if self.stands(LOW):
             return "yes"
         return "unknown" if self.opens or self.stands(HIGH) else "no"
 
     def stands(self, by: int) -> bool:
-        """Return whether `needed` is at most `available` by their bounds. `by` LOW: low supply,
-        high need; HIGH: high supply, low need."""
+        """Return whether `needed` is at most `available`. `by` LOW: low supply and high need; HIGH:
+        high supply and low need."""
         if self.needed is None or self.available is None:
             return False
         return self.needed[HIGH - by] <= self.available[by]
@@ -62,7 +63,7 @@ def several(count: int, name: str) -> str:
 
 
 def fits(needed: Bytes, available: Bytes) -> Answer:
-    """Return whether a peak fits, by the bounds of both."""
+    """Return whether a peak fits, by its bounds and those of the memory."""
     return Condition("", needed, available).holds
 
 
@@ -80,8 +81,8 @@ def judge(conditions: Iterable[Condition]) -> Answer:
 
 @frozen_record
 class HostVerdict:
-    """The verdict whether one machine has enough memory (verdict/on_host.py). `fits` is None if its
-    memory is not known."""
+    """The verdict on one machine's memory (verdict/on_host.py). `fits` is None if the memory is not
+    known."""
 
     needed: Bytes  # of the fullest phase; without pages of files
     phase: str
@@ -103,8 +104,7 @@ class HostVerdict:
 
 @frozen_record
 class Verdict:
-    """The verdict whether it fits, on each of `count` devices, never on their sum
-    (verdict/on_devices.py)."""
+    """The verdict on each of `count` devices, never on their sum (verdict/on_devices.py)."""
 
     accelerator: str
     accelerator_id: str
@@ -171,7 +171,7 @@ class Verdict:
 
 
 def under_words(report: "Report", words: str) -> "Report":
-    """Return a report with the verdict "unknown", as `words` were not understood."""
+    """Return a report with the verdict "unknown", because `words` were not understood."""
     reason = sentence("not_understood", words=words)
     if report.verdict is None:
         return replace(report, warnings=(reason, *report.warnings))
@@ -205,7 +205,7 @@ class Price:
         return self.speed * A_POINT
 
     def no_less(self, other: "Price") -> bool:
-        """Return whether it costs at least as much as `other`, in every kind."""
+        """Return whether it costs at least as much as `other` in every kind."""
         return all(mine >= theirs for mine, theirs in zip(self._each, other._each, strict=True))
 
 
