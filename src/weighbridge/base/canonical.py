@@ -51,7 +51,7 @@ MARK = re.compile(r"[^\w/+-]|.{0,5}$")
 
 
 def key(config: Mapping[str, Any]) -> str:
-    """Return 32 hexadecimal digits, equal for two configs with the same memory.
+    """Return 32 hexadecimal digits, equal for two configs that need the same memory.
 
     Raises:
         weighbridge.WeighbridgeError: a config that is no JSON, or nested too deeply.
@@ -60,8 +60,8 @@ def key(config: Mapping[str, Any]) -> str:
 
 
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides memory in a config, its keys in order: itself a config, whose answers
-    are those of the whole one. Raises WeighbridgeError as `key` does."""
+    """Return the part of a config that decides memory, with sorted keys: itself a config, with the
+    same answers as the whole one. Raises WeighbridgeError as `key` does."""
     plain: dict[str, Any] = json.loads(canonical_text(config))
     return plain
 
@@ -74,7 +74,8 @@ def digest(text: str) -> str:
 
 
 def canonical_text(config: Mapping[str, Any]) -> str:
-    """Return what decides memory in a config, as JSON. Raises WeighbridgeError as `key` does."""
+    """Return the part of a config that decides memory, as JSON text. Raises WeighbridgeError as
+    `key` does."""
     try:
         return json.dumps(_config(public(config)), sort_keys=True, separators=(",", ":"))
     except RecursionError:
@@ -98,7 +99,7 @@ def public(value: Any) -> Any:
 
 
 def _secret(name: str, value: Any) -> bool:
-    """Return whether a key holds a secret. A "token" may be a tokenizer's mark, a module
+    """Return whether a key holds a secret. A "token" may be a tokenizer's marker, a module
     (embed_tokens), or a count: only other text is a secret there."""
     if ENDS.search(name):  # as few do, and the other takes longer
         named = names_secret(f"--{name.removesuffix('s')}")
@@ -111,7 +112,7 @@ def _secret(name: str, value: Any) -> bool:
 
 
 def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config, or one within it, without keys that decide no size."""
+    """Return a config, or a nested one, without keys that decide no size."""
     rotary = any(str(name).startswith(ROTARY) for name in raw)
     plain = {}
     for name, value in raw.items():
@@ -129,14 +130,15 @@ def _value(value: Any) -> Any:
 
 
 def _typed(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return `plain` with the dtype under its present name, if it has it only under the old one."""
+    """Return `plain` with the dtype under its current name, also if it was only under the old
+    one."""
     if "torch_dtype" in plain and "dtype" not in plain:
         plain["dtype"] = plain.pop("torch_dtype")
     return plain
 
 
 def _labelled(plain: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `plain` with the number of a classifier's labels in place of their names."""
+    """Return `plain` with a classifier's number of labels instead of their names."""
     labels = raw.get(LABELS)
     if isinstance(labels, Mapping):
         del plain[LABELS]

@@ -31,13 +31,14 @@ DEEP_KEY = rf"(?<![\w-]){PART}(?:\.[ \t]*+{PART}){{{DEEPEST}}}"  # few questions
 
 
 def deep_key(text: str) -> int | None:
-    """Return where a dotted key begins that has more parts than a document is deep."""
+    """Return where a dotted key begins that has more parts than a document may have levels; None
+    without one."""
     match = re.search(DEEP_KEY, text)
     return match.start() if match else None
 
 
 def too_much(value: Any) -> str:
-    """Return which limit a document exceeds; "" if none. Without recursion, and without looking at
+    """Return which limit a document exceeds; "" if none. It works without recursion, and ignores
     values beyond the limit."""
     count, level = 0, [value]
     for _ in range(DEEPEST + 1):
@@ -61,7 +62,7 @@ def deeper(tree: Any, most: int, inside: Callable[[Any], Iterable[Any]]) -> bool
 
 
 def within(value: Any) -> Any:
-    """Return the values directly in a value."""
+    """Return the values directly inside a value."""
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list | tuple) else ()

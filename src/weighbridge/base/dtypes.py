@@ -10,7 +10,7 @@ from weighbridge.base.records import NamedTuple
 
 class DType(NamedTuple):
     """A storage format. `block` elements take `nbytes` bytes, in whole blocks. Some of
-    ik_llama.cpp's have `head` more bytes per row."""
+    ik_llama.cpp's have `head` further bytes per row."""
 
     name: str
     block: int
@@ -23,7 +23,7 @@ class DType(NamedTuple):
         return count * nbytes if block == 1 else -(-count // block) * nbytes
 
     def rows(self, row: int, count: int) -> int:
-        """Return the bytes of `count` elements in rows of `row`."""
+        """Return the bytes of `count` elements in rows of `row` elements."""
         return self.size(count) + self.head * (count // max(1, row))
 
 

@@ -56,12 +56,13 @@ class WeighbridgeError(Exception):
 
     @property
     def line(self) -> str:
-        """Return the message: its sentence, which has other languages, unless something was cut."""
+        """Return the message: its sentence, which can be translated, unless something was
+        shortened."""
         return self.sentence if self.sentence == str(self) else str(self)
 
     @property
     def sentence(self) -> str:
-        """Return the whole message, whose parts keep their keys."""
+        """Return the whole message; its parts keep their keys."""
         return about(self.where, clauses(self.what, self.then) if self.then else self.what)
 
     def added(self, where: str = "", then: str = "") -> Self:
@@ -75,18 +76,18 @@ class WeighbridgeError(Exception):
 
     @property
     def flag(self) -> str:
-        """The option at the beginning of the message; "" without one."""
+        """Return the option at the beginning of the message; "" without one."""
         first = str(self).partition(" ")[0].rstrip(":")
         return first if first.startswith("--") else ""
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """The values of the sentence on what was found."""
+        """Return the values in the sentence on what was found."""
         return self.what.values if isinstance(self.what, Sentence) else {}
 
     @property
     def key(self) -> str:
-        """The key of the sentence on what was found; "" without one."""
+        """Return the key of the sentence on what was found; "" without one."""
         return key_of(self.what)
 
 
@@ -99,8 +100,8 @@ class ContradictionError(UsageError):
 
 
 class TriedError(UsageError):
-    """A refusal of a program itself: `seen` has its message and release, or the place in its source
-    that raises it."""
+    """A program's own refusal: `seen` has its message and release, or the place in its source that
+    raises it."""
 
     ground: Ground = "tried"
 
@@ -122,9 +123,9 @@ class UnsupportedError(UsageError):
 
 
 class NotServedError(UnsupportedError):
-    """One engine does not read or run a model, and what is next is by the engine's own rules: who
-    is asked by a person tries the others (estimate/refusals.py), unless none can (`away`: another
-    card, another file)."""
+    """One engine does not read or run a model, by its own rules. Commands for people then try the
+    other engines (estimate/refusals.py), unless none can help (`away`: another card, another
+    file)."""
 
     def __init__(
         self, what: str, then: str = "", engine: str = "", *, where: str = "", away: bool = False
@@ -150,7 +151,7 @@ class GatedError(HubError):
 
 
 class AwayError(HubError):
-    """No answer from the Hub; `why`, for callers that can do without."""
+    """No response from the Hub; `why`, for callers that can do without."""
 
     def __init__(
         self, what: object = "", *, why: str = "", where: str = "", then: str = ""
@@ -160,7 +161,8 @@ class AwayError(HubError):
 
 
 class OutOfMemoryError(WeighbridgeError):
-    """`report` is the allocator's OutOfMemory: what was asked, and what there was."""
+    """A replayed allocator's refusal; `report` (OutOfMemory) has the request and the available
+    memory."""
 
     code = 1
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def named(package: str, homes: "Mapping[str, str]") -> "Callable[[str], object]":
-    """Return the `__getattr__` of `package`: `homes` are the modules of its names, within it or, of
-    the laboratory, whole."""
+    """Return the `__getattr__` of `package`: `homes` maps names to their modules, relative to it,
+    or for the laboratory in full."""
 
     def find(name: str) -> object:
         if name not in homes:

@@ -24,7 +24,7 @@ class _Memos(dict[tuple[Hashable, ...], Any]):
 
 
 _NOTHING = object()
-_TURN = Lock()  # of a thread that changes what is kept; what two threads want is made twice
+_TURN = Lock()  # held while the cache changes; what two threads want is made twice
 
 
 def memo(owner: object, facts: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:

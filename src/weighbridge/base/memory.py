@@ -49,7 +49,7 @@ communication cuda_graphs other
 """
 STAYS = frozenset(_STAYS.split())
 LOW, EXPECTED, HIGH = BOUNDS = 0, 1, 2  # places of `Bytes`
-ONCE = "process"  # the role of what a process has once, whatever it holds
+ONCE = "process"  # role of components that a process has once
 
 
 class Bytes(NamedTuple):
@@ -72,7 +72,7 @@ def exactly(nbytes: int) -> Bytes:
 
 
 def within(nbytes: int, share: float) -> Bytes:
-    """Return `nbytes` with bounds that differ by the fraction `share`."""
+    """Return the interval `nbytes` plus or minus the fraction `share` of it."""
     return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
 
 
@@ -84,8 +84,8 @@ def total(parts: Iterable[Bytes]) -> Bytes:
 
 
 def total_apart(parts: Iterable[Bytes]) -> Bytes:
-    """Return the sum of independent ranges: all do not reach their bounds at once, so the distances
-    to the bounds add up as independent errors do, by the root of their squares."""
+    """Return the sum of independent intervals. As not all reach their bounds at once, distances to
+    the bounds add up as the root of their squares."""
     ranges = [*parts]
     expected = sum(part.expected for part in ranges)
     less = hypot(*(part.expected - part.low for part in ranges))
@@ -104,7 +104,7 @@ DOUBTED = {
 
 
 class Doubt(NamedTuple):
-    """Extra uncertainty from figures that are not known, besides that of the rules."""
+    """Additional uncertainty from unknown figures, besides that of the rules."""
 
     weights: Share = SURE
     activations: Share = SURE
@@ -114,7 +114,7 @@ class Doubt(NamedTuple):
         return Doubt(*((a[0] + b[0], a[1] + b[1]) for a, b in zip(self, other, strict=True)))
 
     def around(self, name: str, size: Bytes) -> Bytes:
-        """Return what a component of that name may be."""
+        """Return the interval of a component with that name."""
         place = DOUBTED.get(name)
         less, more = SURE if place is None else self[place]
         low, expected, high = size
@@ -126,7 +126,7 @@ NO_DOUBT = Doubt()
 
 
 def most(sizes: Iterable[Bytes]) -> Bytes:
-    """Return the largest of each bound, which may come from different sizes."""
+    """Return the largest of each bound; they may come from different sizes."""
     return Bytes(*map(max, zip(*sizes, strict=True)))
 
 
@@ -163,7 +163,7 @@ NamedBytes = tuple[str, Bytes]  # a component's name and bytes alone
 
 @dataclass(frozen=True)
 class Instant:
-    """A moment whose components are alive together. Equal ranks share one object, which adds up its
+    """A moment whose components are all live. Equal ranks share one object, which adds up its
     components once. `devices` names its group of devices, if there are several."""
 
     name: str
@@ -198,24 +198,24 @@ class Instant:
 
     @property
     def needed(self) -> Bytes:
-        """The sum of all that the kernel cannot drop."""
+        """Return the sum of all components that the kernel cannot drop."""
         return total(c.bytes for c in self.components if not c.droppable)
 
     @property
     def droppable(self) -> Bytes:
-        """The sum of file pages, which the kernel drops if memory is short."""
+        """Return the sum of file pages, which the kernel drops if memory is short."""
         return total(c.bytes for c in self.components if c.droppable)
 
 
 class Exact(NamedTuple):
-    """Each phase by closed form, and as traced with the real class."""
+    """The instants of each phase: by closed form, and as traced with the real class."""
 
     phases: tuple[tuple[Instant, Instant], ...]
     source: str
 
 
 def compared(one: Instant, other: Instant) -> Iterator[tuple[str, int, int]]:
-    """Yield each component with its expected bytes in both instants, in the order of levels."""
+    """Yield (component, expected bytes in `one`, in `other`), in the order of levels."""
     for name in LEVEL_OF:
         a, b = one.of(name).expected, other.of(name).expected
         if a or b:
@@ -228,7 +228,7 @@ def peak(instants: Iterable[Instant], level: Level = "driver") -> Bytes:
 
 
 def binding(instants: Iterable[Instant], bound: int = EXPECTED) -> Instant:
-    """Return the instant with the most bytes."""
+    """Return the instant with the most bytes at `bound`."""
     return max(instants, key=lambda one: fullness(one, bound))
 
 
@@ -242,7 +242,7 @@ def fullness(one: Instant, bound: int = EXPECTED) -> tuple[int, int, int]:
 def around(
     always: Iterable[Component], others: Mapping[str, Iterable[Component]]
 ) -> tuple[Instant, ...]:
-    """Return instants with the components `always`, and with `others` by name."""
+    """Return one instant for each name in `others`: its components, and the components `always`."""
     common = tuple(always)
     return tuple(Instant(name, (*common, *more)) for name, more in others.items())
 
@@ -251,7 +251,7 @@ def around(
 
 
 class Role(NamedTuple):
-    """An answer that is combined with others: its instants, and what it keeps at rest. Roles of one
+    """An answer that is combined with others: its instants, and what it holds at rest. Roles of one
     `process` share a context; without a name it has its own process."""
 
     instants: Mapping[str, Instant]
@@ -266,7 +266,8 @@ Schedule = Iterable[tuple[str, Mapping[str, str]]]  # (name, at which of its ins
 
 
 def compose(schedule: Schedule, roles: Mapping[str, Role]) -> tuple[Instant, ...]:
-    """Return the instants at which roles meet. A role that the schedule omits is absent then."""
+    """Return the instants at which several roles are in memory. A role that the schedule omits is
+    absent then."""
     return tuple(Instant(name, tuple(_meeting(places, roles))) for name, places in schedule)
 
 
@@ -282,8 +283,8 @@ def _meeting(places: Mapping[str, str], roles: Mapping[str, Role]) -> Iterator[C
 
 
 def at_once(roles: Mapping[str, Role]) -> tuple[Instant, ...]:
-    """Return the instants of roles that run together. Which of their instants coincide is not
-    known, so each role is at its peak, by each bound."""
+    """Return the instants of roles that run at the same time. Which of their instants coincide is
+    not known, so each role is at its peak, for each bound."""
     schedule = (
         (
             "at once",
@@ -299,7 +300,7 @@ def at_once(roles: Mapping[str, Role]) -> tuple[Instant, ...]:
 
 @frozen_record
 class Device:
-    """One accelerator, or the host."""
+    """An accelerator, or the host."""
 
     index: int
     kind: DeviceKind
@@ -312,7 +313,7 @@ class Device:
         return peak(self.phases, level)
 
     def binding(self, bound: int = EXPECTED) -> Instant:
-        """Return the instant that takes the most."""
+        """Return the instant with the most bytes."""
         return binding(self.phases, bound)
 
     def reserving(self, one: Instant, *, alone: bool = False) -> Instant:
@@ -336,5 +337,5 @@ class Device:
         return self.binding().name
 
     def binds(self, one: Instant) -> list[str]:
-        """Return the bounds of the peak that this instant sets."""
+        """Return the names of the peak's bounds that this instant determines."""
         return [name for n, name in enumerate(Bytes._fields) if self.binding(n) is one]

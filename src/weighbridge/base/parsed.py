@@ -27,7 +27,7 @@ def names_beside(module: str, name: str) -> frozenset[str]:
 
 
 def sections_beside(module: str, name: str) -> dict[str, list[str]]:
-    """Return the lines of a data file by section; a title is in brackets on its own line."""
+    """Return the lines of a data file by section; a section's title is a line in brackets."""
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in filter(None, lines_beside(module, name)):
@@ -39,7 +39,7 @@ def sections_beside(module: str, name: str) -> dict[str, list[str]]:
 
 
 class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
-    """Rows by key, each parsed at its first use; `written` holds them unparsed."""
+    """Rows by key, each parsed when first used; `written` holds them unparsed."""
 
     def __init__(self, written: Mapping[Key, Written], read: Callable[[Written], Row]) -> None:
         self._written, self._parse = written, read
@@ -61,7 +61,7 @@ class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
 
 
 class Deferred(Mapping[Key, Row], Generic[Key, Row]):
-    """A table that is made at its first use."""
+    """A table that is made when first used."""
 
     def __init__(self, make: Callable[[], Mapping[Key, Row]]) -> None:
         self._make = make

@@ -24,11 +24,11 @@ except ImportError:
 
 
 NOTHING: Any = object()  # no default
-FEW = 32  # records of a class, up to which writing its `__init__` takes longer than it saves
+FEW = 32  # instances of a class up to which writing its `__init__` costs more than it saves
 
 
 class FrozenRecordError(AttributeError):
-    """A field of a frozen record was assigned to."""
+    """Raised on assignment to a field of a frozen record."""
 
 
 class OnlyNamed:
@@ -53,7 +53,7 @@ class Field:
 
 
 class _Standard:
-    """`__dataclass_fields__`: made of a class of records when the standard library asks for it."""
+    """The `__dataclass_fields__` of a record class, made when the standard library reads it."""
 
     def __get__(self, record: object, kind: Any) -> Any:
         from dataclasses import MISSING, field, make_dataclass
@@ -255,7 +255,8 @@ def _restored(self: Any, state: Any) -> None:
 
 
 class _TupleKind(type):
-    """Makes the classes that name `NamedTuple` as their base: tuples with a name for each place."""
+    """The metaclass of classes with `NamedTuple` as their base: tuples with a name for each
+    place."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
         true = tuple(tuple if base is _Tuple else base for base in bases)
@@ -284,7 +285,7 @@ _Tuple = type.__new__(_TupleKind, "NamedTuple", (), {})
 
 
 class _NamedTuple:
-    """What a class names as its base to be one of named tuples."""
+    """The base that a class names to become a named tuple."""
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         return (_Tuple,)
@@ -368,8 +369,8 @@ if TYPE_CHECKING:
 
     @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
     def frozen_record(cls: type[Kind], /) -> type[Kind]:
-        """Return the class as a record that never changes: a dataclass that is frozen, slotted, and
-        made with names only."""
+        """Return the class as an immutable record: a frozen, slotted dataclass with keyword-only
+        fields."""
 else:
     NamedTuple = _NamedTuple()
     KW_ONLY, dataclass, field, replace = OnlyNamed, record, Field, changed

@@ -21,7 +21,7 @@ BETWEEN = "; "
 
 
 class Sentence(str):
-    """A sentence in English. `key` is "" for a text from outside."""
+    """An English sentence. `key` is "" for text from outside."""
 
     __slots__ = ("key", "values")
 
@@ -29,7 +29,7 @@ class Sentence(str):
     values: Mapping[str, Any]
 
     def __new__(cls, text: str, key: str = "", values: Mapping[str, Any] | None = None) -> Self:
-        """Make a sentence of its text, and of what the text was made of."""
+        """Make a sentence from its text, key and values."""
         self = super().__new__(cls, text)
         self.key, self.values = key, values or {}
         return self
@@ -39,13 +39,13 @@ class Sentence(str):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The clauses; only itself if it has one."""
+        """Return the clauses; only itself if it has one."""
         parts: tuple[str, ...] = self.values["parts"] if self.key == CLAUSES else (self,)
         return parts
 
 
 def sentence(key: str, /, **values: Any) -> Sentence:
-    """Return the English sentence of a key, with `values` filled in."""
+    """Return the English sentence for a key, with `values` filled in."""
     return Sentence(_english(key).format(**values), key, values)
 
 
@@ -58,17 +58,17 @@ def clauses(*parts: str | None) -> Sentence:
 
 
 def about(name: str, line: str) -> str:
-    """Return `line` with a name before it; `line` itself if the name is ""."""
+    """Return `line` after a name and a colon; `line` itself if the name is ""."""
     return Sentence(f"{name}: {line}", ABOUT, {"name": name, "line": line}) if name else line
 
 
 def parts_of(text: str) -> tuple[str, ...]:
-    """Return the clauses of a sentence; a text without a key is one clause."""
+    """Return the clauses of a sentence; text without a key is one clause."""
     return text.parts if isinstance(text, Sentence) else (text,)
 
 
 def keys_of(text: object) -> Iterator[str]:
-    """Yield the keys of a sentence and of those within it; none for a text without a key."""
+    """Yield the keys of a sentence and of the sentences in it; none for text without a key."""
     if isinstance(text, Sentence):
         yield text.key
         for value in (*text.values.get("parts", ()), *text.values.values()):
@@ -76,12 +76,12 @@ def keys_of(text: object) -> Iterator[str]:
 
 
 def key_of(text: object) -> str:
-    """Return the key of a sentence; "" for a text without one."""
+    """Return the key of a sentence; "" for text without one."""
     return text.key if isinstance(text, Sentence) else ""
 
 
 def before(text: str) -> str:
-    """Return the name before a sentence (`about`); "" for other sentences."""
+    """Return the name before a sentence made by `about`; "" for others."""
     name: str = text.values["name"] if isinstance(text, Sentence) and text.key == ABOUT else ""
     return name
 
@@ -93,7 +93,7 @@ def without(text: str, key: str) -> str:
 
 @cache
 def _english(key: str) -> str:
-    """Return the English text of a key, parsing no more of a catalogue than that entry."""
+    """Return the English text of a key; only that entry of a catalogue is parsed."""
     import json  # which most starts have already, and none needs before it says something
 
     for catalogue in CATALOGUES:

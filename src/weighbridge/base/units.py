@@ -35,7 +35,7 @@ def align_up(nbytes: int, quantum: int) -> int:
 
 
 def coarse(n: int) -> int:
-    """Return a number rounded to two digits: closer costs count as equal."""
+    """Return a number rounded to two digits, so that nearby costs count as equal."""
     return round(n, -max(0, len(str(abs(n))) - 2))
 
 
@@ -57,13 +57,13 @@ def typed_size(nbytes: int) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of "24GiB", "24 GB", "512M" (a bare letter is binary, as in ulimit and
-    torch)."""
+    """Return the bytes of "24GiB", "24 GB" or "512M"; a bare letter is binary, as in ulimit and
+    torch."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
     if not match:
         raise UsageError(sentence("memory_value", value=text))
     number, unit = match.groups()
-    if not unit and 0 < float(number) < MIB:  # bytes are meant by programs, GiB by people
+    if not unit and 0 < float(number) < MIB:  # programs mean bytes, people mean GiB
         raise UsageError(sentence("no_unit", text=text, number=text.strip()))
     if unit and not unit.endswith("B"):
         unit = unit[0] + "IB"

@@ -17,7 +17,8 @@ def release(text: str) -> tuple[int, int] | None:
 
 
 def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
-    """Return (2025, 4, 2) for "2025-04-02", (2025, 4) for "2025-04", or a release's date."""
+    """Return (2025, 4, 2) for "2025-04-02", (2025, 4) for "2025-04", or the date of a release of
+    `whose`; None for others."""
     match = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
     if match:
         return tuple(int(n) for n in match.groups() if n is not None)
@@ -27,7 +28,7 @@ def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
 
 
 def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
-    """Return whether a release is of `date` or newer; None means the newest."""
+    """Return whether a release is from `date` or newer; None stands for the newest."""
     return release is None or release >= date
 
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 
 class NotWantedError(Exception):
-    """Raised if the answer is no longer wanted. It is no refusal: searches that continue after a
+    """Raised if nobody waits for the answer any more. It is no refusal: searches that go on after a
     refused question end here."""
 
 
@@ -46,7 +46,7 @@ _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[Watch]:
-    """Let `watch` follow all answers computed inside."""
+    """Make `watch` the watcher of all answers computed inside the block."""
     before = _WATCH.set(watch)
     try:
         yield watch
@@ -62,7 +62,8 @@ def go_on() -> None:
 
 
 def trying(what: Callable[[], str], number: int, known: int) -> None:
-    """Report what is tried next, of how many; `what` is only called for a watcher."""
+    """Report to the watcher what is tried next, and of how many; without a watcher, `what` is not
+    called."""
     go_on()
     watch = _WATCH.get()
     if watch is not None and watch.trying is not None:
@@ -71,7 +72,7 @@ def trying(what: Callable[[], str], number: int, known: int) -> None:
 
 @contextmanager
 def kept_so_far() -> Iterator[None]:
-    """Leave the block if it is stopped, and continue with what was found, if that is kept."""
+    """Leave the block if the watcher stops it, and go on with what was found, if it keeps that."""
     try:
         yield
     except (KeyboardInterrupt, NotWantedError):
@@ -82,8 +83,7 @@ def kept_so_far() -> Iterator[None]:
 
 
 class Hears(Protocol):
-    """A receiver of parts of an answer before its end; `least`: the part is a lower bound, no
-    answer."""
+    """A receiver of partial answers; `least`: the part is only a lower bound."""
 
     def __call__(self, answer: Any, /, *, least: bool = False) -> None: ...
 
@@ -93,7 +93,7 @@ _HEARS: ContextVar[Hears | None] = ContextVar("hears", default=None)
 
 @contextmanager
 def heard(hears: Hears | None) -> Iterator[None]:
-    """Pass the parts of all answers computed inside to `hears`; None passes nothing."""
+    """Pass parts of all answers computed inside the block to `hears`; None passes nothing."""
     before = _HEARS.set(hears)
     try:
         yield
@@ -102,11 +102,11 @@ def heard(hears: Hears | None) -> Iterator[None]:
 
 
 def hearing() -> Hears | None:
-    """Return the receiver of parts of answers, None without one."""
+    """Return the receiver of partial answers, None without one."""
     return _HEARS.get()
 
 
 def stopped() -> bool:
-    """Return whether a search was stopped and its results are kept."""
+    """Return whether the watcher stopped a search but keeps its results."""
     watch = _WATCH.get()
     return watch is not None and watch.stopped

@@ -73,7 +73,7 @@ HEADER = (
 
 
 def tokenless(text: str) -> str:
-    """Return `text` without tokens with a known beginning, and without logins, wherever they
+    """Return `text` without tokens that have a known beginning, and without logins, wherever they
     are."""
     if not any(sign in text for sign in BEGINS):
         return text
@@ -118,7 +118,7 @@ def redacted(text: str) -> str:
 
 
 def unsecret(text: str) -> str:
-    """Return the `text` of a file or command with asterisks in place of secret values, tokens and
+    """Return the `text` of a file or command, with asterisks in place of secret values, tokens and
     passwords."""
     text = re.sub(SPACED, r"\1\2***\2", text)
     for pattern in (ASSIGNED, FLAGGED, EXPORTED, LOGIN, HEADER):
@@ -132,7 +132,7 @@ def names_secret(flag: str) -> bool:
 
 
 def clipped(text: str, most: int = SHOWN) -> str:
-    """Return `text`, without its middle if it is longer than `most`: errors end with advice."""
+    """Return `text`; if longer than `most`, without its middle, since errors end with advice."""
     if len(text) <= most:
         return text
     tail = (most - 3) * 2 // 5
@@ -140,8 +140,8 @@ def clipped(text: str, most: int = SHOWN) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return an error as one line of at most LONGEST characters, without secrets. Whole words are
-    left out if they are short."""
+    """Return an error as one line of at most LONGEST characters, without secrets. Short words are
+    left out whole."""
     line = redacted(" ".join(text.split()))
     cut = clipped(line, LONGEST)
     if cut is line:
@@ -166,7 +166,7 @@ def shown(value: object) -> str:
 
 
 def _unsecret_within(value: object) -> object:
-    """Return a value without the secrets in it: one follows a word that names it."""
+    """Return a value without the secrets in it: a secret follows a word that names it."""
     if isinstance(value, str):
         return unsecret(value)
     if isinstance(value, Mapping):
@@ -192,7 +192,7 @@ INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//", "www.": "www&#46;", "@": 
 
 
 def safe_json(text: str) -> str:
-    """Return JSON with terminal controls as escapes: the same values, but for tokens."""
+    """Return JSON with terminal controls as escapes; values stay equal, except tokens."""
     text = tokenless(text)
     if text.isascii() and "\x7f" not in text:
         return text

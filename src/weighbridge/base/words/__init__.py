@@ -36,7 +36,7 @@ BELOW: Mapping[str, str] = {"charts": "screens"}  # catalogue -> the one that ha
 
 
 class Words(NamedTuple):
-    """The sentences of one catalogue in one language, and the unit for sizes."""
+    """The sentences of one catalogue in one language, and the unit of sizes."""
 
     lang: str
     catalogue: str
@@ -53,7 +53,7 @@ class Words(NamedTuple):
         return self(one if count == 1 else many, count=f"{count:,}")
 
     def each(self, *keys: str) -> tuple[str, ...]:
-        """Return the sentences of several keys, in their order: heads of a table."""
+        """Return the sentences of several keys, in order, as for a table's headings."""
         return tuple(self(key) for key in keys)
 
     def named(self, kind: str, name: str) -> str:
@@ -62,7 +62,7 @@ class Words(NamedTuple):
         return self(key) if key in self.sentences else name
 
     def filled(self, key: str, values: Mapping[str, object]) -> str:
-        """Return a sentence with its values, and "?" for missing ones."""
+        """Return a sentence with its values filled in, and "?" for missing ones."""
         named = re.findall(r"\{(\w+)", self.sentences[key])
         return self(key, **{name: values.get(name, "?") for name in named})
 
@@ -71,8 +71,8 @@ class Words(NamedTuple):
         return human(nbytes, self.unit)
 
     def translated(self, text: str, kind: str) -> str | None:
-        """Return this language's sentence for an English one of a key `kind`.*, as in the JSON form
-        of an answer; None for other texts."""
+        """Return this language's sentence for an English one with a key `kind`.*, as in an answer's
+        JSON form; None for other text."""
         key = _keys(self.catalogue, kind).get(text)
         return None if key is None else self.sentences[key]
 
@@ -90,7 +90,7 @@ class Words(NamedTuple):
         return plain if english else self._known(plain) or plain
 
     def _keyed(self, text: Sentence) -> str:
-        """Return a sentence by its key, and inner ones by theirs."""
+        """Return a sentence by its key, with the sentences in it by theirs."""
         if text.key == CLAUSES:
             first, *others = map(self.told, text.parts)
             for second in others:
@@ -104,8 +104,8 @@ class Words(NamedTuple):
         return next(each[text.key] for each in catalogues if text.key in each).format(**values)
 
     def _known(self, text: str) -> str | None:
-        """Return the translation of a sentence of known.*, also behind a model's name; or that of
-        its clauses, if each is one. None for others."""
+        """Return the translation of a sentence of known.*, also after a model's name, or of its
+        clauses if each is one; None for others."""
         if len(text) > LONG:
             return None
         translated = self._sentence(text)
@@ -120,8 +120,8 @@ class Words(NamedTuple):
         return translated
 
     def _sentence(self, text: str) -> str | None:
-        """Return the translation of one sentence with its values; the order of known.* decides,
-        since one may contain another's words."""
+        """Return the translation of one sentence with its values, None without one. The order of
+        known.* decides, since one may contain another's words."""
         name, _, line = text.partition(": ")
         translated = None if " " in name or not line else self._sentence(line)
         if translated is not None:
@@ -137,7 +137,7 @@ class Words(NamedTuple):
         return _sentences("warnings", self.lang, self.page)[key].format(**values)
 
     def _value(self, text: str) -> str:
-        """Return a value in a sentence, translated if it is a phase or a sentence."""
+        """Return a value in a sentence; a phase or a sentence is translated."""
         return self._known(text) or text
 
 
@@ -169,15 +169,15 @@ def _sentences(catalogue: str, lang: str, page: bool) -> Mapping[str, str]:
 
 @cache
 def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
-    """Return English sentence -> key, for keys of one kind: reports hold sentences, not keys."""
+    """Return keys by English sentence, for keys of one kind, since reports hold sentences."""
     english = _sentences(catalogue, "en", False)
     return {text: key for key, text in english.items() if key.startswith(f"{kind}.")}
 
 
 @cache
 def _patterns(catalogue: str, lang: str, page: bool) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Return the sentences of known.* with patterns of the English ones, which have a group for
-    each word in braces."""
+    """Return (key, pattern) of the sentences of known.*; the pattern matches the English one, with
+    a group per word in braces."""
     sentences, warnings = _sentences(catalogue, lang, page), _sentences("warnings", lang, page)
     english = {text: sentences[key] for text, key in _keys(catalogue, "known").items()}
     english |= {text: warnings[key] for text, key in _keys("warnings", "known").items()}
