@@ -4,8 +4,8 @@ import os
 
 
 def path(name: str) -> str:
-    """Return where a file of ours lies (XDG base directories: $XDG_CACHE_HOME where it is an
-    absolute path, else ~/.cache)."""
+    """Return the path of one of our files in the user's cache folder (XDG base directories:
+    $XDG_CACHE_HOME if it is an absolute path, else ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
@@ -13,7 +13,7 @@ def path(name: str) -> str:
 
 
 def write(file: str, text: str) -> None:
-    """Write a file at once: another process sees all of it or nothing. Raises OSError."""
+    """Write a file atomically: another process sees all of it or nothing. Raises OSError."""
     temporary = f"{file}.{os.getpid()}"
     os.makedirs(os.path.dirname(file), exist_ok=True)
     with open(temporary, "w", encoding="utf-8") as opened:

@@ -33,10 +33,10 @@ class AccuracyRow:
     p95: float
     signed: float  # median
     worst: float  # signed, of the largest |error|
-    under: float  # share that we put too low
+    under: float  # share that we predict too low
     inside: float  # share within our interval
     above: float  # share more than a hundredth above our upper bound
-    exact: float  # share that the figure's digits cannot tell from ours
+    exact: float  # share within the figure's own rounding
     width: float  # median
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +60,8 @@ class AccuracyRow:
 
 @frozen_record
 class Coverage:
-    """Coverage of the intervals of one level; of one source, or of all. Shares are fractions."""
+    """How often figures are within the intervals of one level, for one source or all. Shares are
+    fractions."""
 
     source: str | None
     level: str
@@ -74,7 +75,8 @@ class Coverage:
 
 
 def coverage(outcomes: Iterable[Outcome], *, by_source: bool = False) -> list[Coverage]:
-    """Return how well intervals hold: a row for each level, or for each level and source."""
+    """Return how often figures are within their intervals: a row per level, or with `by_source` per
+    level and source."""
 
     def key(prediction: Prediction) -> tuple[int, str]:
         return LEVELS.index(prediction.record.level), prediction.record.source if by_source else ""
@@ -141,7 +143,7 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 def skipped(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
-    """Return the number of figures that were not predicted, by source and reason."""
+    """Return the number of figures without a prediction, by source and reason."""
     counts = Counter((o.record.source, o.reason) for o in outcomes if isinstance(o, Skip))
     result: dict[str, dict[str, int]] = {}
     for (source, reason), count in sorted(counts.items()):
@@ -162,7 +164,7 @@ def to_dict(
     worst_count: int,
     all_records: bool,
 ) -> dict[str, Any]:
-    """Return the JSON of `weighbridge accuracy`: docs/accuracy.md."""
+    """Return the JSON output of `weighbridge accuracy`: docs/accuracy.md."""
     return {
         "schema": SCHEMA,
         "version": __version__,

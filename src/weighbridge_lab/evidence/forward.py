@@ -35,7 +35,7 @@ from weighbridge_lab.evidence.margins import (
 )
 from weighbridge_lab.evidence.records import Outcome, Prediction, PublishedFigure
 
-FIRST = "2025-01"  # before it too few had published
+FIRST = "2025-01"  # first cut: too few had published before
 BELOW = 0.9  # share of an axis's figures that its width covers below; above it is LEAST
 FEW = 3  # fewer figures give no width
 Ask = Callable[[Sequence[PublishedFigure], MarginTable], Sequence[Outcome]]
@@ -49,15 +49,16 @@ class Later(NamedTuple):
 
 
 class ForwardWalk(NamedTuple):
-    """Figures predicted with widths for what is new, and the same without them, in one order."""
+    """Figures predicted with additional widths for what is new, and the same figures without them,
+    in the same order."""
 
     wide: tuple[Later, ...]
     plain: tuple[Later, ...]
 
 
 def walked(ask: Ask, records: Sequence[PublishedFigure]) -> ForwardWalk:
-    """Predict each figure from the first cut on. `ask` predicts figures with the margins it is
-    given; those that it skips have no date."""
+    """Predict each dated figure only from figures published before it, starting at the first
+    cut-off month. `ask` predicts figures with given margins; undated figures are skipped."""
     predictions = [o for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
     dated = {one.record.id: month(one.record) for one in predictions}
     figures = [record for record in records if record.id in dated]
@@ -82,7 +83,7 @@ def _judged(outcomes: Iterable[Outcome], before: Novelty) -> Iterator[Later]:
 
 
 def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any]]:
-    """Return coverage forward in time and in sample: of all figures, of those that are new on each
+    """Return rows of coverage, forward in time and in sample: of all figures, of those new on each
     axis, and of serving and training separately."""
     axes = [None, "", *AXES]
     return [
@@ -96,7 +97,8 @@ def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any
 
 
 def _is(one: Later, task: str | None, axis: str | None) -> bool:
-    """Return whether a figure is of a task and an axis; None is any, "" is new on no axis."""
+    """Return whether a figure is of a task and new on an axis; None matches any, axis "" one that
+    is new on no axis."""
     of_task = {"serve": ("infer", "load"), "train": ("train", "trace")}
     on_axis = axis is None or (axis in one.axes if axis else not one.axes)
     return on_axis and (task is None or one.prediction.record.task in of_task[task])
@@ -119,12 +121,12 @@ def now(outcomes: Iterable[Outcome], known: Novelty) -> tuple[Later, ...]:
 
 
 def novelty(walk: ForwardWalk, outcomes: Iterable[Outcome]) -> Novelty:
-    """Return what was published, and the widths that new answers need."""
+    """Return what was published so far, and the widths that new answers need."""
     return Novelty(seen(outcomes), earned(walk.plain))
 
 
 def earned(figures: Iterable[Later]) -> Mapping[NovelGroup, Margin]:
-    """Return, by group, how far figures that were new lay outside their intervals."""
+    """Return the margin per group: how far figures that were new lay outside their intervals."""
     by_group: dict[NovelGroup, list[Prediction]] = defaultdict(list)
     for prediction, axes in figures:
         if axes and prediction.kind is not None and sure(prediction):
@@ -134,8 +136,8 @@ def earned(figures: Iterable[Later]) -> Mapping[NovelGroup, Margin]:
 
 
 def _width(chosen: Sequence[Prediction]) -> Margin:
-    """Return the margin that most figures stayed within, as shares of the expected value; 0 if they
-    were inside."""
+    """Return the margin that most figures stayed within, as fractions of the expected value; 0 if
+    they were inside their intervals."""
     return Margin(
         low=max(0.0, quantile([below(one) for one in chosen], BELOW)),
         high=max(0.0, *(quantile([how(one) for one in chosen], LEAST) for how in (above, beyond))),

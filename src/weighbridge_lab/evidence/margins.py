@@ -22,8 +22,8 @@ from weighbridge.answers.bounds.phases import base
 from weighbridge_lab.evidence.records import ABOVE, Outcome, Prediction
 
 MOST, LEAST = 0.983, WITHIN  # shares of figures within
-NEAR = 8  # fewer figures are no sample
-APART = "platform"  # axis whose few figures decide only the width of what is new
+NEAR = 8  # figures below which a kind is no sample
+APART = "platform"  # axis with too few figures to decide more than the width of what is new
 DIGITS = 5
 ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
 Ask = Callable[[MarginTable], Sequence[Outcome]]
@@ -45,7 +45,7 @@ def fit(ask: Ask) -> MarginTable:
 
 
 def sample(outcomes: Iterable[Outcome]) -> list[tuple[Prediction, RunGroup]]:
-    """Return the figures that decide widths, with their kinds."""
+    """Return (figure, kind) for the figures that decide widths."""
     return [
         (one, one.kind)
         for one in outcomes
@@ -54,8 +54,8 @@ def sample(outcomes: Iterable[Outcome]) -> list[tuple[Prediction, RunGroup]]:
 
 
 def seen(outcomes: Iterable[Outcome]) -> Seen:
-    """Return the known values of each engine's quantities, by axis: those of NEAR figures in ENOUGH
-    runs; of releases all."""
+    """Return the known values of each engine's quantities, by axis: those with NEAR figures in
+    ENOUGH runs; of releases all values."""
     by_place: dict[str, list[Prediction]] = defaultdict(list)
     for one in outcomes:
         if isinstance(one, Prediction) and one.like is not None:
@@ -74,25 +74,25 @@ def _values(figures: Iterable[Prediction]) -> Mapping[str, frozenset[str]]:
 
 
 def _enough(figures: Sequence[Prediction]) -> bool:
-    """Return whether figures are a sample: NEAR of them, of ENOUGH models on cards."""
+    """Return whether figures are a sample: at least NEAR, from ENOUGH models on cards."""
     runs = {(o.record.model, o.record.version, o.record.accelerator) for o in figures}
     return len(figures) >= NEAR and len(runs) >= ENOUGH
 
 
 def asked(one: Prediction, like: RunForm) -> RunGroup:
-    """Return the kind of a figure, even if it has no margin."""
+    """Return the kind of runs that a figure belongs to, even if that has no margin."""
     level = one.record.level
     return one.kind or bounds.kind(like, one.record.quantity, level, several=False)
 
 
 def sure(prediction: Prediction) -> bool:
-    """Return whether a figure and its answer are numbers. A figure of low confidence is a band, and
-    an answer that leaves nothing is a verdict."""
+    """Return whether a figure and its prediction are both numbers. A figure of low confidence is a
+    range, and a prediction that leaves nothing is a verdict."""
     return prediction.record.confidence != "low" and prediction.bytes.expected != 0
 
 
 def table(predictions: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
-    """Return a row for each kind with enough figures, and for each group of kin."""
+    """Return the margin of each kind with enough figures, and of each group of related kinds."""
     groups: dict[RunGroup, list[Prediction]] = defaultdict(list)
     for one in predictions:
         for like in () if one.kind is None else kin(one.kind):
@@ -101,8 +101,8 @@ def table(predictions: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
 
 
 def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
-    """Return the margin of one group. That of kin is the margin of its worst member: one kind of
-    runs from one source."""
+    """Return the margin of one group. For related kinds, it is that of the worst member: one kind
+    of runs from one source."""
     members: dict[object, list[Prediction]] = defaultdict(list)
     for one in group:
         members[like if one.kind == like else (one.kind, one.record.source)].append(one)
@@ -121,8 +121,8 @@ def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
 
 
 def above(prediction: Prediction) -> float:
-    """Return how far a figure lies beyond a hundredth above the high end, as a share of the
-    expected value."""
+    """Return how far a figure lies above 1.01 times the upper bound, as a fraction of the expected
+    value."""
     return share(
         prediction,
         (prediction.record.measured - prediction.resolution) / ABOVE - prediction.bytes.high,
@@ -142,7 +142,7 @@ def below(prediction: Prediction) -> float:
 
 
 def share(prediction: Prediction, nbytes: float) -> float:
-    """Return bytes as a share of the expected value, of the base of their level."""
+    """Return `nbytes` as a fraction of the expected value, or of its level's base."""
     level = prediction.record.level if prediction.kind is None else prediction.kind.level
     return nbytes / max(1, base(prediction.bytes.expected, level))
 
@@ -157,7 +157,7 @@ def quantile(values: Sequence[float], wanted: float) -> float:
 
 
 def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:
-    """Predict every figure with margins from all other sources."""
+    """Return the predictions of all figures, each with margins from all other sources."""
     return [o for source in sources for o in _without(ask, source)]
 
 

@@ -79,7 +79,7 @@ class PublishedCase:
 
     @property
     def cards(self) -> tuple[dict[str, Any], ...]:
-        """Return the devices that a case is asked on, as settings."""
+        """Return the devices to ask a case about, as settings."""
         if self.memory is not None:
             return ({"gpu": None, "gpu_memory": self.memory},)
         named = (self.accelerator,) if self.accelerator else self.between
@@ -88,8 +88,8 @@ class PublishedCase:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredCase:
-    """Our answer to a case. `by` says what was asked: the case itself, its mildest setting, or only
-    its weights."""
+    """Our answer to a case. `by`: what was asked, the case itself, its mildest setting, or only its
+    weights."""
 
     case: PublishedCase
     fits: Answer
@@ -107,7 +107,7 @@ class AnsweredCase:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A published case that is not answered, and why."""
+    """A published case without an answer, and the reason."""
 
     case: PublishedCase
     reason: str
@@ -136,12 +136,12 @@ def chosen(engine: str | None = None) -> tuple[PublishedCase, ...]:
 
 
 def on_host(engine: str | None = None) -> tuple[PublishedCase, ...]:
-    """Return the cases whose machine is known by its memory, of an engine or of all."""
+    """Return the cases whose host memory is known, of an engine or of all."""
     return tuple(c for c in cases() if c.ram is not None and engine in (None, c.engine))
 
 
 def judged(case: PublishedCase) -> Judged:
-    """Answer a case, or pass it over with a reason."""
+    """Return the answer to a case, or the reason why it has none."""
     reason, detail = _outside(case), ""
     if reason is None:
         try:
@@ -172,8 +172,8 @@ def _of_engine(case: PublishedCase) -> str | None:
 
 
 def _answered(case: PublishedCase, verdicts: Sequence[Verdict], by: By = "case") -> AnsweredCase:
-    """Return the answer to a case. If only a card's size is printed, it is the answer that all
-    cards of that size share, else an open one."""
+    """Return the answer to a case. If its source prints only a card's size, it is the answer that
+    all cards of that size share, else an open one."""
     answers = {verdict.fits for verdict in verdicts}
     fits: Answer = answers.pop() if len(answers) == 1 else "unknown"
     verdict = next((verdict for verdict in verdicts if verdict.fits == fits), verdicts[0])
@@ -181,7 +181,7 @@ def _answered(case: PublishedCase, verdicts: Sequence[Verdict], by: By = "case")
 
 
 def _surely_not(case: PublishedCase) -> AnsweredCase | None:
-    """Return the answer no if less than the case asks is already too much; else None."""
+    """Return the answer "no" if a part of what the case needs is already too much; else None."""
     if case.model not in origins() or not case.cards:
         return None
     try:
@@ -200,7 +200,7 @@ def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
 
 
 def _weight_format(case: PublishedCase) -> Mapping[str, Any]:
-    """Return the format of the weights, if it is stated and all of them are on the devices."""
+    """Return the weight format as a setting, if it is stated and all weights are on the devices."""
     settings = parse(case.command).settings if case.command else case.setting
     if settings.get("offload") or settings.get("cpu_offload_gb"):
         return {}
@@ -213,7 +213,7 @@ def _verdict(report: Report) -> Verdict:
 
 
 def remedied(answer: AnsweredCase) -> tuple[Remedy, ...]:
-    """Return changes of what the source leaves open after which the case would fit, the cheapest
+    """Return changes, in what the source leaves open, with which the case would fit, cheapest
     first."""
     return _asked(answer.case, answer.case.cards[0], answer.by, remedies=True).remedies
 
@@ -274,7 +274,7 @@ def counts(answers: Iterable[Judged]) -> dict[str, dict[str, int]]:
 
 
 def passed(answers: Iterable[Judged]) -> dict[str, int]:
-    """Return the number of cases that are not answered by reason, the most frequent first."""
+    """Return the number of cases without an answer, by reason, most frequent first."""
     table: dict[str, int] = {}
     for answer in answers:
         if isinstance(answer, Passed):
@@ -288,7 +288,7 @@ def wrong(answers: Iterable[Judged]) -> Iterator[AnsweredCase]:
 
 
 def cited(case: PublishedCase) -> str:
-    """Return one line that says where the case is stated."""
+    """Return a line that says where the case is published."""
     citation = case.citation
     if "page" in citation:
         return str(citation["page"]).removeprefix("https://")
@@ -299,7 +299,7 @@ def cited(case: PublishedCase) -> str:
 
 
 def to_dict(answers: Sequence[Judged]) -> dict[str, Any]:
-    """Return the JSON of `weighbridge accuracy --outcomes`: docs/accuracy.md."""
+    """Return the JSON output of `weighbridge accuracy --outcomes`: docs/accuracy.md."""
     return {
         "schema": SCHEMA,
         "version": __version__,

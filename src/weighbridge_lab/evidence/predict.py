@@ -53,8 +53,9 @@ def outcomes(
     table: bounds.MarginTable | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Predict each record, in their order. Figures of one model are predicted one after another,
-    since engines cache what they derive from it. `table` replaces the package's own margins."""
+    """Return the prediction of each record, in order. One model's figures are predicted one after
+    another, since engines cache what they derive from it. `table` replaces the package's own
+    margins."""
     by_id = {}
     for record in sorted(records, key=_shared_key):
         by_id[record.id] = tuple(TASKS[record.task](record, peaks, table))
@@ -69,7 +70,7 @@ def _shared_key(record: PublishedFigure) -> tuple[str, ...]:
 def _by_formula(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Predict figures by closed forms, without torch."""
+    """Yield the predictions of a record by closed forms, without torch."""
     if not record.only_given:
         yield _outcome(record, {}, table)
     if record.given:
@@ -121,8 +122,8 @@ def _predicted(
 
 
 def _margined(record: PublishedFigure, reader: "Reader") -> str:
-    """Return the name under which the margin of a figure is kept. It is "" if the report has the
-    rules' own interval, or one that follows from another figure's."""
+    """Return the name under which a figure's margin is stored; "" if the report has the rules' own
+    interval, or one that follows from another figure's."""
     if reader in WHOLE_DEVICES:
         return bounds.PEAK
     has_margin = reader in COUNTED or (record.engine, record.quantity) in TOLD_BESIDE
@@ -131,7 +132,8 @@ def _margined(record: PublishedFigure, reader: "Reader") -> str:
 
 
 def _slack(record: PublishedFigure, value: Bytes) -> int:
-    """Return how far the rounding of the given input can move the answer, in proportion to it."""
+    """Return the bytes by which the rounding of the given input can change the prediction, in
+    proportion."""
     (amount,) = record.given.values()
     return -(-value.expected * record.given_resolution // amount)
 
@@ -165,9 +167,8 @@ def _answer(
 
 
 def _gpu(record: PublishedFigure) -> str | None:
-    """Return the card to ask about. llama.cpp's buffers are the same on any one card, so it is left
-    out: it would only add a search for what fits, slower than all the rest. If no layer is on it,
-    it says that there is a card."""
+    """Return the card to ask about. llama.cpp's buffers are the same on any card, so None is asked,
+    which avoids a slow search for what fits; if no layer is on the card, it still states one."""
     alone = ENGINES[record.engine].reads == "gguf" and record.count == 1
     if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
         return None
@@ -176,7 +177,7 @@ def _gpu(record: PublishedFigure) -> str | None:
 
 @cache
 def _run(key: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
-    """Return the answer for one run by the rules only, without margins."""
+    """Return one run's answer by the rules alone, without margins, and the form of the run."""
     settings = {**dict(key.setting), "engine_version": key.version, "gpu": key.gpu}
     model = _model(key.model)
     if key.task == "load":
@@ -202,7 +203,7 @@ def _model(name: str) -> Model:
 
 
 def _part(*names: str) -> "Reader":
-    """Return a reader of the most bytes that components of these names hold in one phase."""
+    """Return a reader of the most bytes that components with these names hold in one phase."""
 
     def read_part(device: Device) -> Bytes:
         return most(p.of(*names) for p in device.phases)
@@ -223,7 +224,8 @@ def _named(name: str, detail: str) -> "Reader":
 
 
 def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Return the growth of driver memory by loading: all but the context, which was there."""
+    """Return the growth of driver memory by loading: everything but the context, which was there
+    before."""
 
     def read_loaded(device: Device) -> Bytes:
         return total(c.bytes for c in device.phases[0].components if c.level != "driver")
@@ -232,7 +234,8 @@ def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _grown(*names: str) -> "Reader":
-    """Return a reader of the growth of these components from loading to the first step."""
+    """Return a reader of the growth of components with these names, from loading to the first
+    step."""
 
     def read_grown(device: Device) -> Bytes:
         before, after = (
@@ -259,7 +262,7 @@ def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _logged(name: CountName, of: IntervalName | None = None) -> "Reader":
-    """Return a reader of a number in the engine's own log; its interval is in proportion to that of
+    """Return a reader of a number in the engine's own log. Its interval is in proportion to that of
     `of`, if that has one."""
 
     def read_logged(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
@@ -274,7 +277,7 @@ def _logged(name: CountName, of: IntervalName | None = None) -> "Reader":
 
 
 def _concurrency(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Return the hundredths of requests of the whole context that fit in the cache."""
+    """Return how many requests of the whole context fit in the cache, in hundredths."""
     tokens = _logged("kv_cache_tokens", ROOM)(answer, record)
     requests = answer.derived["max_concurrency"]
     assert requests is not None, f"{record.id}: its requests are not counted"
@@ -283,12 +286,12 @@ def _concurrency(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Return the peak of the profile run; the log is that of the first rank."""
+    """Return the peak of the profile run; the log is the first rank's."""
     return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
 
 
 def _outside_torch(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Return the growth outside torch, of the first rank: stages communicate only after the profile
+    """Return the first rank's growth outside torch: stages communicate only after the profile
     run."""
     return Bytes(*answer.derived["first_rank"]["non_torch_interval"])
 
@@ -304,7 +307,7 @@ def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]
 def _traced(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Predict figures from programs that were re-run on a fake GPU."""
+    """Yield the predictions of a record from programs re-run on a fake GPU."""
     if record.skip is not None:
         yield Skip(record, record.quantity, record.skip)
     elif peaks is None:
@@ -322,8 +325,8 @@ def _traced(
 def _rerun(
     record: PublishedFigure, peaks: Sequence[Peaks], table: bounds.MarginTable | None
 ) -> Prediction:
-    """Predict a figure by the peaks of its run. What grows at the driver, or differs there, was
-    reserved."""
+    """Return the prediction of a figure by its run's peaks. Growth or difference at the driver
+    level was reserved."""
     level = "allocated" if record.level == "allocated" else "reserved"
     assert record.program is not None
     like = levels.runs(convolves=PROGRAMS[record.program].convolves(record.setting))
@@ -341,7 +344,7 @@ def _rerun(
 def _trained(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Predict steps of training by the closed form."""
+    """Yield the predictions of a record of a training step, by the closed form."""
     quantity = record.quantity + (GIVEN if record.given else "")
     reason = record.skip or (None if record.model in origins() else "model not at hand")
     if reason is not None:

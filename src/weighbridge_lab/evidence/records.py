@@ -22,7 +22,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.models import catalogue
 
 HERE = os.path.dirname(__file__)
-ABOVE = 1.01  # a figure above this multiple of the high end is above our interval
+ABOVE = 1.01  # a figure above this multiple of the upper bound is outside our interval
 
 LEVELS = ("component", "allocated", "reserved", "driver", "host")
 HOST = "host"  # the device, and the level of what one machine holds besides file pages
@@ -33,8 +33,8 @@ Confidence = Literal["high", "medium", "low"]
 
 @frozen_record
 class PublishedFigure:
-    """One published figure. A setting has the names of `Infer`; a missing one is the default. For a
-    `trace` these are the arguments of its program; `less` replaces some in the run to subtract."""
+    """A published figure. Settings have the names of `Infer`; a missing one is the default. For a
+    `trace` they are its program's arguments; `less` replaces some in the run to subtract."""
 
     id: str
     source: str  # the file it is in
@@ -66,7 +66,8 @@ class PublishedFigure:
 
 @frozen_record
 class ModelOrigin:
-    """A model of the figures: a config of the catalogue, one of ours, or ours on top of that."""
+    """The origin of a figure's model: a config in the catalogue, one of ours, or ours on top of
+    that."""
 
     id: str
     catalogue: str | None = None
@@ -77,7 +78,7 @@ class ModelOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One figure and our prediction, in bytes, tokens or blocks. `quantity` is the record's, with
+    """A figure and our prediction, in bytes, tokens or blocks. `quantity` is the record's, with
     GIVEN if an input is given."""
 
     record: PublishedFigure
@@ -89,7 +90,7 @@ class Prediction:
 
     @property
     def error(self) -> float:
-        """Return the signed error, as a share of what was measured."""
+        """Return the signed error, as a fraction of the measured value."""
         return (self.bytes.expected - self.record.measured) / abs(self.record.measured)
 
     @property
@@ -98,18 +99,18 @@ class Prediction:
 
     @property
     def inside(self) -> bool:
-        """Return whether the figure lies in our interval, as far as its digits tell."""
+        """Return whether the figure is in our interval, allowing for its rounding."""
         low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
         return low <= self.record.measured <= high
 
     @property
     def above(self) -> bool:
-        """Return whether a run took more than a hundredth beyond our upper bound."""
+        """Return whether the figure is more than a hundredth above our upper bound."""
         return ABOVE * self.bytes.high + self.resolution < self.record.measured
 
     @property
     def exact(self) -> bool:
-        """Return whether the figure's digits cannot tell the expected value from it."""
+        """Return whether the figure, allowing for its rounding, equals the expected value."""
         return abs(self.bytes.expected - self.record.measured) <= self.resolution
 
     @property
@@ -159,8 +160,8 @@ def lines(path: str) -> Iterator[dict[str, Any]]:
 
 
 def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[PublishedFigure, ...]:
-    """Return the figures of an engine or a source. Raises NotFoundError for a name that no record
-    has."""
+    """Return the figures of an engine or a source. Raises NotFoundError for a name without
+    records."""
     for name, wanted, known in (
         ("engine", engine, {record.engine for record in records()}),
         ("source", source, set(sources())),
@@ -182,7 +183,7 @@ def of_host() -> tuple[PublishedFigure, ...]:
 
 
 def cited(figure: PublishedFigure) -> str:
-    """Return one line that says where the figure is printed."""
+    """Return a line that says where the figure is published."""
     citation = figure.citation
     if "unnamed" in citation:
         return str(citation["unnamed"])

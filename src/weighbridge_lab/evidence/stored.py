@@ -40,9 +40,12 @@ def outcomes(
     apart: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Outcome]:
-    """Predict figures that need no torch; `progress` receives how many are done, and of how many.
+    """Return the predictions of figures that need no torch; `progress` receives (done, all).
 
-    If nothing is stored yet, a mere part of all figures is predicted without storing it."""
+    If nothing is stored yet, a mere part of all figures is predicted without storing it.
+
+    If nothing is stored yet, a mere part of all figures is predicted without storing it.
+    """
     path = _path("apart" if apart else "all")
     stored = _read(path)
     if stored is None and not apart and len(figures) < len(records()):
@@ -101,7 +104,7 @@ def _outcome(known: Mapping[str, PublishedFigure], line: Mapping[str, Any]) -> O
 
 
 def _write(path: str, outcomes: Iterable[Outcome]) -> None:
-    """Write a file, and remove those of other versions."""
+    """Write the predictions to a file, and remove files of other versions."""
     folder, name = os.path.split(path)
     start = name.rpartition("-")[0]
     with suppress(OSError):
@@ -125,7 +128,7 @@ def _path(what: str) -> str:
 
 @cache
 def made_of(folder: str) -> str:
-    """Return a hash of all files that predictions depend on."""
+    """Return a hash of all files that the predictions depend on."""
     digest = hashlib.sha256()
     for path in sorted(_files(folder)):
         digest.update(os.path.relpath(path, folder).encode())

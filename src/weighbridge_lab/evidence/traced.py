@@ -43,7 +43,7 @@ class TracedRun:
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Peaks in bytes since the last reset of torch's counters; `context` is the card's CUDA
+    """Peaks in bytes since the last reset of torch's counters; `context`: the card's CUDA
     context."""
 
     allocated: int
@@ -53,18 +53,18 @@ class Peaks:
     def at(
         self, level: str, like: bounds.RunForm, table: bounds.MarginTable | None = None
     ) -> Bytes:
-        """Return the bytes of a level, as a report of a trace does."""
+        """Return the bytes of a level with its margin, as in a trace's report."""
         known = next(one for one in LEVELS if one == level)
         return levels.peak(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
-        """Return the growth at driver level. The context was there before, or not yet."""
+        """Return the growth at driver level. The context may have been there before, or not."""
         reserved = self.at("reserved", levels.runs(), bounds.NOTHING)
         return Bytes(reserved.low, reserved.expected, reserved.high + self.context.high)
 
     def beyond(self, less: "Peaks", level: str) -> Bytes:
-        """Return how much these peaks exceed those of a smaller run. The context is in both and
-        cancels; so does most of what the smaller run leaves open."""
+        """Return how much these peaks exceed a smaller run's. Both have the context, which cancels;
+        so does most of what the smaller run leaves open."""
         mine, other = (one.at(level, levels.runs(), bounds.NOTHING) for one in (self, less))
         return Bytes(*(bound - other.expected for bound in mine))
 
@@ -79,8 +79,7 @@ Found = Mapping[TracedRun, Peaks | Failure]
 
 
 def run(record: PublishedFigure, less: Mapping[str, Any] | None = None) -> TracedRun:
-    """Return the run that a record's figure is the peak of; with `less`, the one that is
-    subtracted."""
+    """Return the run whose peak a record's figure is; with `less`, the run to subtract."""
     assert record.program is not None
     setting = json.dumps({**record.setting, **(less or {})}, sort_keys=True)
     return TracedRun(record.program, record.accelerator or CARD, record.version, setting)
@@ -93,7 +92,7 @@ def runs(record: PublishedFigure) -> Iterator[TracedRun]:
 
 
 def wanted(records: Iterable[PublishedFigure]) -> list[TracedRun]:
-    """Return each run once, however many figures it has."""
+    """Return the runs of all records, each once."""
     unique = {r for record in records if _traced(record) for r in runs(record)}
     return sorted(unique, key=str)
 
@@ -181,7 +180,8 @@ class ProgramWorker:
 
 
 def serve() -> None:
-    """Answer requests from stdin on stdout; programs and their libraries print to stderr."""
+    """Answer requests from stdin on stdout; programs and their libraries print to stderr
+    instead."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         try:
@@ -218,7 +218,7 @@ UNKNOWN = Failure("needs torch: --trace", "not in the file")
 
 
 def read(path: str) -> dict[TracedRun, Peaks]:
-    """Read the peaks of runs from a file."""
+    """Return the peaks of runs in a file."""
     with open(path, encoding="utf-8") as lines:
         return dict(_peaks(**json.loads(line)) for line in lines)
 
@@ -231,7 +231,7 @@ def _peaks(
 
 
 def write(path: str, runs: Found) -> None:
-    """Write the peaks of runs; failures are left out."""
+    """Write the peaks of runs to a file; failures are left out."""
     with open(path, "w", encoding="utf-8") as lines:
         for one in sorted(runs, key=str):
             peaks = runs[one]
@@ -242,5 +242,5 @@ def write(path: str, runs: Found) -> None:
 
 
 def complete(runs: Found, records: Iterable[PublishedFigure]) -> Found:
-    """Add a failure for each run that is missing."""
+    """Return `runs` with a failure for each run that is missing."""
     return {one: runs.get(one, UNKNOWN) for one in wanted(records)}

@@ -40,7 +40,8 @@ class TrainingRunKey:
 
 
 def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
-    """Return the peak at the record's level. Raises WeighbridgeError where our rules refuse it."""
+    """Return the peak at the record's level. Raises WeighbridgeError if our rules refuse the
+    run."""
     level: Level = next(known for known in LEVELS if known == record.level)
     run_ = _run(_asked(record))
     devices = [device for device in run_.devices(table) if device.kind == "gpu"]
@@ -55,7 +56,7 @@ def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def _peak(device: Device, level: Level, phase: str) -> Bytes:
-    """Return the peak of one phase; the fullest if `phase` is ""."""
+    """Return the peak of one phase; of the fullest one if `phase` is ""."""
     named = [one.at(level) for one in device.phases if one.name == phase]
     return named[0] if named else device.peak(level)
 
@@ -68,8 +69,8 @@ PARTS: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 
 def host(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
-    """Return what one machine holds besides file pages, in a phase or in the fullest; for a part of
-    it only what its components hold."""
+    """Return what one machine holds besides file pages, in a phase or the fullest; for a part of
+    the record, only what its components hold."""
     run_ = _run(_asked(record))
     (machine,) = (device for device in run_.devices(table) if device.kind == HOST)
     phases = [p for p in machine.phases if record.phase in ("", p.name)]
@@ -81,7 +82,8 @@ def host(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def _beside(device: Device, context: int) -> Bytes:
-    """Return the peak with the context that was read, and libraries loaded later, for ours."""
+    """Return the peak, with the measured context and libraries loaded later instead of our
+    context."""
     read_context = Bytes(context, context, context + LIBRARIES)
     return max(
         (
@@ -100,7 +102,7 @@ def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def kind(record: PublishedFigure) -> bounds.RunGroup | None:
-    """Return the published runs that a record's run is like; None for host memory, which has no
+    """Return the kind of published runs like the record's; None for host memory, which has no
     margin."""
     if record.device == HOST:
         return None

@@ -31,14 +31,14 @@ A = TypeVar("A", EngineAnswer, Trained)
 
 
 class ComponentNamer(Protocol):
-    """Names the component of a storage."""
+    """Returns the component that a storage belongs to."""
 
     def component(self, number: int, storage: "TracedStorage") -> str: ...
 
 
 def beside(closed: A, course: "TracedCourse", namer: ComponentNamer) -> A:
-    """Return the closed form with its first device replaced by what was traced, which keeps both. A
-    course on the card of this machine has no trace and changes nothing."""
+    """Return the closed form with its first device replaced by the trace, which keeps both. A
+    course on this machine's real card has no trace and changes nothing."""
     if not course.tape.events:
         return closed
     first = closed.devices[0]
@@ -61,7 +61,7 @@ def beside(closed: A, course: "TracedCourse", namer: ComponentNamer) -> A:
 
 
 def _phase(course: "TracedCourse", namer: ComponentNamer, closed: Instant) -> Instant:
-    """Return a phase of the closed form as traced: what was live at its fullest moment."""
+    """Return a phase of the closed form as traced: what was live at its peak."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
     fullest = max(moments, key=lambda event: tape.levels[event])
@@ -86,7 +86,7 @@ def _phase(course: "TracedCourse", namer: ComponentNamer, closed: Instant) -> In
 
 
 def _live(course: "TracedCourse", namer: ComponentNamer, event: int) -> Counter[str]:
-    """Return bytes by component right after an event."""
+    """Return the live bytes by component right after an event."""
     nbytes = Counter[str]()
     for number, storage in enumerate(course.tape.storages):
         if storage.born <= event and (storage.died is None or storage.died > event):

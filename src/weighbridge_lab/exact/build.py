@@ -57,7 +57,7 @@ TOKENS = ("image_token_id", "image_token_index")
 
 
 def supported(subject: Subject, workload: Infer) -> None:
-    """Check that a class can be traced. Raises UnsupportedError with the obstacle."""
+    """Raise UnsupportedError, with the obstacle, if a class cannot be traced."""
     reason = next(_obstacles(subject, workload), "")
     if reason:
         raise UnsupportedError(reason, where="--exact")
@@ -95,8 +95,8 @@ def _settings(workload: Infer) -> Iterator[str]:
 
 @contextmanager
 def card(workload: Infer) -> Iterator[FakeGPU | CardHere]:
-    """Enter the card that was named, with memory for everything, or this machine's card; messages
-    of libraries are silenced."""
+    """Enter the user's card, with memory for everything, or this machine's card; libraries'
+    messages are silenced."""
     if here():
         with _silence():
             phase("load")
@@ -131,7 +131,7 @@ def _silence() -> Iterator[None]:
 
 
 def built(subject: Subject, workload: Infer) -> nn.Module:
-    """Build the class that the config names, on the device, in eval mode."""
+    """Return the class in the config as a module on the device, in eval mode."""
     config = config_of(subject.raw)
     cls: Any = getattr(transformers, subject.part.blueprint.cls)
     dtype = getattr(torch, subject.choice.dtype.name)
@@ -155,7 +155,7 @@ def built(subject: Subject, workload: Infer) -> nn.Module:
 
 @contextmanager
 def kernel(workload: Infer) -> Iterator[None]:
-    """Let scaled_dot_product_attention take the kernel that the user set."""
+    """Make scaled_dot_product_attention use the kernel that the user set."""
     chosen = KERNELS.get(workload.attention or "")
     if chosen is None:
         yield
@@ -167,7 +167,8 @@ def kernel(workload: Infer) -> Iterator[None]:
 def inputs(
     model: Any, subject: Subject, generation: GenerationPlan, seconds: float | None
 ) -> dict[str, Any]:
-    """Return the inputs of `generate`, on the device. Raises UnsupportedError."""
+    """Return the inputs of `generate`, on the device. Raises UnsupportedError if a tower's inputs
+    are unknown."""
     rows = generation.prompt.batch
     match str(model.main_input_name):
         case "input_ids":
@@ -213,8 +214,8 @@ def _placeholder(config: Any) -> int:
 
 
 def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
-    """Return pixels of images. Raises UnsupportedError if an image is more than one of the tower's
-    own size."""
+    """Return the pixel inputs of images. Raises UnsupportedError if an image is not exactly one of
+    the tower's size."""
     vision = config.vision_config
     merge = getattr(vision, "spatial_merge_size", None)
     if merge is not None and tower.patch:
@@ -230,7 +231,7 @@ def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
 
 
 def _grid(positions: int, merge: int) -> tuple[int, int]:
-    """Return height and width in patches, as square as possible, for `positions` patches."""
+    """Return (height, width) in patches, as square as possible, for `positions` patches."""
     blocks = positions // merge**2
     rows = next(n for n in range(isqrt(blocks), 0, -1) if blocks % n == 0)
     return rows * merge, blocks // rows * merge

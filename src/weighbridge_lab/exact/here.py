@@ -16,7 +16,7 @@ _HERE: ContextVar[bool] = ContextVar("here", default=False)
 
 
 class NoRecorder:
-    """A recorder that knows no storage."""
+    """A recorder that records no storage."""
 
     looks = SimpleNamespace(told=())  # at values: nothing is told of them
 
@@ -26,20 +26,21 @@ class NoRecorder:
 
 @dataclass(frozen=True)
 class CardHere:
-    """A stand-in for a FakeGPU in a course: a tape, which stays empty, and a recorder."""
+    """A stand-in for a FakeGPU in a course: an empty tape and a recorder."""
 
     tape: Tape = field(default_factory=Tape)
     recorder: NoRecorder = field(default_factory=NoRecorder)
 
 
 def here() -> bool:
-    """Return whether classes run on the card of this machine."""
+    """Return whether classes run on this machine's real card."""
     return _HERE.get()
 
 
 @contextmanager
 def on_this_machine() -> Iterator[None]:
-    """Run classes of `--exact` on the card of this machine inside, with random parameters."""
+    """Run the classes of `--exact` on this machine's real card inside the block, with random
+    parameters."""
     token = _HERE.set(True)
     try:
         yield

@@ -40,7 +40,7 @@ WORKSPACE = "workspace"
 
 
 class StorageNames:
-    """Names the components of storages, from the outputs of `model` that it receives."""
+    """Names the components of storages, by the outputs of `model` that it is given."""
 
     def __init__(self, recorder: Recorder | NoRecorder, model: nn.Module, outputs: int) -> None:
         self.recorder = recorder
@@ -86,7 +86,7 @@ class StorageNames:
 
 
 def tensors(value_of: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (attribute, tensor) of everything that an object of transformers holds."""
+    """Yield (attribute, tensor) for everything inside an object of transformers."""
     if isinstance(value_of, torch.Tensor):
         yield name, value_of
     elif depth > DEEPEST:
@@ -103,7 +103,7 @@ def tensors(value_of: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str
 
 @dataclass(slots=True)
 class TracedCourse:
-    """A tape, cut in phases: spans of its events."""
+    """A tape divided into phases, as spans of its events."""
 
     tape: Tape
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class TracedCourse:
         self.phase, self.start = phase, now
 
     def extent(self, phase: str) -> str:
-        """Return in words how much of a phase was run."""
+        """Return a phrase on how much of a phase was run."""
         if phase != "decode" or not self.left_out:
             return "all of it was run"
         return f"the first and the last steps were run, {self.left_out:,} between them were not"
@@ -132,7 +132,7 @@ class TracedCourse:
 
 @frozen_record
 class ExactRun:
-    """One request of `generate`: the model and what it is called with."""
+    """A request of `generate`: the model and its arguments."""
 
     model: Any
     given: dict[str, Any]
@@ -143,7 +143,8 @@ class ExactRun:
 
 
 def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageNames]:
-    """Run a request on a fake GPU. Raises UnsupportedError."""
+    """Run a request on a fake GPU; return its course and its storages' names. Raises
+    UnsupportedError."""
     supported(subject, workload)
     try:
         return _traced(subject, workload)
@@ -184,7 +185,7 @@ def _traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageNam
 
 @contextmanager
 def _followed(model: nn.Module, course: TracedCourse, names: StorageNames) -> Iterator[None]:
-    """Name the phases: each forward after the first is a step of decode."""
+    """Name the phases inside the block: each forward after the first is a decode step."""
     count = 0
 
     def before(*_: Any) -> None:
@@ -235,7 +236,7 @@ def _answered(run: ExactRun) -> None:
 
 
 def _static(run: ExactRun) -> Any:
-    """Make the static cache that `generate` makes: as long as the whole context."""
+    """Return the static cache that `generate` would make: as long as the whole context."""
     config = run.model.config.get_text_config(decoder=True)
     own_cache = transformers.StaticCache(config=config, max_cache_len=run.plan.context)
     if not run.model.config.is_encoder_decoder:
@@ -246,7 +247,7 @@ def _static(run: ExactRun) -> Any:
 
 @contextmanager
 def _encoded(model: Any) -> Iterator[list[Any]]:
-    """Yield a list that gets each output of the encoder; it stays empty without an encoder."""
+    """Yield a list that collects the encoder's outputs; it stays empty without an encoder."""
     outputs: list[Any] = []
     if not model.config.is_encoder_decoder:
         yield outputs
@@ -276,7 +277,7 @@ def _generate(run: ExactRun, request_inputs: dict[str, Any], steps: int, **more:
 
 def grow(cache: Any, tokens: int) -> bool:
     """Grow the cache as `tokens` decode steps would, with keys and values that are views of one
-    number. Returns False if the cache has no layer to grow."""
+    number. Return False if no layer of the cache can grow."""
     grown = False
     for layer in getattr(getattr(cache, "self_attention_cache", cache), "layers", ()):
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)

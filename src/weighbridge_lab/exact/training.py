@@ -71,7 +71,8 @@ class Roles:
 
 
 def traced(subject: Subject, workload: Train, plan: TrainingPlan) -> tuple[TracedCourse, Roles]:
-    """Run the steps of a training run on a fake GPU. Raises UnsupportedError."""
+    """Run a training run's steps on a fake GPU; return its course and roles. Raises
+    UnsupportedError."""
     as_read = Infer(
         attention=workload.attention,
         gpu=workload.gpu,
@@ -138,7 +139,7 @@ def _traced(subject: Subject, workload: Infer, plan: TrainingPlan) -> tuple[Trac
 
 
 def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
-    """Add PEFT's adapters to the model."""
+    """Return the model with PEFT's adapters."""
     if plan.adapters is None:
         return model
     if plan.adapters.tuner:
@@ -162,8 +163,8 @@ def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
 
 
 def phases_of(model: nn.Module, begin: Callable[[str], None]) -> RemovableHandle | None:
-    """Mark the phases: the loss begins when the hidden states are there, backward when their
-    gradient is. Return the handle of the hook; None if the model has no base."""
+    """Mark the phases: the loss begins once the hidden states are there, backward once their
+    gradient is. Return the hook's handle; None if the model has no base."""
 
     def over(_module: Any, _args: Any, out: Any) -> None:
         hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]
@@ -179,8 +180,8 @@ def phases_of(model: nn.Module, begin: Callable[[str], None]) -> RemovableHandle
 def _micro_batch(
     model: nn.Module, course: TracedCourse, plan: TrainingPlan, outputs: list[Any]
 ) -> None:
-    """Run one micro-batch. `outputs` is what the loop's variable holds: those of the micro-batch
-    before, until there are others."""
+    """Run one micro-batch. `outputs` stands for the loop's variable: it holds the previous
+    micro-batch's until the new ones exist."""
     course.begin("forward")
     cast = None if plan.autocast is None else getattr(torch, plan.autocast.name)
     ids = torch.randint(0, 100, (plan.batch, plan.length), device="cuda")

@@ -35,13 +35,13 @@ CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 
 def config_of(raw: Mapping[str, Any]) -> Any:
-    """Return the config object of a config.json."""
+    """Return the config object for a config.json."""
     values = {k: v for k, v in copy.deepcopy(dict(raw)).items() if k not in OF_FILES}
     return transformers.AutoConfig.for_model(raw["model_type"], **values)
 
 
 def write_zeros(cls: Any, config: Any, dtype: torch.dtype, folder: str) -> None:
-    """Write config and weights of a class. Tied weights are written once."""
+    """Write the config and the weights of a class, tied weights once."""
     config.save_pretrained(folder)
     with torch.device("meta"):
         model: nn.Module = cls._from_config(config, dtype=dtype)
@@ -70,8 +70,8 @@ def write_holes(model: nn.Module, path: str) -> None:
 
 
 def write_tokenizer(folder: str, *, longest: int | None = None) -> None:
-    """Write a tokenizer of a few words, for programs that bring ids themselves, or that need one id
-    per word of a prompt. `longest` is the `model_max_length` that it states."""
+    """Write a tokenizer with few words, for programs that bring their own ids or need one id per
+    word of a prompt. `longest`: the `model_max_length` that it states."""
     try:
         from tokenizers import Tokenizer
         from tokenizers.models import WordLevel

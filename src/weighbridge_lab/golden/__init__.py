@@ -33,7 +33,7 @@ NEEDS = {  # besides torch
 
 @frozen_record
 class GoldenProgram:
-    """One program of the suite. `home` is "module:function" in this package."""
+    """A program of the suite. `home` is "module:function" in this package."""
 
     name: str
     home: str
@@ -42,19 +42,19 @@ class GoldenProgram:
 
     @property
     def missing(self) -> list[str]:
-        """Name the packages that it needs and that are not installed."""
+        """Return the names of required packages that are not installed."""
         needed = ("torch", *NEEDS[self.home.partition(":")[0]], self.extra)
         return [name for name in needed if name and find_spec(name) is None]
 
     def load(self) -> Callable[[str], None]:
-        """Return the function, its settings filled in. Imports torch."""
+        """Return the function with its settings filled in. Imports torch."""
         module, _, function = self.home.partition(":")
         program = getattr(import_module(f"weighbridge_lab.golden.{module}"), function)
         return partial(program, **self.settings)
 
 
 def find(name: str) -> GoldenProgram:
-    """Return the program of that name. Raises NotFoundError with the nearest."""
+    """Return the program called `name`. Raises NotFoundError with the nearest names."""
     if name in PROGRAMS:
         return PROGRAMS[name]
     near = spelled_like(name, PROGRAMS, 3)
@@ -171,7 +171,8 @@ def phase(name: str) -> None:
 
 
 def steps(count: int = 2) -> Iterator[int]:
-    """Yield training steps, each a phase. Two at least: the first has no optimizer state."""
+    """Yield training steps, each as its own phase. At least two, since the first has no optimizer
+    state."""
     for number in range(1, count + 1):
         phase(f"step {number}")
         yield number
@@ -179,7 +180,7 @@ def steps(count: int = 2) -> Iterator[int]:
 
 @contextmanager
 def listening(listener: Callable[[str], None]) -> Iterator[None]:
-    """Call `listener` with the name of each phase that begins inside."""
+    """Call `listener` with the name of each phase that begins inside the block."""
     _listeners.append(listener)
     try:
         yield

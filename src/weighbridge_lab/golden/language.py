@@ -27,8 +27,8 @@ NEW = 8  # tokens
 
 
 def causal_model(config: str, device: str, dtype: str, attention: str | None = None) -> Any:
-    """Make a model on the device, as `device_map=` loads it. Attention is the class's own
-    choice."""
+    """Return a model on the device, loaded as with `device_map=`. By default, attention is the
+    class's own choice."""
     with torch.device(device):
         return AutoModelForCausalLM.from_config(
             CONFIGS[config](), dtype=getattr(torch, dtype), attn_implementation=attention
@@ -147,7 +147,7 @@ def generate(
 
 
 def _llama() -> Any:
-    """Make the config of Llama 3.2 1B: 1,235,814,400 parameters."""
+    """Return the config of Llama 3.2 1B: 1,235,814,400 parameters."""
     return transformers.LlamaConfig(
         vocab_size=128256,
         hidden_size=2048,
@@ -163,7 +163,7 @@ def _llama() -> Any:
 
 
 def _qwen3() -> Any:
-    """Make the config of Qwen3 0.6B."""
+    """Return the config of Qwen3 0.6B."""
     return transformers.Qwen3Config(
         vocab_size=151936,
         hidden_size=1024,
@@ -177,7 +177,7 @@ def _qwen3() -> Any:
 
 
 def _gemma3() -> Any:
-    """Make the config of Gemma 3 1B: five layers with a window of 512 to one without."""
+    """Return the config of Gemma 3 1B: five layers with a window of 512 per full one."""
     return transformers.Gemma3TextConfig(
         vocab_size=262144,
         hidden_size=1152,
@@ -191,7 +191,7 @@ def _gemma3() -> Any:
 
 
 def _mixtral() -> Any:
-    """Make a config with eight experts, two for a token."""
+    """Return a config with eight experts, two per token."""
     return transformers.MixtralConfig(
         vocab_size=32000,
         hidden_size=1024,
@@ -203,7 +203,7 @@ def _mixtral() -> Any:
 
 
 def _qwen3_moe() -> Any:
-    """Make a config with many small experts: 64, eight for a token."""
+    """Return a config with many small experts: 64, eight per token."""
     return transformers.Qwen3MoeConfig(
         vocab_size=32000,
         hidden_size=1024,
@@ -218,7 +218,7 @@ def _qwen3_moe() -> Any:
 
 
 def _deepseek() -> Any:
-    """Make a config with multi-head latent attention, and experts from the second layer on."""
+    """Return a config with multi-head latent attention, and experts from the second layer on."""
     return transformers.DeepseekV3Config(
         vocab_size=32000,
         hidden_size=1024,
@@ -241,8 +241,8 @@ def _deepseek() -> Any:
 
 
 def _mamba() -> Any:
-    """Make the config of Mamba 130M, a third of its layers: without its kernels it goes token by
-    token."""
+    """Return the config of Mamba 130M with a third of its layers: without its kernels it computes
+    token by token."""
     return transformers.MambaConfig(
         vocab_size=50280, hidden_size=768, num_hidden_layers=8, state_size=16
     )

@@ -63,7 +63,7 @@ def perceptron(device: str, *, optimizer: str) -> None:
 
 
 def accumulation(device: str) -> None:
-    """Add the gradients of four batches before a step."""
+    """Accumulate the gradients of four batches before a step."""
     phase("load")
     model = _perceptron().to(device)
     optimizer = OPTIMIZERS["adamw"](model.parameters())
@@ -76,7 +76,7 @@ def accumulation(device: str) -> None:
 
 
 def scaler(device: str) -> None:
-    """Train in float16 by autocast: casts of the weights are kept until the region ends."""
+    """Train in float16 by autocast: cast weights are cached until the region ends."""
     phase("load")
     model = _perceptron().to(device)
     optimizer = OPTIMIZERS["adam"](model.parameters())
@@ -92,7 +92,7 @@ def scaler(device: str) -> None:
 
 
 def clipping(device: str) -> None:
-    """Take the norm over all gradients before a step."""
+    """Compute the norm over all gradients before a step."""
     phase("load")
     model = _perceptron().to(device)
     optimizer = OPTIMIZERS["momentum"](model.parameters())
@@ -138,7 +138,7 @@ def encoder(device: str) -> None:
 
 
 def convolutions(device: str) -> None:
-    """Train convolutions of one size, where cuDNN's workspace is nearly all that is asked for."""
+    """Train convolutions of one size, where cuDNN's workspace is nearly all of the memory."""
     phase("load")
     blocks = [
         nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU())

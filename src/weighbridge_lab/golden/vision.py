@@ -52,8 +52,8 @@ def classify(
 
 
 def unet(device: str, *, dtype: str = "float32", train: bool = True) -> None:
-    """Train a small net of Stable Diffusion's kind: latents, a time and a text that is attended
-    to."""
+    """Train a small network of Stable Diffusion's kind: latents, a time, and cross-attention to a
+    text."""
     from diffusers import UNet2DConditionModel
 
     phase("load")

@@ -25,7 +25,7 @@ PROGRAMS = 16  # programs that are drawn; the table has all
 
 
 def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: str = "en") -> Figure:
-    """Draw measured and predicted bytes of records as a figure."""
+    """Return a figure of the records' measured and predicted bytes."""
     say = words_in(lang, "charts")
     measured = list(_pairs(records, say))
     one = scale.unit(max(max(m.driver, p.driver if p else 0) for _, m, p in measured), unit)
@@ -52,7 +52,7 @@ def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: st
 
 
 def _tasks(records: Sequence["Measurement"], say: Words) -> str:
-    """Return a sentence on what tensors take in each task, if one program's phases are tasks."""
+    """Return a sentence on tensors' bytes in each task, if one program's phases are tasks."""
     phases = records[0].measured.phases
     if len(records) > 1 or not {p.name for p in phases} <= {*TASKS}:
         return ""
@@ -61,7 +61,7 @@ def _tasks(records: Sequence["Measurement"], say: Words) -> str:
 
 
 def _summed(measured_pairs: "Sequence[tuple[str, Levels, Levels | None]]", say: Words) -> str:
-    """Return a sentence with the error of the fullest program or phase."""
+    """Return a sentence with the error of the program or phase with most memory."""
     both = [(m.driver, p.driver) for _, m, p in measured_pairs if p is not None]
     if not both:
         return ""
@@ -76,7 +76,8 @@ def _versions(versions: dict[str, str]) -> list[tuple[str, str]]:
 def _pairs(
     records: Sequence["Measurement"], say: Words
 ) -> "list[tuple[str, Levels, Levels | None]]":
-    """Return (name, measured, predicted) of the phases of one program, or of programs as wholes."""
+    """Return (name, measured, predicted) of one program's phases, or of several programs as
+    wholes."""
     if len(records) > 1:
         return [
             (r.target, r.measured.peak, r.predicted.peak if r.predicted else None) for r in records
@@ -108,7 +109,7 @@ def _group(
 
 
 def _bar(label: str, levels: "Levels", text: str, unit: scale.ByteUnit) -> FigureBar:
-    """Return a bar of levels: each segment is what its level adds to the one before."""
+    """Return a bar in which each level's segment is what it adds to the level before."""
     below, segments = 0, []
     for i, nbytes in enumerate(levels):
         segments.append(FigureSegment(i, max(0, nbytes - below), unit.number(nbytes - below)))

@@ -21,7 +21,7 @@ SHOWN = 20  # sizes that only one side asks for, by their bytes
 
 
 def of_snapshot(entries: Iterable[Mapping[str, Any]]) -> Events:
-    """Return the events of `torch.cuda.memory._snapshot()["device_traces"][0]`, whose sizes are as
+    """Return the events in `torch.cuda.memory._snapshot()["device_traces"][0]`, with sizes as
     requested. What was allocated before the history began is left out."""
     events: list[int] = []
     living: dict[int, int] = {}  # address -> number of the request
@@ -50,8 +50,8 @@ def of_tape(marks: Iterable[int], storages: Sequence[TracedStorage]) -> Events:
 
 
 def compare(measured: Events, predicted: Events) -> dict[str, Any]:
-    """Compare two histories: whether they are equal, where they diverge, and which requests only
-    one of them makes."""
+    """Compare two histories: return whether they are equal, where they diverge, and the requests
+    that only one of them makes."""
     measured, predicted = _ordered(measured), _ordered(predicted)
     same = sum(1 for _ in takewhile(lambda p: p[0] == p[1], zip(measured, predicted, strict=False)))
     ours, theirs = (Counter(e for e in side if e > 0) for side in (predicted, measured))
@@ -66,20 +66,21 @@ def compare(measured: Events, predicted: Events) -> dict[str, Any]:
 
 
 def _ordered(events: Events) -> Events:
-    """Sort the releases of one moment by the age of what they release."""
+    """Return the events, with releases of the same moment sorted by the age of what they
+    release."""
     runs = (list(run) for _, run in groupby(events, lambda e: e < 0))
     return tuple(e for run in runs for e in (sorted(run, reverse=True) if run[0] < 0 else run))
 
 
 def _largest(sizes: Counter[int]) -> list[list[int]]:
-    """Return [bytes, how often], most bytes first."""
+    """Return [bytes, count], most bytes first."""
     ordered = sorted(sizes.items(), key=lambda item: -item[0] * item[1])
     return [list(item) for item in ordered[:SHOWN]]
 
 
 def replay(events: Events) -> tuple[int, int]:
-    """Return the peaks, allocated and reserved, that our allocator reaches with a history: those of
-    torch, if it is right, whatever the prediction is."""
+    """Return our allocator's peaks (allocated, reserved) for a history. They equal torch's if the
+    allocator is right, whatever the prediction is."""
     allocator = Allocator()
     blocks: list[Block | None] = []
     for event in events:

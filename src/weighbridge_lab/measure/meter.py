@@ -112,8 +112,8 @@ class Meter:
 
 
 class TaskMeter:
-    """Records the peaks of loading, training and inference of any program: the modules that it
-    calls show its task. The phases that it names are ignored."""
+    """Records the peaks of loading, training and inference of any program, whose task shows in the
+    modules that it calls. Phases that it names are ignored."""
 
     def __init__(self, driver: Callable[[], int]) -> None:
         self._meter, self._task = Meter(driver, "load"), "load"
@@ -164,7 +164,8 @@ class TaskMeter:
 
 
 class DriverMeter:
-    """Returns the most bytes of the driver since its last call. Made before the device is used."""
+    """Returns the driver's most bytes since its last call. It must be made before the device is
+    used."""
 
     def __init__(self, index: int = 0) -> None:
         self.kind, self._read = (_nvml(index) if find_spec("pynvml") else None) or _all(index)
@@ -221,7 +222,8 @@ def _nvml(index: int) -> tuple[str, Callable[[], int]] | None:
 
 
 def machine() -> MeasuredMachine:
-    """Return the machine. Raises UnsupportedError if there is no GPU that torch can use."""
+    """Return this machine's GPU and versions. Raises UnsupportedError without a GPU that torch can
+    use."""
     why = _why_not()
     if why:
         raise UnsupportedError(f"{why}; {INSTEAD}")
@@ -277,7 +279,8 @@ def _versions() -> dict[str, str]:
 
 
 def real(target: Target, events: bool, tasks: bool = False) -> MeasuredRun:
-    """Run the target on this machine's GPU. With `events` its allocations are recorded."""
+    """Run the target on this machine's GPU and return its peaks; with `events` also its
+    allocations."""
     driver = DriverMeter()
     driver.start()
     if events:
@@ -291,7 +294,8 @@ def real(target: Target, events: bool, tasks: bool = False) -> MeasuredRun:
 
 
 def fake(target: Target, card: FakeCard, events: bool, tasks: bool = False) -> MeasuredRun:
-    """Run the target on a fake card of the catalogue, whatever GPU is here."""
+    """Run the target on a fake card of the catalogue, whatever GPU is here, and return its
+    peaks."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from weighbridge_lab.trace.gpu import FakeGPU
 
@@ -309,7 +313,7 @@ def fake(target: Target, card: FakeCard, events: bool, tasks: bool = False) -> M
 
 
 def _between(phase: MeasuredPhase, gpu: "FakeGPU") -> MeasuredPhase:
-    """Return a traced phase with the interval that `weighbridge trace` gives a whole program."""
+    """Return a traced phase with the interval that `weighbridge trace` gives to a whole program."""
     from weighbridge_lab.trace import levels
     from weighbridge_lab.trace.report import convolves
 

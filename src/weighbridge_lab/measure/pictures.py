@@ -43,7 +43,8 @@ Settings = Mapping[str, Any]
 
 
 def write(model: "Model", folder: str) -> None:
-    """Write a pipeline's folder. Raises UnsupportedError for a component that we cannot write."""
+    """Write a pipeline's folder with zeros as weights. Raises UnsupportedError for a component that
+    cannot be written."""
     import diffusers
 
     cls, parts = pipeline_class(row_of(model)), {part.name: part for part in model.parts}
@@ -70,7 +71,7 @@ def write(model: "Model", folder: str) -> None:
 
 
 def pipeline_class(row: PipelineSpec) -> Any:
-    """Return the class of diffusers by the module that a row cites. Raises UnsupportedError."""
+    """Return diffusers' pipeline class by the module that a row cites. Raises UnsupportedError."""
     module_of = MODULE.search(row.source)
     if module_of is None:
         raise UnsupportedError(sentence("measure.no_pipeline", name=row.name))
@@ -108,7 +109,7 @@ def _write_part(part: "ModelPart", folder: str) -> list[str]:
 
 
 def _write_tokenizer(encoder: "ModelPart | None", folder: str) -> list[str]:
-    """Write a tokenizer of words; CLIP's has the length of its encoder."""
+    """Write a tokenizer with few words; CLIP's has the length of its encoder."""
     from weighbridge_lab.exact.zeros import write_tokenizer
 
     os.makedirs(folder)
@@ -122,8 +123,8 @@ def _write_tokenizer(encoder: "ModelPart | None", folder: str) -> list[str]:
 
 
 def program(report: "Report", model: "Model", folder: str) -> str:
-    """Return the lines that make the pictures, from a folder. Raises UnsupportedError for a file or
-    embeddings that are not there."""
+    """Return the Python lines that make the pictures, from a folder. Raises UnsupportedError for a
+    missing file or missing embeddings."""
     lines, row = str(report.derived.get("launch") or ""), row_of(model)
     known = json.dumps(model.reference if "/" in model.reference else row.repo_id)
     away = "from_single_file" in lines or "**embeddings" in lines or "\n# " in f"\n{lines}"
@@ -144,7 +145,7 @@ def make(report: "Report", model: "Model") -> None:
 
 @contextmanager
 def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
-    """Let loaded pipelines name their stages, and take two steps."""
+    """Make loaded pipelines name their stages and run two steps, inside the block."""
     from diffusers import DiffusionPipeline
 
     load = DiffusionPipeline.__dict__["from_pretrained"]
@@ -168,8 +169,8 @@ def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
 
 
 def _asked(cls: Any, settings: Settings) -> dict[str, Any]:
-    """Return the arguments of a call: a prompt of the estimated length, and a picture if it reads
-    one."""
+    """Return the arguments of a pipeline's call: a prompt of the estimated length, and a picture if
+    it reads one."""
     known = signature(cls.__call__).parameters
     asked = {"prompt": WORD * int(settings["prompt_tokens"]), "num_inference_steps": STEPS}
     if "image" in known and known["image"].default is Parameter.empty:
@@ -202,7 +203,7 @@ def _named(method: Callable[..., Any], stage: str) -> Callable[..., Any]:
 
 
 class _CapturedError(Exception):
-    """Ends a pipeline before its denoiser runs; it holds the arguments of the denoiser."""
+    """Raised before a pipeline's denoiser runs; it holds the denoiser's arguments."""
 
 
 def train(report: "Report", model: "Model") -> None:
@@ -269,7 +270,7 @@ def _followed(settings: Settings, row: PipelineSpec) -> None:
 
 
 def _trained(denoiser: Any, settings: Settings) -> Iterator[Any]:
-    """Yield the trained parameters, after making the denoiser as the run has it."""
+    """Yield the trained parameters, after preparing the denoiser for the run."""
     denoiser.train()
     if settings["method"] == "lora":
         from peft import LoraConfig, inject_adapter_in_model
@@ -284,7 +285,8 @@ def _trained(denoiser: Any, settings: Settings) -> Iterator[Any]:
 
 
 def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]:
-    """Run the encoders. Return the arguments that the denoiser would get for one pass."""
+    """Run the encoders; return the (positional, keyword) arguments that the denoiser would get for
+    one pass."""
     import torch
 
     texts = [getattr(pipe, name) for name in row.encoders if getattr(pipe, name, None)]
@@ -325,7 +327,8 @@ def _encode(vae: Any, row: PipelineSpec, settings: Settings) -> None:
 
 
 def _of_batch(value: Any, batch: int) -> Any:
-    """Return inputs for `batch` pictures, from those of one picture or of its two passes."""
+    """Return inputs for `batch` pictures, from those of one picture or of its two guidance
+    passes."""
     import torch
 
     if isinstance(value, dict):

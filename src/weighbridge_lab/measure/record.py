@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 class Levels(NamedTuple):
-    """Bytes of a peak, as each of the three levels counts them."""
+    """A peak in bytes at each of the three levels."""
 
     allocated: int
     reserved: int
@@ -25,8 +25,7 @@ class Levels(NamedTuple):
 
 @frozen_record
 class FakeCard:
-    """A card that a fake GPU stands for. None means the usual memory, and the torch that is
-    installed."""
+    """The card that a fake GPU stands for. None means the usual memory, and the installed torch."""
 
     name: str
     memory: str | None = None
@@ -58,7 +57,7 @@ class MeasuredPhase:
 
 @frozen_record
 class MeasuredRun:
-    """One side of a measurement. `driver` says how its driver level was read."""
+    """One side of a measurement. `driver`: how its driver level was read."""
 
     outcome: str
     phases: tuple[MeasuredPhase, ...]
@@ -83,7 +82,7 @@ class MeasuredRun:
 
 @frozen_record
 class MeasuredMachine:
-    """The machine that measured; `card` is the GPU's id in the catalogue."""
+    """The measuring machine; `card` is the GPU's id in the catalogue."""
 
     gpu: str
     card: str | None
@@ -96,7 +95,7 @@ class MeasuredMachine:
 
 @frozen_record
 class Measurement:
-    """One program, measured and predicted. `note` says why there is no prediction."""
+    """A program, measured and predicted. `note`: why there is no prediction."""
 
     target: str
     date: str

@@ -54,8 +54,8 @@ DEVICE = "cuda"
 
 @frozen_record
 class Target:
-    """A program to measure. `name` is a golden program's, or a script's path, with a `function` of
-    it; or it is a task, as `infer` or `train`, whose command-line words are `arguments`."""
+    """A program to measure. `name` is a golden program's, or a script's path, with one `function`
+    of it; or it is a task, such as `infer` or `train`, with command-line words as `arguments`."""
 
     name: str
     function: str = ""
@@ -80,7 +80,7 @@ class Target:
         return f"{self.name}:{self.function}" if self.function else self.name
 
     def run(self) -> None:
-        """Run it here, on the current CUDA device."""
+        """Run it in this process, on the current CUDA device."""
         if self.asks:
             run_question(self.name, self.arguments, self.card)
         elif self.golden:
@@ -123,13 +123,13 @@ def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
 
 
 class FailedError(WeighbridgeError):
-    """A target that did not run to its end, for another reason than lack of memory."""
+    """Raised for a target that did not run to its end, for another reason than lack of memory."""
 
 
 def measure(
     targets: Sequence[Target], *, events: bool = False, tasks: bool = False
 ) -> Iterator[Measurement | FailedError]:
-    """Yield a record of each target, as soon as it is there; with `tasks` its phases are loading,
+    """Yield each target's record as soon as it is complete; with `tasks`, its phases are loading,
     training and inference. Raises UnsupportedError without a GPU."""
     if not targets:
         return
@@ -216,7 +216,8 @@ def _beside(record: Measurement, predicted: MeasuredRun) -> Measurement:
 
 
 def apart(function: str, *arguments: Any, warm: bool = False) -> Any:
-    """Return the result of `function` in another process. Raises its error, if that is ours."""
+    """Return the result of `function` in another process. Raises its error, if it is one of
+    ours."""
     receive, process = _started(function, arguments, warm)
     try:
         if not receive.poll(LIMIT):
@@ -246,8 +247,8 @@ def _started(function: str, arguments: tuple[Any, ...], warm: bool) -> tuple[Con
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as its parent has ended. It is no daemon of multiprocessing: a
-    daemon can start no process, and a DataLoader's workers are processes."""
+    """End this process as soon as its parent has ended. It is no multiprocessing daemon, as these
+    cannot start processes, which a DataLoader's workers are."""
     parent = parent_process()
     assert parent is not None
 

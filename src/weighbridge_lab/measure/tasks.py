@@ -41,7 +41,7 @@ FROM = "report"  # where the driver level of a prediction comes from
 
 @frozen_record
 class TaskQuestion:
-    """One model and one value of each setting, on one card."""
+    """A question with one model and one value of each setting, on one card."""
 
     task: str
     prepared: "Prepared"
@@ -54,7 +54,7 @@ class TaskQuestion:
 
 
 def read(task: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return the options in a command's words. Raises click's errors, under the command's name."""
+    """Return the options in a command's words. Raises click's errors under the command's name."""
     from click import Option
     from click import Path as PathType
 
@@ -94,7 +94,7 @@ def _only(value: Any) -> Any:
 
 
 def predicted(task: str, words: Sequence[str], card: str) -> MeasuredRun:
-    """Return the command's answer for the first card, phase by phase."""
+    """Return the command's answer for the first card, by phase."""
     started = perf_counter()
     report = question(task, words, card).answer()
     phases = []
@@ -112,7 +112,8 @@ def predicted(task: str, words: Sequence[str], card: str) -> MeasuredRun:
 
 
 def paired(measured: MeasuredRun, predicted: MeasuredRun) -> tuple[MeasuredRun, MeasuredRun]:
-    """Return both runs with phases of one name side by side, those of only one side last."""
+    """Return both runs, with phases of the same name at the same index; those of only one run come
+    last."""
     ours = {phase.name: phase for phase in predicted.phases}
     names = {phase.name for phase in measured.phases}
     first = sorted(_merged(measured.phases), key=lambda phase: phase.name not in ours)
@@ -122,7 +123,7 @@ def paired(measured: MeasuredRun, predicted: MeasuredRun) -> tuple[MeasuredRun, 
 
 
 def _merged(phases: Sequence[MeasuredPhase]) -> Iterator[MeasuredPhase]:
-    """Yield one phase per name, with the largest peaks; unnamed stretches are left out."""
+    """Yield one phase per name with its largest peaks; unnamed ones are left out."""
     for name in dict.fromkeys(p.name for p in phases if p.name):
         peaks = [p.peak for p in phases if p.name == name]
         yield MeasuredPhase(name=name, peak=Levels(*map(max, zip(*peaks, strict=True))))
@@ -153,7 +154,7 @@ def absent(error: ModuleNotFoundError) -> UnsupportedError:
 
 
 def write_folder(asked: TaskQuestion, folder: str) -> None:
-    """Write config, tokenizer and zeros of the model. Raises UnsupportedError."""
+    """Write a model's config, tokenizer and zeros. Raises UnsupportedError."""
     try:
         if asked.task in PICTURES:
             from weighbridge_lab.measure.pictures import write
@@ -181,7 +182,8 @@ def _write_model(asked: TaskQuestion, folder: str) -> None:
 
 
 def script_of(asked: TaskQuestion, folder: str) -> str:
-    """Return the script that trains the model of `folder` as asked. Raises UnsupportedError."""
+    """Return the script that trains the model in `folder` as the question says. Raises
+    UnsupportedError."""
     from weighbridge.faces import api
 
     if asked.task in PICTURES:
@@ -197,8 +199,8 @@ def script_of(asked: TaskQuestion, folder: str) -> str:
 
 
 def written(task: str, words: Sequence[str]) -> bool:
-    """Write a folder of zeros, and the script that trains it, if the words ask for them; return
-    whether they do. Nothing is run then. Raises UsageError if the folder is not empty."""
+    """Write a folder of zeros and the script that trains it, without running anything, if the words
+    request it; return whether they do. Raises UsageError if the folder is not empty."""
 
     typed = read(task, words)
     folder, script = typed["zeros"], typed.get("save")
@@ -237,7 +239,8 @@ def _train(asked: TaskQuestion) -> None:
 
 @contextmanager
 def _two_steps() -> Iterator[None]:
-    """Let transformers' Trainer, and its subclasses, take two steps that name their phases."""
+    """Make transformers' Trainer and its subclasses run two steps, as named phases, inside the
+    block."""
     from transformers import Trainer
 
     train, training_step = Trainer.train, Trainer.training_step
@@ -266,7 +269,7 @@ def _two_steps() -> Iterator[None]:
 
 @contextmanager
 def _named(model: Any) -> Iterator[None]:
-    """Name the loss, backward and the step of each round."""
+    """Name the loss, backward and step of each round as phases, inside the block."""
     from torch.optim.optimizer import (
         register_optimizer_step_post_hook,
         register_optimizer_step_pre_hook,

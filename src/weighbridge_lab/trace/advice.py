@@ -42,7 +42,7 @@ MANY = 8  # devices, where nobody says how many
 
 
 def advice(error: BaseException, card: str) -> Sentence | str:
-    """Return what to do next; "" if the error gives no hint."""
+    """Return what the user should do next; "" if the error gives no hint."""
     if isinstance(error, SystemExit):
         return sentence("trace.next.arguments") if error.code == USAGE else ""
     causes = list(places.causes(error))
@@ -73,7 +73,8 @@ def _package(cause: BaseException) -> Sentence | str:
 
 
 def _above(package: str) -> str:
-    """Return the folder above the script that holds a package of its repository; "" for others."""
+    """Return the folder above the script that holds a package of its repository; "" for other
+    packages."""
     folder = os.path.abspath(sys.path[0])
     for _ in range(ABOVE):
         folder = os.path.dirname(folder)
@@ -84,7 +85,8 @@ def _above(package: str) -> str:
 
 
 def _launcher(cause: BaseException) -> Sentence | str:
-    """Return advice on an environment variable: a launcher's, or the user's own."""
+    """Return advice on a missing environment variable: a launcher's, or the user's own; "" for
+    other errors."""
     name = str(cause.args[0])[:80] if isinstance(cause, KeyError) and cause.args else ""
     if name in LAUNCHED or UNLAUNCHED.search(str(cause)):
         return sentence("trace.next.launcher")
@@ -92,7 +94,8 @@ def _launcher(cause: BaseException) -> Sentence | str:
 
 
 def _hub(cause: BaseException) -> Sentence | str:
-    """Return advice if a library caught the refused connection and raised its own error."""
+    """Return advice if a library caught the refused connection and raised its own error; else
+    ""."""
     offline = isinstance(cause, OSError | RuntimeError) and UNREACHED.search(str(cause))
     return sentence("trace.next.network", host=HUB) if offline else ""
 
@@ -108,13 +111,14 @@ def _file(cause: BaseException) -> Sentence | str:
 
 
 def _mixed(cause: BaseException) -> Sentence | str:
-    """Return advice on a tensor that was left on the host: the commonest first error of all."""
+    """Return advice on a tensor left on the host, the most common first error; "" for other
+    errors."""
     mixed = isinstance(cause, RuntimeError) and MIXED.search(str(cause))
     return sentence("trace.next.mixed") if mixed else ""
 
 
 def _devices(cause: BaseException, card: str) -> Sentence | str:
-    """Return advice on a missing device, or on a check that counts devices."""
+    """Return advice on a missing device, or on a check that counts devices; "" for other errors."""
     ordinal = ORDINAL.search(str(cause))
     count = int(ordinal[1]) + 1 if ordinal else _wanted(cause)
     if not count:
@@ -123,8 +127,8 @@ def _devices(cause: BaseException, card: str) -> Sentence | str:
 
 
 def _wanted(cause: BaseException) -> int:
-    """Return the number of devices a check wants, by its message or by what an `assert` compares; 0
-    for any other error."""
+    """Return the number of devices that a check requires, by its message or by what its `assert`
+    compares; 0 for other errors."""
     asserted = _asserted(cause)
     if asserted is not None and COUNTED.search(ast.unparse(asserted)):
         numbers = (n.value for n in ast.walk(asserted) if isinstance(n, ast.Constant))
@@ -146,7 +150,7 @@ def _version(cause: BaseException) -> Sentence | str:
 
 
 def _asserted(cause: BaseException) -> ast.expr | None:
-    """Return the condition of the program's own failed `assert`; None for any other error."""
+    """Return the condition of the program's own failed `assert`; None for other errors."""
     place = places.ended(cause.__traceback__) if isinstance(cause, AssertionError) else None
     if place is None:
         return None
@@ -158,7 +162,7 @@ def _asserted(cause: BaseException) -> ast.expr | None:
 
 
 def of_unused(path: str) -> Sentence | str:
-    """Return how to run a net that a file defines and does not run; "" for a file without one."""
+    """Return how to run a net that a file defines but does not run; "" for a file without one."""
     try:
         with open(path, "rb") as file:
             body = ast.parse(file.read()).body

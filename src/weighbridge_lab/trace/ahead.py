@@ -16,8 +16,8 @@ DEEP = 4  # containers within containers
 
 
 class ItemsAhead:
-    """The sizes of a loop's items. `over`: the largest has been given out; `whole`: all items to
-    come were looked at."""
+    """The sizes of a loop's remaining items. `over`: the largest has been given out; `whole`: all
+    of them were looked at."""
 
     def __init__(self) -> None:
         self.over = self.whole = False
@@ -34,12 +34,12 @@ class ItemsAhead:
 
     @property
     def _counts(self) -> bool:
-        """Return whether the items are a counter's."""
+        """Return whether the items count up or down."""
         return self._last is not None and len(self._steps) < 2 and 0 not in self._steps
 
     def look(self, items: Iterator[Any], course: Callable[[], Any]) -> Any:
-        """Return the largest item to come, if it is larger than all seen so far; else None.
-        `course` returns how far the program has come: it must not move meanwhile."""
+        """Return the largest remaining item if it is larger than all seen so far; else None.
+        `course` returns how far the program has come, which must not change meanwhile."""
         if not self._most or self._counts or self._on_card:
             return None
         before, until, largest = course(), time.monotonic() + SECONDS, None
@@ -55,12 +55,13 @@ class ItemsAhead:
 
 
 def _order(item: Any) -> int:
-    """Return the size that items are compared by: a number itself, or the size of anything else."""
+    """Return the size by which items are compared: a number itself, or the size of anything
+    else."""
     return item if type(item) is int else size(item)
 
 
 def size(item: Any) -> int:
-    """Return the bytes of the tensors and arrays of an item, plus the characters of its texts."""
+    """Return the bytes of an item's tensors and arrays, plus the characters of its texts."""
     return sum(map(_bytes, parts(item)))
 
 
@@ -78,7 +79,7 @@ def _is_on_card(part: Any) -> bool:
 
 
 def parts(item: Any, deep: int = DEEP) -> Iterator[Any]:
-    """Yield the tensors, arrays and texts of an item, within containers and records."""
+    """Yield the tensors, arrays and texts of an item, inside containers and records too."""
     if isinstance(item, str) or hasattr(item, "dtype"):
         yield item
     elif deep and isinstance(item, Mapping):

@@ -23,7 +23,7 @@ FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused ker
 
 @frozen_record
 class SdpaCall:
-    """One call of scaled_dot_product_attention: its arguments under short names."""
+    """A call of scaled_dot_product_attention: its arguments under short names."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -49,7 +49,7 @@ class Chooser:
     version: tuple[int, int]  # of torch
 
     def choose(self, call: SdpaCall) -> str:
-        """Return the name of the first kernel of the order that can serve `call`."""
+        """Return the name of the first kernel, in torch's order, that can serve `call`."""
         sizes = None if len(call.query.shape) != 4 else shape(call.query, call.key, call.value)
         for name in kernels.order(self.card.chip, self.version):
             if ENABLED[name]() and (name == "math" or (sizes and self._can(name, sizes, call))):
@@ -68,8 +68,8 @@ class Chooser:
 
 
 def _dense(call: SdpaCall) -> bool:
-    """Return whether the fused kernels can read the tensors: of one float type, without gaps
-    (sdp_utils_cpp.h, check_last_dim_stride_equals_1_dense: the mask, too)."""
+    """Return whether the fused kernels can read the tensors: of one float type, without gaps, the
+    mask too (sdp_utils_cpp.h, check_last_dim_stride_equals_1_dense)."""
     q, k, v = call.tensors
     return (
         q.dim() == k.dim() == v.dim() == 4
@@ -126,8 +126,8 @@ def _cudnn(call: SdpaCall) -> torch.Tensor:
 
 
 class _InPlace(TorchDispatchMode):  # type: ignore[misc]
-    """Adds the mask to the scores in place. torch does so, too, but not for tensor subclasses such
-    as fake tensors (attention.cpp, areAnyTensorSubclassLike)."""
+    """Adds the mask to the scores in place, as torch does, though not for tensor subclasses such as
+    fake tensors (attention.cpp, areAnyTensorSubclassLike)."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -154,7 +154,8 @@ def _math(call: SdpaCall) -> torch.Tensor:
 
 
 def _bias(call: SdpaCall) -> torch.Tensor | None:
-    """Return a boolean mask as numbers to add (convert_boolean_attn_mask)."""
+    """Return a boolean mask as numbers to add (convert_boolean_attn_mask); other masks
+    unchanged."""
     if call.mask is None or call.mask.dtype != torch.bool:
         return call.mask
     zero = torch.zeros((), dtype=call.query.dtype, device=call.query.device)

@@ -24,7 +24,7 @@ UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")
 
 @frozen_record
 class Card:
-    """One CUDA device: what torch says of it, and how much of it a process can have."""
+    """A CUDA device: what torch reports of it, and how much of it a process can use."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class Card:
 
 
 def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
-    """Return the card that `name` means, and how many of it. Raises UsageError."""
+    """Return (card, count) that `name` means. Raises UsageError."""
     chosen = budget(name, gpu_memory, None)
     assert chosen is not None
     part = chosen.choice.part

@@ -26,8 +26,8 @@ TURING, AMPERE = (7, 5), (8, 0)
 
 
 class CardClass(NamedTuple):
-    """Cards that are sold with `gb` GB, and whether the program fits all of them. `traced` is the
-    answer of the traced card, if it is one of them."""
+    """Cards sold with `gb` GB, and whether the program fits all of them. `traced`: the traced
+    card's answer, if it is one of them."""
 
     gb: int
     fits: Answer
@@ -37,9 +37,9 @@ class CardClass(NamedTuple):
 def classes(
     device: Any, traced: Any, verdict: Answer | None = None, *, whole: bool, at_most: bool
 ) -> tuple[CardClass, ...]:
-    """Return verdicts on all cards from one card's trace (`device`), the smallest first. `verdict`
-    is that card's own. If the course is not `whole`, nothing is said to fit; if its sizes are
-    `at_most`, nothing is said not to fit."""
+    """Return verdicts on all cards from one card's trace (`device`), smallest first. `verdict` is
+    that card's own. If the trace is not `whole`, no card is said to fit; if its sizes are
+    `at_most`, upper bounds, none is said not to fit."""
     answers: dict[int, set[Answer]] = {}
     itself = parts()[traced.id].marketed_gb if verdict else 0
     for part in _comparable(traced):

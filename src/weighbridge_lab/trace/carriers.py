@@ -34,8 +34,8 @@ HIDDEN = {"shadow", "least", "compared", "agreed", "_is_param"}
 
 
 class Attributes(MutableMapping[str, Any]):
-    """The attributes that a program has set on a fake tensor, as its `__dict__`. Copies are
-    plain."""
+    """The attributes that a program has set on a fake tensor, as its `__dict__`. Copies are plain
+    dictionaries."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._all = aside(tensor)
@@ -66,11 +66,13 @@ class Attributes(MutableMapping[str, Any]):
 
 
 class Carrier(FakeTensor):  # type: ignore[misc]
-    """A fake tensor of a program's class, whose operations return that class as in torch.Tensor."""
+    """A fake tensor of a program's own class, whose operations return that class as in
+    torch.Tensor."""
 
     @classmethod
     def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Apply torch.Tensor's rule, which classes that dispatch lose unless they define one."""
+        """Apply torch.Tensor's rule for results' classes, which dispatching classes lose unless
+        they define one."""
         return WRAPS(cls, *args, **kwargs)
 
 
@@ -95,8 +97,8 @@ def _as(self: torch.Tensor, cls: Any) -> Any:
 
 
 def becomes(tensor: Any, cls: Any) -> Any:
-    """Give a fake tensor another class and return it. It was made just now, so all its attributes
-    are torch's or ours."""
+    """Give a fake tensor another class and return it. It is new, so all its attributes are torch's
+    or ours."""
     HIDDEN.update(aside(tensor))
     tensor.__class__ = both(cls)
     return tensor
@@ -104,8 +106,8 @@ def becomes(tensor: Any, cls: Any) -> Any:
 
 @cache
 def both(cls: Any) -> Any:
-    """Return a class that is both `cls` and a fake tensor. Libraries read its name, and make more
-    of it. It defines `__dict__`, as `cls` may inherit another from a class that is no tensor."""
+    """Return a class that is both `cls` and a fake tensor. Libraries read its name, and derive from
+    it. It defines `__dict__`, as `cls` may inherit another from a class that is no tensor."""
     if issubclass(cls, FakeTensor):
         return cls
     named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -115,7 +117,7 @@ def both(cls: Any) -> Any:
 
 @contextmanager
 def bare(args: Any, kwargs: Any) -> Iterator[None]:
-    """Give tensors the plain class FakeTensor inside."""
+    """Give tensors the plain class FakeTensor inside the block."""
     carriers = [
         (tensor, type(tensor))
         for tensor in tree_iter((args, kwargs))
@@ -160,7 +162,7 @@ def _made(cls: Any, data: Any, require_grad: bool = False, **kwargs: Any) -> Any
 
 
 def addressed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` so that fake tensors have the address 0 inside; nothing is there."""
+    """Return `function`, with fake tensors at address 0 while it runs, where nothing is."""
 
     def called(*args: Any, **kwargs: Any) -> Any:
         with patched([Patch(FakeTensor, "data_ptr", lambda _: 0)]):

@@ -26,8 +26,9 @@ Trained = (nn.Module, torch.optim.Optimizer)
 
 
 def copies(names: Mapping[str, Any], device: str = "cpu") -> dict[str, Any]:
-    """Return copies of what keeps parameters, for a fake card that has been entered. `device` is
-    for those that are on none. Lists and dictionaries beside them are copied one level deep."""
+    """Return copies of the values that hold parameters, by name, for a fake card that has been
+    entered. `device` is for parameters on no card. Lists and dictionaries next to them are copied
+    one level deep."""
     below = {name: list(_below(value)) for name, value in names.items()}
     memo: dict[int, Any] = {}
     for one in chain(*below.values()):
@@ -43,7 +44,7 @@ def copies(names: Mapping[str, Any], device: str = "cpu") -> dict[str, Any]:
 
 
 def _copied(name: str, value: Any, memo: dict[int, Any], objects: Sequence[Any]) -> Any:
-    """Return a deep copy of a value, without copying other tensors among its `objects`."""
+    """Return a deep copy of a value; other tensors among its `objects` are not copied."""
     for one in objects:
         if isinstance(one, torch.Tensor):
             memo.setdefault(id(one), one)
@@ -55,7 +56,7 @@ def _copied(name: str, value: Any, memo: dict[int, Any], objects: Sequence[Any])
 
 
 def _below(value: Any) -> Iterator[Any]:
-    """Yield an object and what it keeps, each once."""
+    """Yield an object and everything that it refers to, each once."""
     waiting, seen = deque([value]), set[int]()
     while waiting and len(seen) < MOST:
         one = waiting.popleft()
@@ -74,7 +75,7 @@ def _below(value: Any) -> Iterator[Any]:
 def _written_to(
     one: nn.Module | torch.optim.Optimizer, memo: Mapping[int, Any]
 ) -> Iterator[torch.Tensor]:
-    """Yield the tensors that a module or an optimizer writes to, except those in the memo."""
+    """Yield the tensors that a module or an optimizer writes to, except those in `memo`."""
     if isinstance(one, nn.Module):
         tensors = [*one.parameters(), *one.buffers()]
     else:
@@ -85,8 +86,8 @@ def _written_to(
 
 
 def _empty(tensor: torch.Tensor, device: str) -> torch.Tensor:
-    """Return a like tensor without values, with a gradient if it has one. A counter on the host
-    keeps its value: optimizers divide by what follows from their steps."""
+    """Return a tensor of the same shape without values, with a gradient if it has one. A counter on
+    the host keeps its value, as optimizers divide by what follows from it."""
     there = "cuda" if tensor.device.type == "cuda" else device
     if tensor.numel() == 1 and tensor.device.type == "cpu" and not isinstance(tensor, nn.Parameter):
         with unset_fake_temporarily():

@@ -31,7 +31,7 @@ def _entries(tensor: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Return the indices of all elements; so they are known, one after another."""
+    """Return the indices of all elements; their values are known, in order."""
     tensor: torch.Tensor = args[0]
     places = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
     if tensor.numel() <= SMALL:
@@ -41,7 +41,7 @@ def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _all_boxes(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Return all boxes, the best first, as if they did not overlap."""
+    """Return all boxes, best first, as if none overlapped."""
     boxes: torch.Tensor = args[0]
     order = _entries(boxes, boxes.shape[0])
     with unset_fake_temporarily():
@@ -66,7 +66,8 @@ def masks(args: Args) -> list[torch.Tensor]:
 
 
 def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
-    """Return the number of elements that a mask, expanded to `shape`, selects: all if unknown."""
+    """Return the number of elements that a mask, expanded to `shape`, selects; all if its values
+    are unknown."""
     wanted = mask.shape if shape is None else torch.Size(shape)
     known = shadow(mask)
     if known is None:
@@ -87,7 +88,7 @@ def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """Index with the indices of the elements that a boolean index selects."""
+    """Index with the positions of the elements that a boolean index selects."""
     t, indices = args
     plain: list[torch.Tensor | None] = []
     for i in indices:

@@ -26,7 +26,7 @@ STEPS = 20  # rises that are reported
 
 @frozen_record
 class Tensors:
-    """Storages of one kind: `*` in a module's path replaces every number."""
+    """Storages of one kind; `*` in a module's path stands for every number."""
 
     role: str
     module: str
@@ -38,13 +38,14 @@ class Tensors:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return what two runs are compared by: not lines, which move when a script is edited."""
+        """Return the key by which two runs are compared; without lines, which move when a script is
+        edited."""
         return self.role, self.module, self.op, self.phase
 
 
 @frozen_record
 class TensorChange:
-    """One kind of tensor in two moments, with its bytes in each."""
+    """One kind of tensor at two moments, with its bytes at each."""
 
     role: str
     module: str
@@ -56,7 +57,7 @@ class TensorChange:
 
 @frozen_record
 class StepRise:
-    """A step that peaks above all before it. Steps count from 1."""
+    """A step whose peak is above all before it. Steps count from 1."""
 
     step: int
     before: int  # the highest peak until then, in bytes
@@ -66,7 +67,7 @@ class StepRise:
 
 @frozen_record
 class RunComparison:
-    """The fullest devices of two runs, at the peaks of what they allocated."""
+    """The devices with most memory of two runs, at the peaks of what they allocated."""
 
     file: str
     before: int
@@ -75,7 +76,7 @@ class RunComparison:
 
 
 def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[TensorChange, ...]:
-    """Return the kinds whose bytes differ, the largest difference first."""
+    """Return the kinds whose bytes differ between two moments, largest difference first."""
     lines: dict[tuple[str, ...], str] = {}
     sums: list[dict[tuple[str, ...], int]] = [{}, {}]
     for total, tensors in zip(sums, (before, after), strict=True):
@@ -102,7 +103,8 @@ def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[Tensor
 def rises(
     tape: Tape, summed: Callable[[Iterable[TracedStorage]], Sequence[Tensors]]
 ) -> Iterator[StepRise]:
-    """Yield the steps after the first that peak above all before. `summed` groups storages."""
+    """Yield the steps after the first whose peak is above all before. `summed` groups storages by
+    kind."""
     highest: int | None = None  # an event
     count = 0
     for step, (first, last) in enumerate(_steps(tape), start=1):
@@ -121,13 +123,13 @@ def rises(
 
 
 def settled(tape: Tape) -> int:
-    """Return the number of whole steps after the one that has the peak."""
+    """Return the number of whole steps after the one with the peak."""
     peak = max(tape.allocated.event, tape.reserved.event)
     return sum(first > peak for first, _ in list(_steps(tape))[:-1])
 
 
 def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
-    """Yield each step as (first event, end); nothing if no gradient was allocated."""
+    """Yield (first event, end) of each step; nothing if no gradient was allocated."""
     if not any(s.phase == "backward" for s in tape.storages):
         return
     first, stepped = 0, False
@@ -142,7 +144,7 @@ def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
 
 
 def against(path: str, after: int, tensors: Sequence[Tensors]) -> RunComparison:
-    """Return the comparison with a report in a file (`trace --json`)."""
+    """Return the comparison with the report in a file (`trace --json`)."""
     device = max(_devices(path), key=lambda d: int(d["driver"]["expected"]))
     top = device["allocated"]
     names = [field.name for field in fields(Tensors)]

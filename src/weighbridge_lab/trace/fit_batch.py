@@ -57,8 +57,8 @@ class BatchFit:
     sizes: tuple[tuple[int, int], ...] = ()  # (GB of cards, the largest batch that fits them)
 
     def on_cards(self, words: Words) -> Iterator[str]:
-        """Yield a line on the batch as written, on all cards of the catalogue. A second one is on
-        the largest traced batch for each of their sizes."""
+        """Yield a line on the batch in the script, on all cards of the catalogue, and one on the
+        largest traced batch for each of their sizes."""
         from weighbridge_lab.trace.cards import CardClass
         from weighbridge_lab.trace.screen import on_cards
 
@@ -82,13 +82,13 @@ class BatchFit:
 
 
 class UnansweredError(UnsupportedError):
-    """No run finished: nothing is known of any batch."""
+    """Raised if no run finished, so that nothing is known of any batch."""
 
     code = 4
 
 
 class _Answers:
-    """The reports of what was traced, by batch."""
+    """The reports of the traced runs, by batch."""
 
     def __init__(self, run: Callable[[int], Report], most: int) -> None:
         self.run, self.most = run, most
@@ -128,8 +128,9 @@ class _Answers:
 def largest(
     run: Callable[[int], Report], first: int, *, most: int = MOST_RUNS, zone: bool = True
 ) -> BatchFit:
-    """Return the largest batch, searching from `first`, and with `zone` where the doubt ends.
-    Raises UnsupportedError if the first run gives no report, UnansweredError if none finishes."""
+    """Return the largest batch that fits, searching from `first`; with `zone`, also where the doubt
+    ends. Raises UnsupportedError if the first run gives no report, UnansweredError if none
+    finishes."""
     answers = _Answers(run, most)
     _bisected(answers, first, "high", FINE, (NO, UNKNOWN, UNANSWERED))
     sure = answers.top(YES)
@@ -156,7 +157,7 @@ def largest(
 
 
 def _by_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
-    """Yield (GB, batch) of the card sizes from which on a larger traced batch fits."""
+    """Yield (GB, batch) for each card size from which on a larger traced batch fits."""
     best: dict[int, int] = {}
     for batch in sorted(reports):
         judged = reports[batch].get("cards", ())
@@ -169,8 +170,8 @@ def _by_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
 
 
 def _bisected(answers: _Answers, first: int, end: str, parts: int, stops: Sequence[str]) -> None:
-    """Trace until the smallest batch with an answer of `stops` is right above one without, to one
-    part in `parts`. Guesses follow the line through two runs, at the bound that decides."""
+    """Trace until the smallest batch with an answer in `stops` is next to one without, to one part
+    in `parts`. Guesses follow the line through two runs, at the bound that decides."""
     goes = tuple(answer for answer in (YES, UNKNOWN) if answer not in stops)
     batch = first
     while not answers.over:
@@ -199,15 +200,15 @@ def is_answered(report: Report) -> bool:
 
 
 def _moves(reports: Mapping[int, Report]) -> None:
-    """Raise UnsupportedError if memory stays the same however large the batch: it is fixed in the
-    script, or never gets to the card."""
+    """Raise UnsupportedError if memory is the same for any batch: the batch is fixed in the script,
+    or never gets to the card."""
     highs = {_end(report, "high") for report in reports.values()}
     if len(highs) == 1 and max(reports) >= FLAT * min(reports):
         raise UnsupportedError(sentence("trace.fit_flat", low=min(reports), high=max(reports)))
 
 
 def _guess(answers: _Answers, low: int, high: int | None, end: str) -> int:
-    """Return the batch at which the line through two runs reaches the end of the card."""
+    """Return the batch at which the line through two runs reaches the card's memory."""
     known = sorted(answers.reports)
     if len(known) < 2 or (high is not None and high not in answers.reports):
         return low * 2 if high is None else (low + high) // 2
@@ -219,7 +220,7 @@ def _guess(answers: _Answers, low: int, high: int | None, end: str) -> int:
 
 
 def _around(known: Sequence[int], low: int, high: int | None) -> tuple[int, int]:
-    """Return the two runs that a line goes through."""
+    """Return the two batches, out of `known`, between or next to which a line is drawn."""
     if high is None:
         return known[-2], known[-1]
     if low:
@@ -228,7 +229,8 @@ def _around(known: Sequence[int], low: int, high: int | None) -> tuple[int, int]
 
 
 def _end(report: Report, end: str) -> int:
-    """Return a bound of the fullest card's driver level, which the verdict compares."""
+    """Return a bound of the driver level of the card with most memory in use, as the verdict
+    compares it."""
     return max(int(device["driver"][end]) for device in report["devices"])
 
 
@@ -239,7 +241,7 @@ def peak(report: Report) -> int:
 def runner(
     options: Sequence[str], words: Callable[[int], Sequence[str]]
 ) -> Callable[[int], Report]:
-    """Return a function that traces a command line, `words(batch)`, in its own process."""
+    """Return a function that traces the command line `words(batch)` in its own process."""
 
     def run(batch: int) -> Report:
         command = [sys.executable, "-W", "ignore", "-m", "weighbridge", "trace", "--json", *options]
@@ -263,7 +265,7 @@ def runner(
 
 
 def _why(report: Report, output: bytes) -> str:
-    """Return why a run gave no answer: its error, its exit code, or what was printed last."""
+    """Return why a run gave no answer: its error, its exit code, or its last output."""
     if report:
         program = report["program"]
         return program["error"] or f"exit code {program['exit_code']}"
@@ -272,8 +274,8 @@ def _why(report: Report, output: bytes) -> str:
 
 
 def with_flag(words: Sequence[str]) -> tuple[Callable[[int], Sequence[str]], int]:
-    """Return a function from batch to the script's words, and the batch in its own flag: one with
-    "batch" in its name. Raises UsageError if it has none."""
+    """Return (function, batch): a function from batch to the script's words, and the batch in its
+    own flag, one with "batch" in its name. Raises UsageError without one."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         place, before = (index, f"{name}=") if equals else (index + 1, "")
@@ -289,7 +291,7 @@ def _placed(words: Sequence[str], index: int, before: str) -> Callable[[int], Se
 
 
 def _suggested(words: Sequence[str]) -> str:
-    """Return the batch flag that a script declares."""
+    """Return the batch flag that a script declares; "" without one."""
     scripts = [word for word in words if word.endswith(".py") and os.path.isfile(word)]
     for path in scripts:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -301,7 +303,8 @@ def _suggested(words: Sequence[str]) -> str:
 
 
 def hindrance(report: Report) -> tuple[str, int, str, str] | None:
-    """Return what fills most of the card besides the weights: role, bytes, operation, line."""
+    """Return what fills most of the card besides the weights, as (role, bytes, operation, line);
+    None without anything."""
     device = max(report["devices"], key=lambda each: each["driver"]["expected"])
     grows = ("saved activation", "temporary", "workspace", "kv cache", "input")
     rows = [row for row in device["allocated"]["tensors"] if row["role"] in grows]

@@ -45,7 +45,7 @@ SHAPES = ("_like", "new_", "bernoulli", "rand")  # they read only the shape of t
 
 
 class CompiledWays(NamedTuple):
-    """Compiler settings that make the bound weaker: it tunes products together with the code around
+    """Compiler settings that weaken the bound: it tunes products together with the code around
     them, or has a budget for recomputing them."""
 
     tuned: bool = False
@@ -53,7 +53,7 @@ class CompiledWays(NamedTuple):
 
 
 class BackwardRun(NamedTuple):
-    """One run of backward: its uses, from `first` on."""
+    """A run of backward: its operations, from `first` on."""
 
     event: int
     first: int
@@ -74,7 +74,7 @@ def least(tape: Tape, ways: CompiledWays = CompiledWays()) -> int:  # noqa: B008
 
 
 def _staying(tape: Tape) -> list[int]:
-    """Return the kept bytes after each event."""
+    """Return the bytes of kept storages after each event."""
     return list(accumulate(_signed(tape, event) for event in tape.events))
 
 
@@ -101,7 +101,7 @@ def _passes(uses: Sequence[OperationUse]) -> Iterator[BackwardRun]:
 
 
 def _operands(tape: Tape, use: OperationUse) -> int:
-    """Return the bytes that a product reads and writes besides what is kept, all at once."""
+    """Return the bytes that a product reads and writes at once, besides kept storages."""
     if use.op not in PRODUCTS and use.op not in BACKWARD:
         return 0
     parts: dict[int, int] = {}
@@ -113,7 +113,8 @@ def _operands(tape: Tape, use: OperationUse) -> int:
 
 
 def _cut(tape: Tape, run: BackwardRun) -> int:
-    """Return the fewest bytes from which all that a run of backward reads can be computed."""
+    """Return the fewest bytes from which everything that a run of backward reads can be
+    computed."""
     makers: dict[int, set[int]] = defaultdict(set)
     sources = set()
     for use in tape.uses[: run.first]:
@@ -128,7 +129,8 @@ def _cut(tape: Tape, run: BackwardRun) -> int:
 
 
 def _leads(op: str) -> bool:
-    """Return whether an operation's result depends on the values that it reads."""
+    """Return whether an operation's result depends on the values that it reads, not only on their
+    shapes."""
     return op not in HIDDEN and not any(word in op for word in SHAPES)
 
 
@@ -137,8 +139,8 @@ def _room(storage: TracedStorage) -> int:
 
 
 def _needs(tape: Tape, run: BackwardRun) -> dict[int, int]:
-    """Return the bytes of each forward storage that a run of backward reads, summed over parts that
-    begin at different offsets."""
+    """Return the bytes of each forward storage that a run of backward reads; parts at different
+    offsets add up."""
     parts: dict[int, dict[int, int]] = defaultdict(dict)
     for use in run.uses:
         for part in use.reads if use.op in READERS else ():
@@ -177,7 +179,7 @@ class FlowNetwork:
         self._passed: dict[tuple[int, int], int] = defaultdict(int)  # from a maker to what it makes
 
     def flow(self, needs: Mapping[int, int]) -> int:
-        """Return how much of the needs can come from the sources at once."""
+        """Return how much of the needs can flow from the sources at once."""
         total = 0
         for need, amount in needs.items():
             lacking = amount
@@ -190,7 +192,7 @@ class FlowNetwork:
         return total
 
     def _path(self, need: int) -> list[NodeState]:
-        """Return the states from a source to a need; empty if nothing more can come."""
+        """Return the states on a path from a source to a need; [] if no more can flow."""
         start = NodeState(need, through=True)
         after: dict[NodeState, NodeState | None] = {start: None}
         queue = [start]
@@ -204,7 +206,7 @@ class FlowNetwork:
         return []
 
     def _steps(self, state: NodeState) -> Iterator[tuple[NodeState, int]]:
-        """Yield the states from which more can come to this one, and how much."""
+        """Yield (state, amount): the states from which more can flow to this one."""
         node = state.node
         if state.through:
             yield NodeState(node, through=False), self.rooms.get(node, 0) - self._inside[node]

@@ -69,7 +69,8 @@ LEFT_ALIGNED = torch.ops.aten._nested_tensor_from_mask_left_aligned.default
 
 
 class FakeGPU:
-    """A card of the catalogue, or several, on which torch code inside runs and is recorded.
+    """A card of the catalogue, or several, on which torch code inside the block runs and is
+    recorded.
 
     `torch_version` ("2.5") chooses rules of workspaces and kernels; the installed torch runs. With
     `world_size` this is process `rank` of that many, `per_node` of them on its machine. `history`
@@ -115,18 +116,18 @@ class FakeGPU:
 
     @property
     def devices(self) -> tuple[DeviceTrace, ...]:
-        """Return what was recorded so far: peaks, their moments and what was live then."""
+        """Return each device's record so far: peaks, their moments and what was live then."""
         return tuple(map(self.device, range(len(self.tapes))))
 
     def device(self, index: int) -> DeviceTrace:
-        """Return what was recorded of one device so far."""
+        """Return one device's record so far."""
         measured = workspaces.is_measured(self.card.capability, self.version)
         return device(index, self.tapes[index], self.card.outside, measured=measured)
 
     def compiled(self) -> int | None:
-        """Return a lower bound of the fullest device at driver level, if code is compiled that ran
-        eagerly here. None if none is compiled; 0 if no bound is known: a program recovered from a
-        refused request, or its sizes are upper bounds."""
+        """Return a lower bound of the driver level of the device with most memory, if code was to
+        be compiled that ran eagerly here. None if none is compiled; 0 if no bound is known: a
+        program recovered from a refused request, or its sizes are upper bounds."""
         ways = self.recorder.compiled
         if ways is None:
             return None
@@ -135,18 +136,18 @@ class FakeGPU:
         return max(self._least(tape, fused.least(tape, ways)) for tape in self.tapes)
 
     def _least(self, tape: Tape, nbytes: int) -> int:
-        """Return the low end of the driver level if `nbytes` are allocated."""
+        """Return the lower bound of the driver level for `nbytes` of allocated memory."""
         like = levels.runs(convolves=convolves(tape))
         return levels.peak(nbytes, nbytes, self.card.outside, like).at("driver").low
 
     @property
     def looks(self) -> tuple[ValueQuestion, ...]:
-        """Return where the program looked at unknown values, and the values it got."""
+        """Return the places where the program looked at unknown values, and the values it got."""
         return tuple(look for _, look in self.recorder.looks.places.values())
 
     def _tape(self, index: int) -> Tape:
-        """Return the tape of a device. Its allocator reads its settings at the first request, as
-        torch's does."""
+        """Return a device's tape. Its allocator reads its settings at the first request, as torch's
+        does."""
         allocator = Allocator(
             capacity=self.card.total_memory - self.card.context,
             card=self.card.total_memory,
@@ -224,7 +225,7 @@ class FakeGPU:
 
 
 def version_of(text: str | None) -> tuple[int, int]:
-    """Return (major, minor) of `text`, else of the torch that runs. Raises UsageError."""
+    """Return (major, minor) of `text`, else of the installed torch. Raises UsageError."""
     version = release(text or torch.__version__)
     if version is None:
         raise UsageError(sentence("trace.torch"), where=f"torch_version={text!r}")
@@ -248,12 +249,12 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
         self._kernel.runs = runs
 
     def __deepcopy__(self, _: Any) -> "Fakes":
-        """Return the mode itself: the copy of a tensor has the same mode. torch would copy that,
+        """Return the mode itself, as a tensor's copy has the same mode. torch would copy the mode
         and what it holds in C."""
         return self
 
     def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
-        """Number a jagged dimension; it is not reasoned about as a symbol here."""
+        """Return a number for a jagged dimension; it is no symbol here."""
         from torch.nested._internal.nested_int import NestedIntNode
 
         if nt_tensor_id is None:
@@ -268,7 +269,7 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _as_before() -> Any:
-    """Restore at the end what scripts set and torch keeps for the process."""
+    """Restore, after the block, what scripts set and torch keeps for the process."""
     dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
     random, hook = torch.get_rng_state(), sys.excepthook  # a group of processes puts its own there
     try:
@@ -284,7 +285,8 @@ def _as_before() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Silence the logger that shows an error in torch's fake kernels before the program sees it."""
+    """Silence, inside the block, the logger that shows errors of torch's fake kernels before the
+    program sees them."""
     log = logging.getLogger(FakeTensorMode.__module__)
     before, log.disabled = log.disabled, True
     try:
@@ -299,8 +301,8 @@ def _default_device() -> Any:
 
 
 def threads(*modes: AbstractContextManager[Any]) -> Iterator[Patch]:
-    """Let each thread that a program starts enter torch's modes, which belong to a thread. `run`
-    may be a subclass's own; `_bootstrap_inner`, which calls it, is Thread's."""
+    """Yield the patches with which each thread of a program enters torch's modes, which are per
+    thread. `run` may be a subclass's own; `_bootstrap_inner`, which calls it, is Thread's."""
     inner: Any = vars(threading.Thread)["_bootstrap_inner"]
 
     def entered(self: threading.Thread) -> None:

@@ -75,7 +75,7 @@ def why_not() -> str:
 
 
 def _facts() -> Mapping[str, str] | None:
-    """Return what a trial depends on; None if that is not known, so that a trial must be made."""
+    """Return what a trial's outcome depends on; None if unknown, so that a trial must be made."""
     import torch
 
     folder = os.path.join(os.path.dirname(torch.__file__), "lib")
@@ -105,8 +105,8 @@ def _tried() -> str:
 
 
 def _works_in_a_copy() -> bool:
-    """Make the trial in a fork of this process, which need not import torch again. If torch's own
-    threads prevent that, or it fails, a fresh process decides."""
+    """Return whether the trial works, in a fork of this process, which need not import torch again.
+    If torch's own threads prevent that, or it fails, a fresh process decides."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -131,7 +131,8 @@ def _works_in_a_copy() -> bool:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Make backward of fake CUDA tensors work inside; everything is restored outside."""
+    """Make backward of fake CUDA tensors work inside the block; everything is restored
+    afterwards."""
     import torch
 
     if torch.cuda.is_available():  # a real GPU answers by itself
@@ -148,8 +149,8 @@ def guarded() -> Iterator[None]:
 
 @functools.cache
 def _guard(torch: Any, folder: str) -> None:
-    """Register a device guard that does nothing, as a CPU wheel would abort. It stays for the life
-    of the process: threads of the engine call it when they end."""
+    """Register a device guard that does nothing, where a CPU wheel would abort. It stays for the
+    life of the process, as the engine's threads call it when they end."""
     c10 = ctypes.CDLL(os.path.join(folder, "libc10.so"))
     table = (ctypes.c_void_p * 32).in_dll(c10, GUARDS)
     zero = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(lambda _: 0)

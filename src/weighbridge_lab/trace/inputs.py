@@ -40,7 +40,7 @@ class Input:
 
     @property
     def typed(self) -> str:
-        """Return it as the user types it."""
+        """Return the input as users type it."""
         return f"{'x'.join(map(str, self.shape))}:{TYPED[self.dtype]}".lstrip(":")
 
     @property
@@ -51,7 +51,7 @@ class Input:
         return replace(self, shape=(size, *self.shape[1:]))
 
     def tensor(self, device: str = "cpu", dtype: Any = None) -> Any:
-        """Return a tensor with values; `dtype` replaces its own if that is a float type."""
+        """Return a tensor with values; `dtype` replaces a float type."""
         import torch
 
         if self.numbers:
@@ -67,7 +67,7 @@ def needs_torch() -> None:
 
 
 def of_net(text: str) -> tuple[Input, ...]:
-    """Return the inputs of a net, which needs torch. Raises UsageError, and UnsupportedError."""
+    """Return the inputs of a net. Raises UsageError, and UnsupportedError without torch."""
     needs_torch()
     return read(text)
 

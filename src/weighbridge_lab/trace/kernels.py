@@ -45,8 +45,8 @@ MEAN, SUM = 1, 2  # at::Reduction
 def registered(
     chooser: Chooser, at_most: Callable[[], object] = lambda: None
 ) -> Iterator[dict[Any, Callable[..., Any]]]:
-    """Register the kernels inside. Yields functions for operations that arrive undivided in
-    inference mode. `at_most` is called for an operation that takes more here than on a card."""
+    """Register the kernels inside the block. Yield functions for operations that arrive undivided
+    in inference mode. `at_most` is called for an operation that takes more here than on a card."""
     attention = _attention(chooser)
     library = torch.library.Library("aten", "IMPL")
     library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
@@ -81,8 +81,8 @@ def registered(
 def _loss(
     first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *_: Any, **__: Any
 ) -> torch.Tensor:
-    """Return a loss as in aten/src/ATen/native/Loss.cpp. Its one number stays in a storage made for
-    all elements (TORCH_META_FUNC resizes it), and these are computed in another."""
+    """Return a loss as in aten/src/ATen/native/Loss.cpp. Its single element stays in a storage made
+    for all elements (TORCH_META_FUNC resizes it), which are computed in another one."""
     shape = torch.broadcast_shapes(first.shape, second.shape)
     out = first.new_empty(shape, dtype=torch.result_type(first, second))
     if not reduction:
@@ -132,8 +132,8 @@ def _ctc(  # noqa: PLR0913  torch's own arguments
     reduction: int = MEAN,
     zero_infinity: bool = False,
 ) -> torch.Tensor:
-    """Compute a CTC loss as aten/src/ATen/native/LossCTC.cpp does: lengths are copied to the host,
-    and read. If they are not known, all of the time and of the targets is taken."""
+    """Return a CTC loss as in aten/src/ATen/native/LossCTC.cpp: lengths are copied to the host and
+    read. If they are unknown, the full time and the full targets count."""
     longest = targets.shape[-1] // (1 if targets.dim() > 1 else max(len(lengths), 1))
     times, sizes = _lengths(inputs, log_probs.shape[0]), _lengths(lengths, longest)
     moved = targets.to(log_probs.device, torch.long)
@@ -165,7 +165,7 @@ FULL = "lengths of packed sequences are not known: all of them are taken as the 
 def packed(
     padded_input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return packed sequences: the steps that a number of them share are one piece; pieces are
+    """Return packed sequences: the steps shared by equally many of them are one piece; pieces are
     copied, and then joined."""
     steps_first = padded_input.transpose(0, 1) if batch_first else padded_input
     steps = _checked(lengths, steps_first)
@@ -213,7 +213,7 @@ def padded(  # torch's own arguments
     padding_value: float,
     total_length: int = -1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a tensor of padding with the pieces copied into it, and the sequences' lengths."""
+    """Return the padded tensor with the pieces copied into it, and the sequences' lengths."""
     counts: list[int] = batch_sizes.tolist()
     shape = (max(total_length, len(counts)), counts[0], *data.shape[1:])
     out = torch.full(shape, padding_value, dtype=data.dtype, device=data.device)
@@ -233,7 +233,7 @@ def padded(  # torch's own arguments
 
 @contextmanager
 def shaped() -> Iterator[None]:
-    """Put these rules before torch's own inside."""
+    """Put these shape rules before torch's own, inside the block."""
     table = fake_impls.op_implementations_dict
     before = {op: table.get(op) for op in RULES}
     table.update(RULES)
@@ -276,7 +276,7 @@ def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tens
 
 
 def _channels(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a number per channel in the dtype of sums: acc_type of half types is float."""
+    """Return one number per channel, in the dtype of sums: acc_type of half types is float."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     return tensor.new_empty(tensor.shape[1], dtype=torch.float32 if half else tensor.dtype)
 

@@ -26,7 +26,7 @@ OURS = ("--gpu", "--gpu-memory", "--input", "--fit", "--time-limit", "--torch-ve
 
 @frozen_record
 class TraceLaunch:
-    """A program as a command line starts it. `program` is a script, or a module's name; `processes`
+    """A program as a command line starts it. `program`: a script, or a module's name; `processes`
     run on each of `nodes`, and the first one of `node` is traced."""
 
     program: str
@@ -41,7 +41,7 @@ class TraceLaunch:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """The flags of a launcher: `values` take a value, `alone` none; `of` names the program in
+    """The flags of a launcher: `values` take a value, `alone` do not; `of`: the program's name in
     errors."""
 
     of: str
@@ -127,7 +127,7 @@ def read(words: Sequence[str], *, module: bool = False) -> TraceLaunch:
 
 
 def _behind(script: str, arguments: Sequence[str]) -> Iterator[str]:
-    """Yield notes on options of trace that follow a script, if the script does not contain their
+    """Yield notes on options of trace that follow a script, unless the script's text has their
     names."""
     flags = [flag for word in arguments if (flag := word.partition("=")[0]) in OURS]
     if flags:
@@ -232,7 +232,7 @@ def _spelled(value: str) -> str:
 
 
 def _configured(path: str | None) -> Found:
-    """Return a file written by `accelerate config`, as flags."""
+    """Return the settings in a file written by `accelerate config`, as flags."""
     if path is None:
         return {}
     if find_spec("yaml") is None:
@@ -263,8 +263,8 @@ def _no(value: str) -> bool:
 def _flags(
     flags: Flags, words: Sequence[str], prefixes: tuple[str, ...] = ()
 ) -> tuple[Found, tuple[str, ...], list[str]]:
-    """Split a launcher's command into its known flags, the program with the program's own
-    arguments, and notes about unknown flags."""
+    """Return (known flags, program with its arguments, notes on unknown flags) of a launcher's
+    command."""
     values: Found = {}
     notes: list[str] = []
     alone, with_value, index = flags.alone.split(), flags.values.split(), 0
@@ -287,7 +287,7 @@ def _flags(
 
 
 def _program(word: str) -> bool:
-    """Return whether a word after an unknown flag is not its value."""
+    """Return whether a word after an unknown flag is not its value: another flag, or a script."""
     return word.startswith("-") or word.partition(":")[0].endswith(".py")
 
 

@@ -19,7 +19,7 @@ FUSED_HEADS = 8  # a fused kernel is tried if head widths are multiples of it
 
 
 def layers() -> dict[Any, Callable[..., Any]]:
-    """Return the function for each operation."""
+    """Return the stand-in for each operation."""
     return {
         aten._native_multi_head_attention.default: _attention,
         aten._transformer_encoder_layer_fwd.default: _layer,
@@ -63,7 +63,8 @@ def _attention(  # noqa: PLR0913  torch's own arguments
 
 
 def _projected(inputs: tuple[torch.Tensor, ...], weight: torch.Tensor) -> torch.Tensor:
-    """Return three projections side by side: one product for one input, else three and a copy."""
+    """Return three projections side by side: one product for equal inputs, else three and a
+    copy."""
     first, second, third = inputs
     if first is second and second is third:
         return linear(first, weight)

@@ -23,7 +23,8 @@ def widened(driver: Bytes, percent: int) -> Bytes:
 
 
 def runs(*, convolves: bool = False) -> bounds.RunForm:
-    """Return the form of published programs like this one: cuDNN chooses workspaces to convolve."""
+    """Return the form of published programs like this one; `convolves`: cuDNN chooses
+    workspaces."""
     return bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
 
 
@@ -34,7 +35,7 @@ def peak(
     like: bounds.RunForm,
     table: bounds.MarginTable | None = None,
 ) -> Instant:
-    """Return one device at its fullest, with its margin, as a phase of components."""
+    """Return one device's peak, with its margin, as an instant of components."""
     free = reserved - allocated
     parts = (
         ("temporaries", exactly(allocated)),

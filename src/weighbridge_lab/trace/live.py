@@ -31,8 +31,9 @@ def trace(  # noqa: PLR0913  the options of the command line
     bf16: bool = False,
     checkpoint: bool = False,
 ) -> TraceReport:
-    """Run a module on a fake card, forward or in training, and report its peaks. `optimizer` is
-    "adamw" or such, or a class of torch.optim; `loss` "ce", "mse", "sum", or by its output.
+    """Run a module on a fake card, forward or in training, and return the report of its peaks.
+    `optimizer`: "adamw" and others, or a class of torch.optim; `loss`: "ce", "mse", "sum", or by
+    default by its output.
 
     `inputs` are shapes ("8x3x224x224", "8x512:int"), tensors, or several of them. Raises UsageError
     for a bad shape or optimizer; what the module raises goes through.
@@ -55,7 +56,7 @@ def trace(  # noqa: PLR0913  the options of the command line
 
 
 def endless(card: FakeGpuSettings) -> FakeGPU:
-    """Return a FakeGPU that serves requests that its card refuses, as a larger one would."""
+    """Return a FakeGPU that, like a larger card, serves requests that its card refuses."""
     fake: FakeGPU = simulated(card)
     for tape in fake.tapes:
         tape.goes_on = lambda _: True

@@ -60,18 +60,19 @@ VALUE, COUNT = "0", "that all of them count"
 
 class Looks:
     """Answers to looks at unknown values, with one warning per kind. `told` are the warnings,
-    `places` where values were looked at. `assume` gives the user's values."""
+    `places` where values were looked at. `assume` has the user's values."""
 
     def __init__(self, assume: Assume | None = None) -> None:
         self.told: list[str] = []
-        self.asked = 0  # times that the course may have depended on a value
+        self.asked = 0  # times that the run may have depended on a value
         self.assume: Assume = {} if assume is None else assume
         self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
         self.most: dict[str, None] = {}  # places at which a size is an upper bound
         self.counted: dict[int, str] = {}  # such sizes on the host -> their places
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-        """Return the answer to an operation whose result, or its size, depends on data."""
+        """Return the answer to an operation whose result, or its size, depends on unknown
+        values."""
         self.asked += 1
         known = _computed(func, args, kwargs)
         if known is not None:
@@ -90,7 +91,7 @@ class Looks:
         return COUNTS[name](func, args, kwargs)
 
     def _most_of(self, place: str, out: Any) -> Any:
-        """Note that a size is an upper bound; for one on the host, once it comes to the card."""
+        """Note that a size is an upper bound; for one on the host, once it is used on the card."""
         if first((out,)).device.type != "cpu":
             self.most[place] = None
             return out
@@ -100,8 +101,8 @@ class Looks:
         return out
 
     def _carried(self, args: Args, kwargs: dict[str, Any], out: Any) -> None:
-        """Follow what depends on such a size on the host. These are tensors made of others that do,
-        and those with a dimension of the same size."""
+        """Track tensors that depend on such a size on the host: those made from others that do, and
+        those with a dimension of the same size."""
         tensors = (t for t in tree_iter((args, kwargs)) if isinstance(t, FakeTensor))
         place = next((aside(t)["most"] for t in tensors if "most" in aside(t)), None)
         for tensor in tree_iter(out):
@@ -115,12 +116,12 @@ class Looks:
                 aside(tensor)["most"] = most
 
     def padded(self, *_: Any) -> bool:
-        """Return False, so that an encoder drops no padding at the end: it counts as there."""
+        """Return False, so that an encoder keeps the padding at the end."""
         self.bounded()
         return False
 
     def bounded(self) -> None:
-        """Note that what runs now takes an upper bound here."""
+        """Note the place that runs now as one whose size is an upper bound."""
         self.most[seen().name] = None
 
     def _value(self, name: str, args: Args) -> Any:
@@ -154,7 +155,7 @@ class Looks:
             warnings.warn(self.told[-1], stacklevel=2)
 
     def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
-        """Give results their shadows; tensors that are written with unknown values lose theirs."""
+        """Give results their shadows; tensors overwritten with unknown values lose theirs."""
         if self.counted:
             self._carried(args, kwargs, out)
         if func._schema.is_mutable:
@@ -185,15 +186,15 @@ class Looks:
 
 
 def _spared(func: Any, position: int, args: Args) -> bool:
-    """Return whether an argument keeps its values: a gradient scaler counts the infinite ones in
+    """Return whether an argument keeps its known values: a gradient scaler counts infinite ones in
     its second argument, and there are none."""
     checks = func.overloadpacket.__name__ == "_amp_foreach_non_finite_check_and_unscale_"
     return checks and position >= len(args[0])
 
 
 def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
-    """Return the value that a tensor has everywhere; for a small new one as separate elements, as
-    they may be written to."""
+    """Return the value that a tensor has everywhere; for a small new tensor as separate elements,
+    as they may be overwritten. None without one."""
     known = uniform(func, args, out)
     fresh = func.overloadpacket.__name__ in MADE and small(out) and out.is_contiguous()
     with unset_fake_temporarily():
@@ -222,7 +223,7 @@ def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -
 
 
 def _number(value: Any) -> float | None:
-    """Return a known number, else None."""
+    """Return a known number, None for anything else."""
     if isinstance(value, torch.Tensor):
         known = shadow(value)
         with unset_fake_temporarily():
@@ -231,14 +232,14 @@ def _number(value: Any) -> float | None:
 
 
 def _default(tensor: torch.Tensor) -> Any:
-    """Return the answer for one unknown value: 0, or its lower bound."""
+    """Return the default for one unknown value: 0, or its lower bound."""
     zero = nothing(tensor.dtype)
     least = aside(tensor).get("least", 0) if isinstance(tensor, FakeTensor) else 0
     return type(zero)(least) if least > 0 else zero
 
 
 def _as(tensor: torch.Tensor, value: float) -> Any:
-    """Return the user's value as the Python type of the tensor, or the result of comparing it."""
+    """Return the user's value in the tensor's Python type, or the result of comparing it."""
     compared = aside(tensor).get("compared") if isinstance(tensor, FakeTensor) else None
     if compared is not None:
         name, other = compared
@@ -255,7 +256,7 @@ def nothing(dtype: torch.dtype) -> Any:
 
 def _followed(func: Any, out: torch.Tensor) -> bool:
     """Return whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
-    drawn on the host; a program does not look at those of the device."""
+    drawn on the host; programs do not look at those on the device."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
         new = not func._schema.is_mutable  # else a layer's weights begin so
         return out.device.type == "cpu" and (small(out) or (new and on_host(out)))
@@ -267,7 +268,7 @@ def _tensor(func: Any, out: Any) -> bool:
 
 
 def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """Return the result of `func` for the real values; None if one is unknown, or drawn."""
+    """Return the result of `func` for the known values; None if one is unknown or random."""
     name = func.overloadpacket.__name__.rstrip("_")
     if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
         decided = absorbed(args, ABSORBING[name])
@@ -292,8 +293,8 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
 
 
 def _begun(out: torch.Tensor, flat: Sequence[Any]) -> torch.Tensor:
-    """Begin an empty tensor. On the host it is zeros, as good as what was there before; on the
-    device a kernel that does nothing here may fill it."""
+    """Return the shadow of an empty tensor. On the host it is zeros, as good as what was there
+    before; on the device a kernel that does nothing here may fill it."""
     named = (value.type for value in flat if isinstance(value, torch.device))
     theirs = (value.device.type for value in flat if isinstance(value, torch.Tensor))
     if next(named, next(theirs, "cpu")) == "cpu":
@@ -304,7 +305,8 @@ def _begun(out: torch.Tensor, flat: Sequence[Any]) -> torch.Tensor:
 
 
 def _covered(name: str, args: Args) -> bool:
-    """Return whether indices are a permutation that is inverted: then all values are written."""
+    """Return whether indices are a permutation to be inverted, so that all values are
+    overwritten."""
     if name != "scatter_" or args[0].dim() != 1 or args[2].shape != args[0].shape:
         return False
     known = shadow(args[2])
@@ -315,8 +317,8 @@ def _covered(name: str, args: Args) -> bool:
 
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
-    """Return whether a shadow may be computed with. One value that stands for many is not written
-    to, and has its own views (shadows.py); too many values have only views."""
+    """Return whether a shadow may be used in a computation. One value that stands for many is not
+    written to, and has its own views (shadows.py); too many values have only views."""
     viewed = func.overloadpacket.__name__ in VIEWS
     if is_uniform(known) and (viewed or func._schema.is_mutable):
         return False
@@ -324,7 +326,8 @@ def _usable(func: Any, known: torch.Tensor) -> bool:
 
 
 def _written(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the shadow of a tensor to be overwritten: all of it, or its values must be known."""
+    """Return the shadow of a tensor about to be overwritten: even a lost one if all of it is; None
+    if its values are unknown."""
     known: torch.Tensor | None = (
         aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
     )

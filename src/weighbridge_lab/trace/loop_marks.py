@@ -39,7 +39,8 @@ class Loop:
 
 
 class LoopMarker(ast.NodeTransformer):
-    """Adds the calls, except to loops that yield. A library's loops have no marked branches."""
+    """Adds the calls to loops, except to those that yield. A library's loops have no marked
+    branches."""
 
     def __init__(self, written: list[Loop], path: str, *, branches: bool = True) -> None:
         self.written, self.path, self.branches = written, path, branches
@@ -137,7 +138,7 @@ class LoopMarker(ast.NodeTransformer):
 
 
 def _branches(node: ast.If) -> list[tuple[list[ast.stmt], int]]:
-    """Return the bodies of a condition that call anything but `print`, with their lines."""
+    """Return (body, line) of a condition's branches that call anything but `print`."""
     chained = len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)
     bodies = [(node.body, node.lineno)]
     if node.orelse and not chained:
@@ -146,8 +147,8 @@ def _branches(node: ast.If) -> list[tuple[list[ast.stmt], int]]:
 
 
 def _comes_later(node: ast.If, counters: Iterable[set[str]]) -> bool:
-    """Return whether a condition holds in every n-th round, or in later ones, and does not leave
-    the loop."""
+    """Return whether a condition holds in every n-th round or in later ones, and does not leave the
+    loop."""
     inside = list(chain.from_iterable(map(_within, node.body)))
     if any(isinstance(n, LEAVES) for n in inside) or not any(map(_works, node.body)):
         return False
@@ -185,7 +186,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _counters(node: ast.For | ast.While, inside: Iterable[ast.AST]) -> set[str]:
-    """Return the counters of a loop: its own targets, and names that are added to."""
+    """Return the counters of a loop: its own targets, and names that it adds to."""
     changed = [n.target for n in inside if isinstance(n, ast.AugAssign)]
     heads = [*changed, *([node.target] if isinstance(node, ast.For) else [])]
     return {n.id for head in heads for n in ast.walk(head) if isinstance(n, ast.Name)}
@@ -208,7 +209,7 @@ def _works(statement: ast.stmt) -> bool:
 
 
 def _within(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a statement and all in it, but not the bodies of functions defined there."""
+    """Yield a statement and everything in it, except bodies of functions defined there."""
     yield node
     if not isinstance(node, FUNCTIONS):
         for child in ast.iter_child_nodes(node):

@@ -27,7 +27,7 @@ PICTURE = 4  # dimensions of an output that has its classes after the samples
 
 
 class Labels(NamedTuple):
-    """Targets of an output: classes of an axis, or (axis 0) floats of its shape."""
+    """Targets of an output: classes along an axis, or (axis 0) floats of its shape."""
 
     shape: tuple[int, ...]
     axis: int = 0
@@ -40,8 +40,8 @@ class Labels(NamedTuple):
 
 
 class Loss:
-    """A loss over the steps of one training. Labels are made for the first output, and come with
-    the inputs from the second step on. `told` says which loss was taken."""
+    """The loss over the steps of a training. Labels are made for the first output, and come with
+    the inputs from the second step on. `told`: which loss is used."""
 
     def __init__(self, kind: str | None) -> None:
         self.kind = kind
@@ -71,7 +71,7 @@ class Loss:
     def _compared(
         self, out: Any, parts: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
-        """Return the outputs that are compared with labels, which are chosen at the first step."""
+        """Return the outputs that are compared with labels, as chosen at the first step."""
         logits = out.get("logits") if isinstance(out, dict) else getattr(out, "logits", None)
         first = logits if isinstance(logits, torch.Tensor) else None
         first = next((part for part in parts if part.dim()), None) if first is None else first
@@ -98,8 +98,8 @@ class Loss:
 
 
 def wants(out: torch.Tensor, inputs: Sequence[torch.Tensor], kind: str | None = None) -> Labels:
-    """Return the labels that an output is compared with. Raises UsageError if classes were asked
-    for, and it has no axis of them."""
+    """Return the labels that an output is compared with. Raises UsageError if classes were
+    requested, and it has no axis of them."""
     shape = tuple(out.shape)
     axis = _axis(shape, inputs)
     alike = any(part.is_floating_point() and tuple(part.shape) == shape for part in inputs)
@@ -123,7 +123,7 @@ def _axis(shape: Sequence[int], inputs: Sequence[torch.Tensor]) -> int:
 
 
 def _alike(part: torch.Tensor, first: torch.Tensor, wanted: Labels) -> bool:
-    """Return whether another output is one of the same kind."""
+    """Return whether another output has the first one's kind."""
     if part.dim() != first.dim():
         return False
     return part.shape[wanted.axis] == first.shape[wanted.axis] if wanted.axis else True
@@ -138,7 +138,7 @@ def _between(out: torch.Tensor, labels: torch.Tensor, wanted: Labels) -> torch.T
 
 
 def _numbers(out: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors that a loss is taken of, wherever they are in a module's output."""
+    """Yield the tensors of a module's output that a loss is computed from."""
     if isinstance(out, torch.Tensor):
         if out.requires_grad:
             yield out

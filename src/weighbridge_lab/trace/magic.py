@@ -30,8 +30,8 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def traced(cell: str, names: dict[str, Any], gpu: str | None = None) -> str:
-    """Run a cell and return its report as text; afterwards `names` are as before. What it raises
-    goes through."""
+    """Run a cell and return its report as text; `names` are restored afterwards. Errors of the cell
+    are raised."""
     card, before = FakeGpuSettings(gpu=gpu), dict(names)
     try:
         with endless(card) as fake:

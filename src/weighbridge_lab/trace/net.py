@@ -33,9 +33,8 @@ BLOCKS = nn.Sequential | nn.ModuleList
 
 @frozen_record
 class NetRun:
-    """A net's run. It has the inputs, the optimizer that trains it (None: inference), the loss
-    (None: by its output), whether products are in bfloat16, and whether its blocks are
-    recomputed."""
+    """A net's run: its inputs, the optimizer that trains it (None: inference), the loss (None: by
+    its output), whether products are in bfloat16, and whether its blocks are recomputed."""
 
     inputs: tuple[Input, ...]
     optimizer: str | None = None
@@ -50,7 +49,7 @@ class NetRun:
 
 
 class NetDriver:
-    """Runs a net that a file defines under a name. `loss` says which one was taken."""
+    """Runs a net that a file defines under a name. `loss`: which one was used."""
 
     def __init__(self, run: NetRun, name: str) -> None:
         self.run, self.name, self.loss = run, name, ""
@@ -60,8 +59,8 @@ class NetDriver:
 
 
 def drive(maker: Any, run: NetRun, name: str = "the net") -> str:
-    """Make a module and run it on the card. Return the loss that was taken, "" for inference.
-    Raises UsageError if it cannot be made."""
+    """Make a module and run it on the card. Return the loss that was used, "" for inference. Raises
+    UsageError if the module cannot be made."""
     module = maker if isinstance(maker, nn.Module) else _made(maker, name)
     module.cuda()
     if run.checkpoint:
@@ -115,7 +114,7 @@ def _trains(module: nn.Module, run: NetRun, rule: type[torch.optim.Optimizer]) -
 
 
 def _checkpointed(module: nn.Module, name: str) -> None:
-    """Recompute the blocks of a module's outermost lists in backward."""
+    """Make backward recompute the blocks in a module's outermost lists."""
     blocks = list(_blocks(module))
     if not blocks:
         raise UsageError(sentence("trace.no_blocks", name=name))

@@ -21,7 +21,7 @@ def _parsed(content: bytes, left_out: Sequence[int], path: str) -> None:
 
 def source(content: bytes, path: str) -> bytes:
     """Return a notebook's program. If its file has one line per line of the program, they keep
-    these numbers, so that places are those of an editor. Raises BadFileError."""
+    these numbers, so that places are those in an editor. Raises BadFileError."""
     notebook = opened(content.decode(errors="replace"), path, writes=True)
     if notebook is None:
         raise BadFileError(sentence("trace.notebook", path=path))

@@ -45,7 +45,7 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
 
 @frozen_record
 class ValueQuestion:
-    """Looks of one kind at one place. `told` is the value that the first of them got."""
+    """Looks of one kind at one place. `told`: the value that the first of them got."""
 
     place: str  # train.py:31
     code: str  # the line
@@ -60,7 +60,7 @@ Assume = Mapping[str, float] | Callable[[ValueQuestion], float | None]
 
 @dataclass(frozen=True, slots=True)
 class ValuePlace:
-    """A place, and the expressions in which its value is looked at, the innermost first."""
+    """A place, and the expressions in which its value is looked at, innermost first."""
 
     path: str
     line: int
@@ -74,7 +74,7 @@ class ValuePlace:
 
 
 class ScriptLine(NamedTuple):
-    """One line of the program's own: neither a library's nor ours."""
+    """A line of the program's own files, not a library's or ours."""
 
     path: str
     line: int
@@ -85,7 +85,7 @@ class ScriptLine(NamedTuple):
 
 @cache
 def is_own(path: str) -> bool:
-    """Return whether a file is the program's: no library's, and not ours."""
+    """Return whether a file is the program's own, not a library's or ours."""
     return not path.startswith(OURS) and not is_library(path) and TORCH not in path
 
 
@@ -95,7 +95,7 @@ def is_library(path: str) -> bool:
 
 def trains(path: str) -> bool:
     """Return whether a library's file loops over batches, by its name: loops/fit_loop.py,
-    engine.py, trainer.py. torch has none, and transformers' are left by its callbacks."""
+    engine.py, trainer.py. torch has none, and transformers' loops are left by its callbacks."""
     folder = next((folder for folder in INSTALLED if folder in path), None)
     if folder is None:
         return False
@@ -104,7 +104,7 @@ def trains(path: str) -> bool:
 
 
 def line() -> ScriptLine | None:
-    """Return the innermost line of the program's own that is running, None without one."""
+    """Return the innermost running line of the program's own files, None without one."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not frame.f_code.co_filename.startswith(COMMAND):
         if is_own(frame.f_code.co_filename):
@@ -114,7 +114,7 @@ def line() -> ScriptLine | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and those that caused it."""
+    """Yield an error, and the errors that caused it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -123,7 +123,8 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def ended(trace: TracebackType | None) -> ScriptLine | None:
-    """Return the program's own line that an error came from: the last in its traceback."""
+    """Return the program's own line that an error came from, the last in its traceback; None
+    without one."""
     last = None
     while trace is not None:
         if is_own(trace.tb_frame.f_code.co_filename):
@@ -133,7 +134,7 @@ def ended(trace: TracebackType | None) -> ScriptLine | None:
 
 
 def seen() -> ValuePlace:
-    """Return the place in the program that looks at a value now."""
+    """Return the place in the program that is now looking at a value."""
     frames = list(_outside(sys._getframe(1)))
     program_frames = [f for f in frames if not is_library(f.f_code.co_filename)]
     frame = (program_frames or frames or [sys._getframe(1)])[0]
@@ -162,7 +163,8 @@ def _expression(frame: FrameType) -> str:
 
 
 def assumed(assume: Assume, place: ValuePlace, look: ValueQuestion) -> float | None:
-    """Return the user's value for a name in the expression, or for a line ("train.py:31")."""
+    """Return the user's value for a name in the expression, or for a line ("train.py:31"); None
+    without one."""
     if not isinstance(assume, Mapping):
         return assume(look)
     for name, value in assume.items():
@@ -186,7 +188,8 @@ Branch = ast.If | ast.While
 
 
 class Turns:
-    """The turns of one script: `prepared` returns its tree with calls, `taken` what they told."""
+    """The turns of one script: `prepared` returns its tree with calls, `taken` has what these
+    reported."""
 
     def __init__(self) -> None:
         self.path = ""
@@ -218,7 +221,7 @@ class Turns:
 
 
 class _Marker(ast.NodeTransformer):
-    """Puts a call before each way out under a condition."""
+    """Adds a call before each way out under a condition."""
 
     def __init__(self) -> None:
         self.conditions: list[int] = []
@@ -249,7 +252,7 @@ class _Marker(ast.NodeTransformer):
 
 
 def _way(statement: ast.stmt) -> str:
-    """Return what a statement leaves; "" if it leaves nothing."""
+    """Return what a statement leaves (a loop, a function, the script); "" if it leaves nothing."""
     if isinstance(statement, ast.Break):
         return "a loop"
     if isinstance(statement, ast.Return):
@@ -262,13 +265,13 @@ def _way(statement: ast.stmt) -> str:
 
 
 def called_name(call: ast.Call) -> str:
-    """Return the last word of what is called: `sys.exit(1)` calls "exit"."""
+    """Return the last word of a call's function: "exit" for `sys.exit(1)`."""
     called = call.func
     return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
 
 
 def _decided(tree: ast.Module, questions: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
-    """Return conditions by line, with the look that they depend on. Names are compared as written,
+    """Return conditions by line, with the look that each depends on. Names are compared as spelled,
     whatever function they are in."""
     names: dict[str, ValueQuestion] = {}
     while True:
@@ -306,7 +309,7 @@ def _given(
 def _of(
     value: ast.expr, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
 ) -> ValueQuestion | None:
-    """Return the look that an expression makes, or whose result it uses."""
+    """Return the look in an expression, or whose result it uses; None without one."""
     for line in range(value.lineno, (value.end_lineno or value.lineno) + 1):
         if line in questions:
             return questions[line]
@@ -319,7 +322,7 @@ def _of(
 
 
 def _targets(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield names and attributes that are assigned."""
+    """Yield the names and attributes that are assigned."""
     for node in nodes:
         for part in ast.walk(node):
             if isinstance(part, ast.Name | ast.Attribute) and isinstance(part.ctx, ast.Store):

@@ -57,7 +57,7 @@ Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 @frozen_record
 class Request:
     """A program to run, with the arguments of its `sys.argv`. `script` is a module's name if
-    `module` is set. `then` receives the function instead of its being called."""
+    `module` is set. `then` receives the function, which is not called then."""
 
     script: str
     function: str | None = None
@@ -73,8 +73,8 @@ def request(
     module: bool = False,
     then: Callable[[Any], None] | None = None,
 ) -> Request:
-    """Parse "train.py", "train.py:step" or, with `module`, "package.module"; with `then`,
-    "net.py:Net", or "net.py" for a file with one class. Raises NotFoundError."""
+    """Return the request in "train.py", "train.py:step" or, with `module`, "package.module"; with
+    `then`, in "net.py:Net", or "net.py" for a file with one class. Raises NotFoundError."""
     if module:
         return Request(script=target, module=True, arguments=tuple(arguments))
     path, colon, name = target.rpartition(":")
@@ -99,7 +99,8 @@ def _startable(path: str, name: str) -> None:
 
 
 def _defined(path: str, name: str, kinds: Any) -> str:
-    """Return a name that a file defines: `name`, or that of its one class."""
+    """Return the name `name` if the file defines it; without a name, that of its only class. Raises
+    an error for others."""
     with open(path, "rb") as file:
         source = file.read()
     try:
@@ -118,7 +119,7 @@ def _defined(path: str, name: str, kinds: Any) -> str:
 
 
 def _only_class(path: str, body: Sequence[ast.stmt]) -> str:
-    """Return the name of a file's one class; "" without one. Raises UsageError for several."""
+    """Return the name of a file's only class; "" without one. Raises UsageError for several."""
     classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
     if len(classes) > 1:
         known, example = ", ".join(classes), f"{path}:{classes[-1]}"
@@ -127,7 +128,7 @@ def _only_class(path: str, body: Sequence[ast.stmt]) -> str:
 
 
 def _names(node: ast.stmt, kinds: Any) -> Iterator[str]:
-    """Yield the names of `kinds` that a statement defines; a net may be assigned, too."""
+    """Yield the names of `kinds` that a statement defines; a net may also be assigned."""
     if isinstance(node, kinds):
         yield node.name
     elif isinstance(node, ast.Assign) and kinds == NETS:
@@ -136,7 +137,8 @@ def _names(node: ast.stmt, kinds: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def as_python(request: Request) -> Iterator[types.ModuleType]:
-    """Prepare Python as for a program. Yields its `__main__`, which must be read inside."""
+    """Prepare Python for a program, inside the block. Yield its `__main__`, which must be read
+    inside."""
     before = sys.argv, sys.path[:], sys.modules["__main__"], gc.get_threshold()
     sys.argv = [request.script, *request.arguments]
     if not sys.flags.safe_path:
@@ -152,12 +154,13 @@ def as_python(request: Request) -> Iterator[types.ModuleType]:
 
 
 def roomy(function: Callable[P, T]) -> Callable[P, T]:
-    """Give a function a mebibyte for the frames of what it calls.
+    """Return a function that has a mebibyte for the frames of what it calls.
 
     CPython keeps frames in chunks of 16 KiB, asks the system for one whenever a call crosses the
     end of the last, and gives it back when that returns (Python/pystate.c: push_chunk): a third of
     the time of a program whose every operation crosses it. A frame that says that it needs more has
-    a chunk of twice as much, and those above it the other half."""
+    a chunk of twice as much, and those above it the other half.
+    """
 
     def above(*args: P.args, **kwargs: P.kwargs) -> T:
         return function(*args, **kwargs)
@@ -173,7 +176,7 @@ def execute(
     turns: Turns | None = None,
     loops: Loops | None = None,
 ) -> None:
-    """Run a program. Raises what it raises, SystemExit as well."""
+    """Run a program. Raises what it raises, including SystemExit."""
     if request.module:
         exec(_found(request.script, main), main.__dict__)
         return
@@ -196,8 +199,8 @@ def execute(
 
 @contextlib.contextmanager
 def following(loops: Loops) -> Iterator[None]:
-    """Follow the loops of the program's own files inside, and of libraries' trainers; compiled
-    files of them are neither read nor written."""
+    """Follow the loops of the program's own files and of libraries' trainers, inside the block;
+    their compiled files are neither read nor written."""
     code_of = SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
@@ -222,8 +225,8 @@ def _real(path: str) -> str:
 
 
 def _main(request: Request) -> types.ModuleType:
-    """Make the module `__main__`. If one function is wanted, it has the file's name, so that code
-    under `if __name__ == "__main__"` does not run."""
+    """Return a new module `__main__`. If only one function is wanted, it has the file's name
+    instead, so that code under `if __name__ == "__main__"` does not run."""
     stem = os.path.splitext(os.path.basename(request.script))[0]
     module = types.ModuleType("__main__" if request.function is None else stem)
     module.__dict__["__builtins__"] = __builtins__
@@ -261,7 +264,7 @@ def catches(kind: type[BaseException], frame: FrameType | None, until: CodeType)
 
 
 def _caught(node: Around) -> Iterator[ast.expr | None]:
-    """Yield the classes that a statement catches without raising again; None is all of them."""
+    """Yield the classes that a statement catches without raising again; None stands for all."""
     if isinstance(node, ast.Try | ast.TryStar):
         for handler in node.handlers:
             if not _goes_out(handler.body):
@@ -281,7 +284,7 @@ def _goes_out(body: Sequence[ast.stmt]) -> bool:
 
 
 def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameType) -> bool:
-    """Return whether one of the classes that an expression names in a frame catches `kind`."""
+    """Return whether a class in an `except` expression of a frame catches `kind`."""
     if expression is None:
         return True
     code = compile(ast.Expression(expression), "<handler>", "eval")
@@ -293,7 +296,7 @@ def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameT
 
 
 def _around(path: str, line: int) -> list[Around]:
-    """Return the statements around a line, within its innermost function."""
+    """Return the statements around a line, inside its innermost function."""
     statements: list[Around] = []
     nodes: Sequence[ast.AST] = _parsed(path)
     while nodes:

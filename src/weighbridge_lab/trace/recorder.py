@@ -55,8 +55,8 @@ SUMS = frozenset(
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
-    """A mode that writes one tape per device. `replaced` operations run our functions instead of
-    torch's."""
+    """A dispatch mode that writes one tape per device. `replaced` operations run our functions
+    instead of torch's."""
 
     def __init__(self, tapes: Sequence[Tape], hidden: Hidden, assume: Assume | None = None) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.leaves: BaseException | None = (
             None  # raised at the next request for memory (stopping.py)
         )
-        self.rang: tuple[BaseException, str] | None = None  # the first of these, and its line
+        self.rang: tuple[BaseException, str] | None = None  # the first pending signal, and its line
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         # a storage's address -> its number, and that of the node that made it
         self._numbers: dict[int, tuple[Tape, int, int | None]] = {}
@@ -82,7 +82,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Keep dynamo away: without this method, torch imports its compiler to do so."""
+        """Return whether dynamo is skipped; without this method, torch imports its compiler to
+        decide."""
         return False
 
     @property
@@ -113,13 +114,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return None if known is None else known[1]
 
     def used_on(self, tensor: torch.Tensor, stream: int) -> None:
-        """Note that a stream uses a tensor, as torch.Tensor.record_stream does."""
+        """Record that a stream uses a tensor, as torch.Tensor.record_stream does."""
         known = self._numbers.get(tensor.untyped_storage()._cdata)
         if known is not None:
             known[0].record_stream(known[1], stream)
 
     def resized(self, storage: torch.UntypedStorage) -> None:
-        """Follow UntypedStorage.resize_, to nothing and back again, as sharded modules do."""
+        """Record a storage that UntypedStorage.resize_ empties or refills, as sharded modules
+        do."""
         known = self._numbers.get(storage._cdata)
         if known is None:
             return
@@ -132,14 +134,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._numbers[storage._cdata] = tape, number, node
 
     def adopt(self, tensor: torch.Tensor, tape: Tape, number: int) -> None:
-        """Treat a tensor that no operation made here as storage `number` of the tape."""
+        """Record a tensor that no operation made here as storage `number` of the tape."""
         storage = tensor.untyped_storage()
         address = storage._cdata
         self._numbers[address] = tape, number, None
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
 
     def forget(self, tensor: torch.Tensor) -> None:
-        """Release the storage of a tensor now, whenever its object ends."""
+        """Record a tensor's storage as released now, whenever its object ends."""
         address = tensor.untyped_storage()._cdata
         tape, number, _ = self._numbers.pop(address)
         del self._ends[address]
@@ -150,7 +152,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
 
     def stop(self) -> None:
-        """Forget storages that still live: they end after the trace."""
+        """Stop tracking storages that are still live: they end after the trace."""
         self._ends.clear()
         self._numbers.clear()
         self.where = _nowhere
@@ -191,16 +193,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self.refuse(error)
 
     def _wrapped(self, types: Any) -> bool:
-        """Return whether one of the types, as DTensor, has no memory but that of inner tensors."""
+        """Return whether one of the types only wraps inner tensors, as DTensor does."""
         if any(map(is_traceable_wrapper_subclass_type, types)):
             return True
         self._plain.update(types)
         return False
 
     def _kind(self, func: Any) -> tuple[str, bool, bool]:
-        """Return an operation's name, whether a rule for hidden memory knows it, and whether it is
-        a composite. A composite one comes here undivided if autograd is off for good (inference
-        mode), unless devices have kernels of their own for it."""
+        """Return (name, known, composite) of an operation: whether a rule for hidden memory covers
+        it, and whether it is a composite. A composite one comes here undivided if autograd is off
+        for good (inference mode), unless devices have their own kernels for it."""
         name = func.overloadpacket.__name__
         whole = func.namespace == "aten" and _has(func, COMPOSITE)
         whole = whole and not any(_has(func, key) for key in OWN)
@@ -220,7 +222,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return out
 
     def _use(self, func: Any, args: tuple[Any, ...], out: Any) -> None:
-        """Note which storages an operation read, and which it returned."""
+        """Record which storages an operation read, and which it returned."""
         device = _device(args)
         if device is None:
             return
@@ -234,7 +236,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             tape.uses.append(OperationUse(event, name, backward, reads, writes))
 
     def _shown(self, tree: Any, tape: Tape) -> Iterator[StoragePart]:
-        """Yield the parts of storages that the tensors of a tree cover."""
+        """Yield the parts of storages that the tensors of a nested value cover."""
         for tensor in tree_iter(tree):
             if isinstance(tensor, torch.Tensor) and tensor.device.type == "cuda":
                 for part in _parts(tensor):
@@ -244,7 +246,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                         yield StoragePart(known[1], offset, part.numel() * part.itemsize)
 
     def _faked(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what torch's fake kernel returns; LOOKED if that depends on data."""
+        """Return the result of torch's fake kernel; LOOKED if that depends on unknown values."""
         try:
             return func(*args, **kwargs)
         except EXCEPTIONS:
@@ -312,10 +314,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return self.tapes[index]
 
     def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
-        """Return the storage that a sum of gradients would be added into, if any. After a node, the
-        engine adds what it returned to what others did, if that is dense (input_buffer.cpp:
-        accumulate, can_accumulate_inplace). Whether it is held elsewhere, the tape will see. A
-        layer that is recomputed there has sums of its own, with gradients on.
+        """Return the storage that a sum of gradients would be added into; None if it is no such
+        sum. After a node, the engine adds what it returned to what others did, if that is dense
+        (input_buffer.cpp: accumulate, can_accumulate_inplace). Whether it is held elsewhere, the
+        tape will see. A layer that is recomputed there has sums of its own, with gradients on.
 
         A function written in Python adds by itself, to what is its own. A view holds its base.
         Gradients that go into zeros by index are written in place, too, except that torch makes a
@@ -343,13 +345,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 self._refused = error
 
     def _raise(self) -> None:
-        """Raise the out-of-memory error of a finalizer, which could not raise it."""
+        """Raise the out-of-memory error that a finalizer could not raise."""
         if self._refused is not None:
             error, self._refused = self._refused, None
             raise torch.OutOfMemoryError(f"{error} {ADVICE}")
 
     def _leave(self) -> None:
-        """Raise a pending signal when memory is requested, as torch may raise there. From a view it
+        """Raise a pending signal when memory is requested, where torch may raise. From a view it
         would come out of C++ that may not throw."""
         if self.leaves is not None:
             signal, self.leaves = self.leaves, None
@@ -358,8 +360,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
 @contextmanager
 def _released(tape: Tape) -> Iterator[list[int]]:
-    """Yield a list of storage numbers that are released at the end, the last first, even if a
-    request is refused."""
+    """Yield a list; storages whose numbers are added to it are freed on exit, the last first, even
+    if a request is refused."""
     numbers: list[int] = []
     try:
         yield numbers
@@ -383,7 +385,7 @@ def _has(func: Any, key: Any) -> bool:
 
 
 def _nothing() -> None:
-    """Do nothing: there is one stream."""
+    """Do nothing, as there is only one stream."""
 
 
 def _nowhere(_: Any) -> str:
@@ -391,7 +393,7 @@ def _nowhere(_: Any) -> str:
 
 
 def _device(args: tuple[Any, ...]) -> int | None:
-    """Return the index of the CUDA device that an operation works on; None without one."""
+    """Return the CUDA device index that an operation works on; None without one."""
     for arg in args:
         first = arg[0] if isinstance(arg, list | tuple) and arg else arg
         if isinstance(first, torch.Tensor) and first.device.type == "cuda":

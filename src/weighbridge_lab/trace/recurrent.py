@@ -24,8 +24,8 @@ Kernel = Callable[..., Any]
 
 
 class Recurrence(NamedTuple):
-    """A kind of layer. It has cuDNN's number of it, its gates, the hidden states that a layer's
-    steps keep with its output, and those that their backward takes at once."""
+    """A kind of recurrent layer: cuDNN's number for it, its gates, the hidden states that a layer's
+    steps keep with its output, and those that backward needs at once."""
 
     mode: int
     gates: int
@@ -57,7 +57,7 @@ class RecurrentCall(NamedTuple):
 
     @property
     def taken(self) -> bool:
-        """Return whether cuDNN computes it."""
+        """Return whether cuDNN computes the call."""
         enabled = torch._C._get_cudnn_enabled() and self.data.dtype in TYPES
         return bool(enabled and self.data.numel())
 
@@ -121,7 +121,7 @@ def _computed(kind: Recurrence, call: RecurrentCall) -> Sequence[torch.Tensor]:
 
 
 def kernels() -> dict[Any, Kernel]:
-    """Return the functions for cuDNN's two operations, and for torch's own of a cell."""
+    """Return the stand-ins for cuDNN's two operations and for torch's own operation of a cell."""
     return {
         aten._cudnn_rnn.default: _forward,
         aten._cudnn_rnn_backward.default: _backward,
@@ -132,7 +132,8 @@ def kernels() -> dict[Any, Kernel]:
 
 
 class _Shape(NamedTuple):
-    """The sizes of a layer: positions of all rows, and bytes of one hidden state at all of them."""
+    """The sizes of a layer: positions of all rows, and bytes of one hidden state at all
+    positions."""
 
     kind: Recurrence
     layers: int
@@ -150,7 +151,7 @@ class _Shape(NamedTuple):
 
 
 class _Settings(NamedTuple):
-    """The arguments that torch passes to both of cuDNN's operations, after the tensors of each."""
+    """The arguments of both of cuDNN's operations, after their tensors."""
 
     mode: int
     size: int

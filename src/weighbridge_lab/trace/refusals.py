@@ -34,7 +34,7 @@ RAW = (
 
 
 class RefusedOperationError(UnsupportedError, NotImplementedError):
-    """An operation without a rule; libraries that then try something else may do so."""
+    """Raised for an operation without a rule; libraries may catch it and try something else."""
 
 
 def refused(func: Any, where: str) -> RefusedOperationError:
@@ -42,7 +42,7 @@ def refused(func: Any, where: str) -> RefusedOperationError:
 
 
 def is_raw(error: BaseException) -> bool:
-    """Return whether an error is the dispatcher's, a driver's or a missing value's, and not one
+    """Return whether an error is the dispatcher's, a driver's or a missing value's, rather than one
     that torch wrote for its user."""
     if isinstance(error, NotImplementedError | UnsupportedOperatorException):
         return True
@@ -50,7 +50,7 @@ def is_raw(error: BaseException) -> bool:
 
 
 def explanation(error: BaseException) -> str:
-    """Return our last line for an error that ended a program; "" if its own stays."""
+    """Return our explanation of an error that ended a program; "" if its own message stays."""
     if isinstance(error, RefusedOperationError):
         return str(error)
     for pattern, words in RAW:
@@ -62,7 +62,8 @@ def explanation(error: BaseException) -> str:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """Return the last line of the program's own: neither torch's nor ours."""
+    """Return the last line of the program's own in a traceback, neither torch's nor ours; ""
+    without one."""
     place = "the script"
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -103,7 +104,7 @@ TOGETHER = frozenset(  # operations that a fake tensor's rules allow to mix host
 
 
 def on_one_device(args: tuple[Any, ...]) -> None:
-    """Raise torch's error if tensors are on several devices."""
+    """Raise torch's error if tensors are on different devices."""
     kinds = {str(arg.device) for arg in args if isinstance(arg, torch.Tensor) and arg.dim()}
     if len(kinds) > 1:
         first, second = sorted(kinds)[:2]

@@ -39,7 +39,7 @@ FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 
 
 class TextTable(NamedTuple):
-    """A table as text. Column 0 and those in `words` are words. `which` follows the title."""
+    """A table as text. Column 0 and those in `words` hold words. `which` follows the title."""
 
     title: str
     head: tuple[str, ...]
@@ -88,7 +88,7 @@ def as_json(report: "TraceReport", _: str | None = None) -> str:
 
 
 def remarks(report: "TraceReport", lang: str) -> str:
-    """Return why a peak is not that of the whole course, to be said beside it; "" if it is."""
+    """Return why a peak is not the whole run's, to be printed next to it; "" if it is."""
     reason = why(report, words_in(lang))
     whole = report.used and report.program.ended and report.program.ending != "out of memory"
     return "" if whole else reason
@@ -214,7 +214,7 @@ def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tupl
 
 
 def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    """Yield lines on steps that rose above those before, on refused requests, and on who gives
+    """Yield lines on steps that rose above those before, on refused requests, and on where to get
     advice."""
     for device in report.devices:
         for rise in device.rises[:LARGEST]:
@@ -231,8 +231,8 @@ def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
 
 
 def _rise(rise: "StepRise", unit: str | None) -> str:
-    """Return a line on why a step rose: "step 2 peaks 8.00 GiB above those before: optimizer state
-    +8.00 GiB (train.py:8)"."""
+    """Return a line on why a step's peak rose: "step 2 peaks 8.00 GiB above those before: optimizer
+    state +8.00 GiB (train.py:8)"."""
     sums: Counter[tuple[str, str]] = Counter()
     for c in rise.because:
         sums[c.role, c.line] += c.after - c.before

@@ -35,9 +35,9 @@ SETTLED = 4  # steps without a new peak: enough to know the needs of a run that 
 
 @frozen_record
 class TracedProgram:
-    """A program that ran, and how it ended. `error` is the exception's last line, `place` the
+    """A program that ran, and how it ended. `error`: the exception's last line; `place`: the
     script's line that raised it. If the card was too small, it may have `went_on` as on a larger
-    one, to that end. `settled` is the number of whole steps after its peak, if it was stopped."""
+    one, to that end. `settled`: the number of whole steps after its peak, if it was stopped."""
 
     script: str
     function: str | None = None
@@ -62,7 +62,7 @@ class TracedProgram:
 
 @frozen_record
 class TraceMoment:
-    """The state of a device right after one event. Roles and `rounding` add up to `allocated`."""
+    """A device right after one event. The bytes of roles and `rounding` add up to `allocated`."""
 
     event: int
     phase: str
@@ -101,8 +101,8 @@ class Refusal:
 
 @frozen_record
 class DeviceTrace:
-    """One card of a trace. `driver` is the peak of reserved memory plus the context, with the
-    margin of published programs."""
+    """A card of a trace. `driver`: the peak of reserved memory plus the context, with the margin of
+    published programs."""
 
     index: int
     allocated: TraceMoment
@@ -118,7 +118,7 @@ class DeviceTrace:
 
 @frozen_record
 class Gpu:
-    """The fake card. `limited` is false if its memory has no end."""
+    """The fake card. `limited` is False if its memory has no end."""
 
     id: str
     name: str
@@ -172,13 +172,13 @@ class TraceReport:
 
     @property
     def refusal(self) -> Refusal | None:
-        """Return the last request that did not fit."""
+        """Return the last request that did not fit, None without one."""
         return last_refusal(self.devices)
 
     @property
     def peak(self) -> Bytes:
-        """Return the driver-level peak of the fullest device; if a refusal ended the run, with the
-        refused request."""
+        """Return the driver-level peak of the device with most memory; if a refusal ended the run,
+        with the refused request."""
         return needed(self.devices, self.program)
 
     def to_dict(self) -> dict[str, Any]:
@@ -200,8 +200,8 @@ class TraceReport:
 def device(
     index: int, tape: Tape, context: Bytes = CONTEXT, *, measured: bool = True
 ) -> DeviceTrace:
-    """Return the record of one tape. Phases are in the order of their first allocation. `context`
-    is what a process has outside the allocator; `measured` is workspaces.is_measured."""
+    """Return the record of one tape. Phases are in the order of their first allocation. `context`:
+    what a process has outside the allocator; `measured`: workspaces.is_measured."""
     convolving = convolves(tape)
     like = levels.runs(convolves=convolving)
     allocated, reserved = tries.peaks(tape)
@@ -221,7 +221,7 @@ def device(
 
 
 def convolves(tape: Tape) -> bool:
-    """Return whether more than one module convolves; a single one may only cut out patches."""
+    """Return whether more than one module convolves, as a single one may only cut out patches."""
     return len({s.module for s in tape.storages if "convolution" in s.op}) > 1
 
 
@@ -266,7 +266,7 @@ def refusal(tape: Tape, refused: Refused, context: Bytes, like: RunForm) -> Refu
 
 
 def roles(alive: Iterable[TracedStorage], allocated: int) -> dict[str, int]:
-    """Return bytes by role, the most first; `rounding` is what blocks have beyond their tensors."""
+    """Return bytes by role, largest first; `rounding` is what blocks have beyond their tensors."""
     sums: Counter[str] = Counter()
     for storage in alive:
         sums[storage.role] += storage.nbytes
@@ -302,8 +302,8 @@ def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
 
 
 def phases(tape: Tape) -> Iterable[PhasePeak]:
-    """Yield the peaks of each phase while it ran. What is released between two phases belongs to
-    neither's peak."""
+    """Yield each phase's peak while it ran. What is released between two phases belongs to
+    neither."""
     most: dict[str, tuple[int, int]] = {}
     for event, reserved in tries.events(tape):
         signed, allocated = tape.events[event], tape.levels[event]
@@ -316,7 +316,7 @@ def phases(tape: Tape) -> Iterable[PhasePeak]:
 
 
 def needed(devices: Sequence[DeviceTrace], program: TracedProgram) -> Bytes:
-    """Return the most that one device would have shown, as far as it is known."""
+    """Return the most that one device would have reported, as far as known."""
     fullest = max((d.driver for d in devices), key=lambda b: b.expected)
     last = last_refusal(devices)
     if program.ending != "out of memory" or last is None:
@@ -339,10 +339,10 @@ def verdict(  # noqa: PLR0913  what bounds an answer
     *,
     compiled: Bytes | None = None,
 ) -> TraceVerdict:
-    """Return whether a program fits on a card of limited memory. If its course did not end, or code
-    that trains more never ran, it can only be no; if it never used the card, unknown. If sizes are
-    upper bounds (`at_most`), or eager code ran in place of `compiled`, it can only be yes, unless
-    the lower bound of that does not fit."""
+    """Return whether a program fits on a card of limited memory. If it did not run to its end, or
+    code that trains more never ran, the answer can only be no; if it never used the card, unknown.
+    If sizes are upper bounds (`at_most`), or eager code ran in place of `compiled`, it can only be
+    yes, unless the lower bound of the compiled code does not fit."""
     most = needed(devices, program)
     used = any(d.allocations or d.refusals for d in devices)
     whole = used and program.ended and program.ending != "out of memory" and not untrained(loops)
@@ -373,7 +373,7 @@ NOTHING = "the script put nothing on the card"
 
 
 def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
-    """Return how the course ended; "" if it ended as a script should."""
+    """Return how the run ended; "" if it ended as a script should."""
     refused, last = sum(len(d.refusals) for d in devices), last_refusal(devices)
     reason = ""
     if program.ending == "out of memory" and last is not None:

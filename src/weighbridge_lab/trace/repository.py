@@ -29,7 +29,8 @@ PATHLIKE = re.compile(r"[\w./-]+/[\w./-]+|[\w-]+\.(?:ya?ml|json|toml|pth?|ckpt|s
 
 
 class StartCommand(NamedTuple):
-    """A command of a README: its place and words, and the packages and files that it misses."""
+    """A command in a README: its place and words, and the packages and files that are missing for
+    it."""
 
     place: str
     words: tuple[str, ...]
@@ -51,7 +52,7 @@ class Repository(NamedTuple):
 
     @property
     def example(self) -> str:
-        """Return a program in the folder, a notebook or a script; else train.py."""
+        """Return a program in the folder, a notebook or a script; else "train.py"."""
         inside = sorted(path for path in Path(self.folder).iterdir() if path.suffix in SCRIPTS)
         return str(min(inside, key=_rank, default=Path(self.folder) / "train.py"))
 
@@ -95,7 +96,7 @@ def _placed(root: Path, path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _commands(root: Path, place: str, line: str) -> Iterator[tuple[str, ShellCommand]]:
-    """Yield the Python commands in a line, with their places; for a shell script those in it."""
+    """Yield (place, Python command) for a line; for a shell script the commands in it."""
     for command in commands(line):
         script, rule = command.shell_script, command.rule
         path = root / command.folder / (script or MAKEFILE)
@@ -136,7 +137,7 @@ def _readmes(root: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers; lines continued by a backslash are one."""
+    """Yield (line number, line); lines continued by a backslash are one."""
     first, parts = 0, list[str]()
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -148,7 +149,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _start(root: Path, place: str, command: ShellCommand) -> StartCommand | None:
-    """Return a command with its missing parts; None if its program is missing."""
+    """Return a command with what is missing for it; None if its program is missing."""
     words = command.words
     script = next((word for word in words if word.endswith(SCRIPTS)), "")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
@@ -182,7 +183,7 @@ def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
 
 
 def _missing_packages(root: Path, script: Path) -> set[str]:
-    """Return missing packages that a script and the repository's own modules import."""
+    """Return the missing packages that a script and the repository's own modules import."""
     waiting, seen, missing = [script], set[Path](), set[str]()
     while waiting and len(seen) < DEEP:
         path = waiting.pop()
@@ -210,8 +211,8 @@ def _inside(root: Path, folder: Path, name: str) -> Path | None:
 
 
 def _is_own(root: Path, folder: Path, package: str) -> bool:
-    """Return whether a folder between the script's and the repository's contains the package, as a
-    file or a folder, with or without `__init__.py`."""
+    """Return whether a folder from the script's up to the repository's has the package, as a file
+    or a folder, with or without `__init__.py`."""
     above = [one for one in folder.parents if one == root or root in one.parents]
     bases = (folder, *above, root, root / "src")
     return any((base / package).is_dir() or (base / f"{package}.py").is_file() for base in bases)

@@ -52,7 +52,8 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 
 
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
-    """Return lines on cards with room, the loss taken of a net, and loops that were left early."""
+    """Return lines on cards with room, on the loss used for a net, and on loops that were left
+    early."""
     known = report.used and report.cards
     left_lines = [on_cards(report.cards, report.gpu.name, words)] if known else []
     left_lines = [line for line in left_lines if line]
@@ -65,8 +66,8 @@ def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
 
 
 def on_cards(judged: "Sequence[CardClass]", traced: str, words: Words) -> str:
-    """Return a line on which cards of the catalogue have room for it, by their sizes. It names the
-    size of which only the traced card's answer is known; "" if nothing is known of any size."""
+    """Return a line on which of the catalogue's cards have room, by their sizes. It names the size
+    of which only the traced card's answer is known; "" if nothing is known of any size."""
     from weighbridge_lab.trace.cards import spans
 
     span = spans(judged)
@@ -90,8 +91,8 @@ def _why(loop: "LeftLoop") -> str:
 
 
 def _figures(report: "TraceReport") -> str:
-    """Return the key of the sentence with the two sizes: what a whole course needs, or what a part
-    of one took."""
+    """Return the key of the sentence with two sizes: what a whole run needs, or what a part of one
+    took."""
     if not report.used:
         return "figures.unused"
     if report.program.ended:
@@ -107,24 +108,25 @@ def _shared(report: "TraceReport", words: Words) -> tuple[str, ...]:
 
 
 def _bounded(report: "TraceReport") -> bool:
-    """Return whether a lower bound of what compiled code takes is known."""
+    """Return whether a lower bound of compiled code is known."""
     return report.compiled is not None and report.compiled.low > 0
 
 
 def _ends(report: "TraceReport", unit: str | None) -> tuple[str, str]:
-    """Return the lower and the upper bound of what compiled code takes, as text."""
+    """Return (lower, upper) bound of what compiled code takes, as text."""
     interval = report.compiled or report.peak
     scale = sizes(interval.expected, unit)
     return scale.of(interval.low), scale.of(interval.high)
 
 
 def why(report: "TraceReport", words: Words) -> str:
-    """Return how the course ended, if not at the end of the script, and what bounds it."""
+    """Return how the run ended, if not at the end of the script, and what bounds it."""
     return printable("; ".join((*_reasons(report, words), *_shared(report, words))))
 
 
 def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
-    """Yield the cause and how to go on first, if it stopped; then what bounds the sizes."""
+    """Yield the reasons: if it stopped, the cause and how to go on first; then what bounds the
+    sizes."""
     yield from _endings(report, words)
     last, ended = report.refusal, report.program.ending
     if not report.used and report.program.ended and not report.program.advice:
@@ -170,7 +172,7 @@ def _endings(report: "TraceReport", words: Words) -> Iterator[str]:
 
 
 def _stopped(program: "TracedProgram", place: str, words: Words) -> Iterator[str]:
-    """Yield at which line a program stopped, and by which error."""
+    """Yield the line at which a program stopped, and its error."""
     ending = program.went_on or program.ending
     if ending != "out of memory":
         error = "" if program.went_on else program.error
@@ -196,7 +198,7 @@ def _about(words: Words, scale: SizeFormat, peak: Bytes) -> str:
 
 
 def _margin(report: "TraceReport", words: Words, unit: str | None) -> str:
-    """Return the margin, spare or lacking; "" if only a part of the course is known."""
+    """Return the memory to spare or lacking; "" if only a part of the run is known."""
     verdict = report.verdict
     if verdict is None or not report.used or not report.program.ended:
         return ""
@@ -228,8 +230,8 @@ def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
 
 
 def _parts(device: "DeviceTrace", words: Words) -> list[tuple[str, str, int]]:
-    """Return (key, name, bytes) of allocated memory by role, of what the allocator holds besides,
-    and of the context: at most MOST."""
+    """Return at most MOST of (key, name, bytes): of allocated memory by role, of what the allocator
+    holds besides, and of the context."""
     top = device.allocated
     parts = [(role, printable(role), n) for role, n in top.roles.items()]
     overhead = max(0, device.reserved.reserved - sum(n for _, _, n in parts))

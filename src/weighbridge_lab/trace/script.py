@@ -49,7 +49,7 @@ TIME_UP = 124  # as of timeout(1)
 
 @frozen_record
 class FakeGpuSettings:
-    """The fake card: the arguments of FakeGPU as a command line has them."""
+    """The fake card: the arguments of FakeGPU as on a command line."""
 
     gpu: str | None = None
     gpu_memory: str | None = None
@@ -74,8 +74,8 @@ class FakeGpuSettings:
 
 
 def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
-    """Run a program. Return the report, and the FakeGPU with its tapes. Raises WeighbridgeError
-    before the script runs; after that everything that happens is in the report."""
+    """Run a program. Return (report, the FakeGPU with its tapes). Raises WeighbridgeError before
+    the script runs; after that everything that happens is in the report."""
     needs_torch()
     _said_well(card)
     from weighbridge_lab.trace.gpu import version_of
@@ -109,8 +109,8 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
 
 
 def _stopped(ran: TracedProgram, rang: tuple[BaseException, str] | None) -> TracedProgram:
-    """Note that a program was stopped from outside, even if it swallowed that and ended in its own
-    way."""
+    """Return the record of a program, noting that it was stopped from outside, even if it caught
+    that and ended in its own way."""
     if rang is None or ran.ending in (*STOPPED, "out of memory"):
         return ran
     error, place = rang
@@ -118,7 +118,8 @@ def _stopped(ran: TracedProgram, rang: tuple[BaseException, str] | None) -> Trac
 
 
 def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) -> TracedProgram:
-    """Add how long a program's peak was settled, or how to run a net that it only defines."""
+    """Return the record with how long a program's peak was settled, or how to run a net that it
+    only defines."""
     from weighbridge_lab.trace.advice import of_unused
 
     if ran.ending in STOPPED:
@@ -128,7 +129,8 @@ def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) ->
 
 
 def simulated(card: FakeGpuSettings) -> Any:
-    """Return the FakeGPU of settings, with endless memory unless they name a card or a size."""
+    """Return the FakeGPU for these settings, with endless memory unless they name a card or a
+    size."""
     from weighbridge_lab.trace.gpu import FakeGPU
 
     return FakeGPU(
@@ -144,7 +146,7 @@ def simulated(card: FakeGpuSettings) -> Any:
 
 @contextlib.contextmanager
 def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
-    """Isolate a script, with stand-ins for what is not on this machine."""
+    """Isolate a script from this machine inside the block, with stand-ins for what is missing."""
     from weighbridge_lab.trace.keeping.audit import heard
     from weighbridge_lab.trace.patches import arriving, each_once, patched
     from weighbridge_lab.trace.patches.missing import MissingData
@@ -169,7 +171,7 @@ def _limited(card: FakeGpuSettings) -> bool:
 
 
 def _said_well(card: FakeGpuSettings) -> None:
-    """Check settings before anything runs. Raises UsageError in the words of the command line."""
+    """Check the settings before anything runs. Raises UsageError in the command line's terms."""
     if card.torch_version is not None and not re.match(r"\d+\.\d+", card.torch_version):
         raise UsageError(sentence("trace.torch_version", version=card.torch_version))
     size = card.world_size
@@ -183,7 +185,7 @@ def _said_well(card: FakeGpuSettings) -> None:
 
 
 def _processes(card: FakeGpuSettings) -> dict[str, Any]:
-    """Return the arguments of FakeGPU that say which process of how many this is."""
+    """Return FakeGPU's arguments on which process of how many this is."""
     if card.world_size is not None:
         return {"world_size": card.world_size, "rank": card.rank or 0}
     if card.processes is None:
@@ -216,7 +218,7 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
     """Return a function that decides whether a run goes on after a refused request. If the program
-    would not catch the error, its further course is what a larger card would see."""
+    would not catch the error, its further run is as on a larger card."""
     import torch
 
     def goes_on(report: OutOfMemory) -> bool:
@@ -230,8 +232,8 @@ def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
 
 
 def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
-    """Note that a program ran out of memory. Its card was too small, however it went on; or it
-    caught the error, and the refused request was never granted, however it ended."""
+    """Return the record of a program that ran out of memory. Its card was too small, however it
+    went on; or it caught the error, and the refused request was never granted, however it ended."""
     unserved = [tape for tape in tapes if tape.refused and not tape.recovered]
     if not unserved or ran.ending == "out of memory":
         return ran
@@ -274,8 +276,8 @@ def _run(
 
 
 def _child_left(error: BaseException) -> None:
-    """End a copy of this process, which the script made (os.fork), as Python would: the report is
-    its parent's."""
+    """End a copy of this process that the script made (os.fork) as Python would, since the report
+    is its parent's."""
     code = _status(error) if isinstance(error, SystemExit) else bool(_shown(error))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -283,12 +285,12 @@ def _child_left(error: BaseException) -> None:
 
 
 def _is_ours(request: Request) -> bool:
-    """Return whether our errors are about what the user named: a net, or a notebook."""
+    """Return whether errors of ours are about what the user named: a net, or a notebook."""
     return request.then is not None or request.script.endswith(notebooks.SUFFIX)
 
 
 def _ended_by(error: BaseException, card: str) -> dict[str, Any]:
-    """Return how a program that raised ended: fields of TracedProgram."""
+    """Return how a program ended that raised `error`, as fields of TracedProgram."""
     from weighbridge_lab.trace.advice import advice
     from weighbridge_lab.trace.stopping import TimeUpError
 
@@ -304,7 +306,7 @@ def _ended_by(error: BaseException, card: str) -> dict[str, Any]:
 
 
 def _status(end: SystemExit) -> int:
-    """Return the exit code: sys.exit(None) is 0, a number its low byte, anything else is
+    """Return the exit code of sys.exit: None is 0, a number its low byte, anything else is
     printed."""
     if end.code is None:
         return 0

@@ -58,7 +58,7 @@ MADE: dict[str, Callable[[Args], Any]] = {
 
 
 def aside(tensor: torch.Tensor) -> dict[str, Any]:
-    """Return what torch and we keep on a tensor, whatever its class shows as its `__dict__`."""
+    """Return what torch and we store on a tensor, whatever its class shows as its `__dict__`."""
     attributes: dict[str, Any] = KEPT.__get__(tensor)
     return attributes
 
@@ -82,13 +82,13 @@ def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
-    """Give a tensor its shadow, if there is room for it."""
+    """Give a tensor its shadow `known`, if there is room for it."""
     if isinstance(tensor, FakeTensor) and ROOMY.takes(known):
         aside(tensor)["shadow"] = known
 
 
 class ShadowRoom:
-    """The room for large shadows. `over` says that some were too large."""
+    """The memory for large shadows. `over`: some were too large."""
 
     def __init__(self) -> None:
         self.free, self.over = ROOM, False
@@ -115,15 +115,15 @@ ROOMY = ShadowRoom()
 
 
 def lost(tensor: torch.Tensor) -> None:
-    """Note that a tensor was written with unknown values, and so all that share its shadow's
-    storage."""
+    """Note that a tensor was overwritten with unknown values, and so all tensors that share its
+    shadow's storage."""
     known = aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
     if known is not None:
         known.untyped_storage().lost = True
 
 
 def small(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor of this size and kind gets a shadow wherever it is."""
+    """Return whether a tensor of this size and kind gets a shadow on any device."""
     count = tensor.numel()
     if tensor.layout is not torch.strided:
         return False
@@ -141,13 +141,12 @@ def on_host(tensor: torch.Tensor) -> bool:
 
 
 def is_uniform(known: torch.Tensor) -> bool:
-    """Return whether a shadow is one value, expanded: it may only be written as a whole."""
+    """Return whether a shadow is one value, expanded: it may only be overwritten as a whole."""
     return known.dim() > 0 and not any(known.stride())
 
 
 def uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
-    """Return the shadow of `out`, which `func` made of `args`; None if it may have several
-    values."""
+    """Return the shadow of `out`, the result of `func`; None if it may have several values."""
     name = func.overloadpacket.__name__
     with unset_fake_temporarily():
         if name == "_is_all_true":
@@ -184,7 +183,8 @@ def _pointwise(func: Any, args: Args, _: torch.Tensor) -> torch.Tensor | None:
 
 
 def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
-    """Return what a comparison gives for values that are neither infinite nor NaN, else None."""
+    """Return a comparison's result for values that are neither infinite nor NaN; None if it is
+    open."""
     if name in ("isnan", "isinf", "isfinite"):
         return name == "isfinite"
     first, second = args[0], args[1] if len(args) > 1 else None

@@ -31,21 +31,21 @@ SCRIPTS = (".py", ".ipynb")
 
 
 class ShellCommand(NamedTuple):
-    """A command: the folder that it is started in, and its words; or a shell script."""
+    """A command: the folder in which it is started, and its words; or a shell script."""
 
     folder: str
     words: tuple[str, ...]
 
     @property
     def shell_script(self) -> str:
-        """Return the shell script that is started; "" for Python."""
+        """Return the shell script that the command starts; "" for Python."""
         first, *others = self.words
         named = others[0] if first in SHELLS and others else first
         return named if named.endswith(".sh") else ""
 
     @property
     def rule(self) -> str:
-        """Return the Makefile rule that is run; "" without one."""
+        """Return the Makefile rule that the command runs; "" without one."""
         return self.words[1] if self.words[0] == "make" and len(self.words) > 1 else ""
 
 
@@ -69,7 +69,7 @@ def _of_line(text: str) -> Iterator[ShellCommand]:
 
 
 def _parted(text: str) -> Iterator[tuple[str, ...]]:
-    """Yield the commands of a line as words, without redirections."""
+    """Yield the commands in a line as words, without redirections."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|<>")
     lexer.whitespace_split = True
     words: list[str] = []
@@ -86,7 +86,7 @@ def _parted(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _bare(words: Sequence[str]) -> tuple[str, ...]:
-    """Return a command without variables, runners of environments, and redirected output."""
+    """Return a command without variables, environment runners, and redirected output."""
     cut = next((i for i, word in enumerate(words) if set(word) & set("<>")), len(words))
     left = list(words[:cut])
     while cut < len(words) and left and left[-1].isdigit():  # 2> of a file
@@ -124,7 +124,7 @@ def _starts(words: Sequence[str]) -> bool:
 
 
 def _launched(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the line that trace reads: with torchrun in place of deepspeed's launcher."""
+    """Return the line in the form that trace reads: torchrun instead of deepspeed's launcher."""
     if words[0] != "deepspeed":
         return words
     script = next(i for i, word in enumerate(words) if word.endswith(SCRIPTS) or word == "-m")

@@ -104,8 +104,8 @@ RULES: dict[Any, Callable[..., torch.Tensor]] = {
 
 
 def rule(func: Any, args: tuple[Any, ...]) -> Callable[..., torch.Tensor] | None:
-    """Return the rule of an operation with a sparse matrix; None without one, or if it has no
-    rule."""
+    """Return the rule for an operation with a sparse matrix; None for other operations, or without
+    a rule."""
     known = RULES.get(func)
     if known is None or not any(isinstance(one, torch.Tensor) and one.is_sparse for one in args):
         return None

@@ -57,7 +57,7 @@ WARP = 32
 
 
 def standins(recorder: Recorder) -> dict[str, Patches]:
-    """Return the patches of each module, for when it is imported."""
+    """Return the patches of each module by name, for when it is imported."""
     return {**bitsandbytes(recorder), **flex(), **triton()}
 
 
@@ -93,7 +93,7 @@ class Silent:
 
 
 def _computed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Return `function` so that it can read the numbers that it makes."""
+    """Return `function`, changed so that it can read the numbers that it makes."""
 
     def computed(*args: Any, **kwargs: Any) -> torch.Tensor:
         with unset_fake_temporarily():
@@ -113,7 +113,7 @@ def paged(*shape: int, dtype: torch.dtype = torch.float32, device: Any = None) -
 
 
 def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
-    """Return the function of each operation: its code for CUDA, else that for all devices."""
+    """Return the function of each operation: its CUDA code, else the code for all devices."""
     of_cuda = _of_cuda(module)
     kernels = {}
     for name in torch._C._dispatch_get_all_op_names():
@@ -128,7 +128,7 @@ def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
 
 
 def _of_cuda(module: Any) -> dict[str, Callable[..., Any]]:
-    """Return functions from a copy of the module, which caches facts of a card and is not
+    """Return functions from a copy of the module, which caches a card's facts and is not
     registered."""
     functions: dict[str, Callable[..., Any]] = {}
 
@@ -155,7 +155,7 @@ def flex() -> dict[str, Patches]:
 
 
 class FlexKernel(torch.autograd.Function):  # type: ignore[misc]
-    """One kernel in place of flex_attention, forward and backward."""
+    """One kernel that stands for flex_attention, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, q: Any, k: Any, v: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -215,7 +215,8 @@ def _launches(module: Any) -> Iterator[Patch]:
 
 
 def _tuning(module: Any) -> Iterator[Patch]:
-    """Patch the tuner: it runs as it is, but its results are dropped, as no kernel ran."""
+    """Yield a patch of the tuner: it runs unchanged, but its results are dropped, as no kernel
+    ran."""
     run = module.Autotuner.run
     caches: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
@@ -246,7 +247,7 @@ def bench(
     return_mode: str = "mean",
     **__: Any,
 ) -> Any:
-    """Stand in for triton.testing.do_bench: it takes no time."""
+    """Stand in for triton.testing.do_bench, with a time of 0."""
     fn()
     cleared = torch.empty(CLEARED // 4, dtype=torch.int, device="cuda")
     for tensor in grad_to_none or ():

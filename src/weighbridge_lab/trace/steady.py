@@ -42,8 +42,8 @@ Look = tuple[Any, ...]
 
 @frozen_record
 class LeftLoop:
-    """A loop that was left early. `untaken` are the lines of conditions under which nothing ran,
-    `training` those of them whose code trains more. `scanned`: all remaining items were looked at,
+    """A loop that was left early. `untaken`: lines of conditions under which nothing ran;
+    `training`: those of them whose code trains more. `scanned`: all remaining items were looked at,
     and none is larger than those that ran."""
 
     place: str  # train.py:31
@@ -58,7 +58,7 @@ class LeftLoop:
 
 class Loops:
     """The loops of a program. `worked` returns the runs of backward and the steps of optimizers so
-    far. `most` is the user's limit of rounds. `left` are the loops that were left."""
+    far. `most`: the user's limit of rounds. `left`: the loops that were left."""
 
     def __init__(
         self, tapes: Sequence[Tape], worked: Callable[[], tuple[int, int]], most: int | None
@@ -76,20 +76,20 @@ class Loops:
         return (*self.worked(), *(len(tape.events) for tape in self.tapes))
 
     def marked(self, tree: ast.Module, path: str) -> ast.Module:
-        """Return the tree of a file with our calls at the heads of its loops."""
+        """Return the tree of a file with our calls added at the heads of its loops."""
         marked: ast.Module = LoopMarker(self.written, path, branches=is_own(path)).visit(tree)
         return ast.fix_missing_locations(marked)
 
     def each(self, number: int, items: Iterable[Any]) -> Iterator[Any]:
-        """Return the iterator that a `for` uses."""
+        """Return the iterator that a `for` loop uses."""
         return _Each(iter(items), self, number)
 
     def starts(self, number: int) -> None:
-        """Note that a `while` is about to begin."""
+        """Record that a `while` loop is about to begin."""
         self._rounds[number] = Rounds(self)
 
     def again(self, number: int, condition: Any) -> Any:
-        """Return the condition that a `while` uses."""
+        """Return the condition that a `while` loop uses."""
         if not condition:
             return condition
         return False if self.enough(number, self._rounds[number]) else condition
@@ -103,7 +103,7 @@ class Loops:
         return condition if condition or branch in self.taken else branch in self.forced
 
     def chooses(self, number: int, line: int, condition: Any) -> bool:
-        """Return the condition that chooses a number: the opposite once, if that is due."""
+        """Return the condition that chooses a number; once, if that is due, its opposite."""
         choice, way = (self.written[number].path, line), bool(condition)
         before = self._chosen.setdefault(choice, way)
         if way == before and choice in self.forced - self.taken:
@@ -133,7 +133,7 @@ class Loops:
         return str(ScriptLine(loop.path, loop.line))
 
     def scanned(self, number: int, *, whole: bool) -> None:
-        """Note that the remaining items of a left loop were looked at; `whole` if all of them."""
+        """Record that a left loop's remaining items were looked at; `whole`: all of them."""
         place = self.place(number)
         self.left[place] = replace(self.left[place], scanned=whole)
 
@@ -177,7 +177,7 @@ class Rounds:
         self._starts = [len(tape.events) for tape in loops.tapes]
 
     def enough(self) -> bool:
-        """Return, at the head of the loop, whether to leave it."""
+        """Return whether to leave the loop; called at its head."""
         self.count += 1
         worked = self.loops.worked()
         passes, steps = (now - before for now, before in zip(worked, self._worked, strict=True))
@@ -201,7 +201,8 @@ class Rounds:
         return self.alike or self.still
 
     def anew(self) -> None:
-        """Start counting again: what a forced condition did may show in the round after it."""
+        """Start counting anew, since the effect of a forced condition may show in the round after
+        it."""
         self._looks.clear()
         self.peaks.rounds = self.peaks.calm = 0
 
@@ -215,8 +216,8 @@ class Rounds:
 
     def _repeats(self, turns: int, *, whole: bool = False) -> bool:
         """Return whether the last rounds requested one pattern of `turns` rounds, which trained;
-        with `whole` also whether their peaks repeat. If no optimizer has made a step yet, it may do
-        so in the next."""
+        with `whole`, also whether their peaks repeat. If no optimizer has made a step yet, it may
+        do so in the next."""
         pattern = list(self._looks)[-turns:]
         least = max(ALIKE if any(steps for _, steps, *_ in pattern) else TURNS, REPEATS * turns)
         looks = list(self._looks)[-least:]
@@ -228,8 +229,8 @@ class Rounds:
 
 
 class _Peaks:
-    """The highest memory that rounds came to and left behind, by device; the rounds since it rose
-    (`calm`), those that trained (`rounds`), and `steps` of optimizers."""
+    """The highest memory that rounds reached and left behind, by device; the rounds since it rose
+    (`calm`), the rounds that trained (`rounds`), and the `steps` of optimizers."""
 
     def __init__(self) -> None:
         self.rounds = self.steps = self.calm = 0
@@ -252,7 +253,7 @@ class _Peaks:
 
 
 class _Each:
-    """An iterator that keeps no item: only the loop's own variable does."""
+    """An iterator that holds no item, so that only the loop's own variable does."""
 
     def __init__(self, items: Iterator[Any], loops: Loops, number: int) -> None:
         self._items, self._loops, self._number = items, loops, number

@@ -25,19 +25,19 @@ PATIENCE = 2.0  # seconds without an operation
 
 
 class TimeUpError(KeyboardInterrupt):
-    """The time limit is over."""
+    """Raised when the time limit is over."""
 
 
 def _ring(recorder: Recorder, error: BaseException) -> None:
-    """Note an end from outside: it holds, even if the program swallows it."""
+    """Record an end from outside, which holds even if the program catches it."""
     recorder.leaves = error
     recorder.rang = recorder.rang or (error, str(places.line() or ""))
 
 
 @contextlib.contextmanager
 def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None]:
-    """Let Ctrl-C and `seconds` end what runs inside, by KeyboardInterrupt. Without signals (another
-    thread, another system), Python's own way stays."""
+    """Make Ctrl-C and a limit of `seconds` end what runs inside the block, by KeyboardInterrupt.
+    Without signals (another thread, another system), Python's own behaviour stays."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
@@ -82,7 +82,7 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
 
 
 def _taken() -> int:
-    """Return the process's own bytes; 0 if the system does not tell."""
+    """Return the process's own bytes; 0 if the system does not report them."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -93,8 +93,8 @@ def _taken() -> int:
 
 @contextlib.contextmanager
 def bounded(nbytes: int | None) -> Iterator[None]:
-    """Limit the process to `nbytes` (RLIMIT_DATA of Linux, and shared memory): more is a
-    MemoryError, and does not bring down the machine."""
+    """Limit the process to `nbytes` inside the block (RLIMIT_DATA of Linux, and shared memory):
+    more is a MemoryError, and does not bring down the machine."""
     try:
         import resource
     except ImportError:  # another system
@@ -112,7 +112,7 @@ def bounded(nbytes: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, before[1]))
 
     def mapped(file: int, length: int, *_: int) -> None:
-        """Refuse shared memory beyond the limit; no limit of Linux covers it."""
+        """Refuse shared memory beyond the limit, which no limit of Linux covers."""
         if nbytes is not None and file == -1 and _taken() + length > nbytes:
             raise MemoryError
 

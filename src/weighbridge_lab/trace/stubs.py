@@ -28,8 +28,8 @@ LOGGERS = ("wandb", "mlflow", "comet_ml", "neptune", "clearml", "aim", "swanlab"
 
 
 class Anything:
-    """A value for everything: called, it returns the first tensor, layer or function that it was
-    given, else itself; its attributes are such values, too."""
+    """A value for everything: when called, it returns the first tensor, layer or function among its
+    arguments, else itself; its attributes are such values too."""
 
     def __init__(self, name: str = "", *, silent: bool = False) -> None:
         self._name, self._silent = name, silent
@@ -82,7 +82,7 @@ class LayerClass(abc.ABCMeta):
 
 
 class IdentityLayer(nn.Module, metaclass=LayerClass):  # type: ignore[misc]
-    """A layer of a missing package: it returns its input. Programs derive their own. Constructed
+    """A layer of a missing package, which returns its input. Programs derive their own. Constructed
     from a tensor, it is that tensor, as a wrapper would be."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -108,7 +108,7 @@ def _value(path: str, *, silent: bool) -> Any:
 
 
 class StubModule(ModuleType):
-    """A package that is missing."""
+    """A stand-in for a missing package."""
 
     silent = False
 
@@ -121,13 +121,13 @@ class StubModule(ModuleType):
 
 
 class HostModule(StubModule):
-    """A package of a notebook's host: here it mounts and asks nothing."""
+    """A stand-in for a package of a notebook's host, which mounts and asks nothing."""
 
     silent = True
 
 
 class LoggerModule(StubModule):
-    """A package that reports what a program does to a service: here it sends nothing."""
+    """A stand-in for a package that reports to a service, which sends nothing."""
 
     silent = True
 
@@ -153,7 +153,7 @@ class LoggerSettings(dict[str, Any]):
 
 
 class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds packages by name, and all their submodules."""
+    """An import hook that finds packages by name, and all their submodules."""
 
     def __init__(self, names: Sequence[str], notes: Callable[[str], None]) -> None:
         self.names, self.notes = tuple(names), notes
@@ -187,8 +187,8 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def _hosts(self, name: str) -> bool:
-        """Return whether a module is of a notebook's host, or a missing package above one. False if
-        the program only asks whether it is there, and goes on without."""
+        """Return whether a module is a notebook host's, or a missing package above one. False if
+        the program only checks for it, and goes on without."""
         wanted = any(
             f"{one}.".startswith(f"{name}.") or f"{name}.".startswith(f"{one}.") for one in HOSTED
         )
@@ -226,7 +226,8 @@ class CompiledExtensionError(ImportError):
 
 
 def extensions(names: Sequence[str], notes: Callable[[str], None]) -> dict[str, Patches]:
-    """Return the patches of `load` and `load_inline`: `names` are stand-ins."""
+    """Return the patches of `load` and `load_inline` by module name; `names`: extensions with a
+    stand-in."""
 
     def patches(module: Any) -> Iterator[Patch]:
         for loader in ("load", "load_inline"):

@@ -37,8 +37,8 @@ Role = Literal[
 
 @dataclass(slots=True)
 class TracedStorage:
-    """One allocation. `born` and `died` are indices of events; `died` is None while it lives, and
-    `born` is after `died` if it never did (Tape.grow)."""
+    """An allocation. `born` and `died` are event indexes; `died` is None while it is live, and
+    `born` is after `died` if it never existed (Tape.grow)."""
 
     nbytes: int
     op: str
@@ -52,12 +52,12 @@ class TracedStorage:
 
     @property
     def lived(self) -> bool:
-        """Return whether it ever existed: neither refused nor made in place of another."""
+        """Return whether it ever existed: it was neither refused nor made in place of another."""
         return self.died is None or self.died >= self.born
 
 
 class TapePeak(NamedTuple):
-    """The event with the most bytes, and their number."""
+    """The event with the most bytes, and these bytes."""
 
     event: int
     nbytes: int
@@ -86,7 +86,7 @@ class StoragePart(NamedTuple):
 
 
 class OperationUse(NamedTuple):
-    """An operation between storages: what it read and what it returned."""
+    """An operation by its storages: those it read and those it returned."""
 
     event: int  # the first that it made, or the next one
     op: str
@@ -96,7 +96,7 @@ class OperationUse(NamedTuple):
 
 
 def _mark_saved(storage: TracedStorage) -> None:
-    """Mark a storage made in forward and found in backward as saved for backward."""
+    """Mark a storage that forward made and backward still finds as saved for backward."""
     if storage.role == "temporary" and storage.phase in ("forward", "loss"):
         storage.role = "saved activation"
 
@@ -107,8 +107,8 @@ def _bytes() -> "array[int]":
 
 @dataclass(slots=True)
 class Tape:
-    """The events of one device. They are numbers of storages: n + 1 if n is allocated, -(n + 1) if
-    it is released. `levels` and `reserves` are the allocated and the reserved bytes after each."""
+    """The events of one device. They are storage numbers: n + 1 if n is allocated, -(n + 1) if it
+    is released. `levels` and `reserves`: the allocated and the reserved bytes after each."""
 
     allocator: Allocator = field(default_factory=Allocator)
     begin: Callable[[], None] = lambda: None  # called before the first request
@@ -140,7 +140,7 @@ class Tape:
         self._free(number)
 
     def grow(self, old: int, nbytes: int, *, op: str, module: str = "") -> int:
-        """Note a sum of gradients. The real engine adds into `old` if nothing else holds it: then
+        """Record a sum of gradients. The real engine adds into `old` if nothing else holds it: then
         `old` is released right after, and the sum is `old` under another name."""
         self.settle()
         new = self._storage(nbytes, op, module, "temporary")
@@ -155,12 +155,13 @@ class Tape:
             self._malloc(new)
 
     def record_stream(self, number: int, stream: int) -> None:
-        """Note that a stream uses a storage, as torch.Tensor.record_stream does.
+        """Record that a stream uses a storage, as torch.Tensor.record_stream does.
 
         The device keeps up with its program here: what has been given back need not wait for the
-        stream, but while a graph is captured. An H100 reserved 0.5 to 1.1 % more than this says
-        for ZeRO-3, and 1.4 to 4.5 % for FSDP1; if all waited, we would say up to 2.4 times as much
-        as it took (tests/golden/h100_ranks.jsonl)."""
+        stream, but while a graph is captured. An H100 reserved 0.5 to 1.1 % more than this says for
+        ZeRO-3, and 1.4 to 4.5 % for FSDP1; if all waited, we would say up to 2.4 times as much as
+        it took (tests/golden/h100_ranks.jsonl).
+        """
         self.settle()
         block = self._blocks.get(number)
         if block is not None and self.allocator.captures.capturing:
@@ -177,8 +178,8 @@ class Tape:
 
     @property
     def recovered(self) -> bool:
-        """Return whether work of the kind whose request was refused last began again later without
-        a refused request."""
+        """Return whether the program recovered: work of the kind whose request was refused last
+        began again later, without a refused request."""
         if not self.refused or self.outgrown:
             return False
         event, request, _ = self.refused[-1]
@@ -201,7 +202,7 @@ class Tape:
                 yield storage
 
     def _moved(self, new: int, old: int) -> None:
-        """Let the block of `old` go on as `new`, without a request to the allocator."""
+        """Let `new` take over the block of `old`, without a request to the allocator."""
         self._grown = None
         if old not in self._blocks:  # refused
             self._malloc(new)
@@ -238,7 +239,7 @@ class Tape:
         return number
 
     def _outgrows(self, number: int, report: OutOfMemory) -> bool:
-        """Note a request that did not fit; if `goes_on` says so, serve it as on a larger card.
+        """Record a request that did not fit; if `goes_on` says so, serve it as on a larger card.
 
         `report` comes without its error: one that a frame of its own traceback holds, and all that
         those frames hold, would wait for the collector of cycles.

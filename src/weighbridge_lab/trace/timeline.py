@@ -46,8 +46,8 @@ class RefusedMoment:
 
 @frozen_record
 class DeviceTimeline:
-    """The course of one device: all lists are as long as `events`, and the roles add up to
-    `allocated`."""
+    """The course of one device: all lists have one entry per entry of `events`, and the roles add
+    up to `allocated`."""
 
     index: int
     length: int  # events in all
@@ -61,7 +61,7 @@ class DeviceTimeline:
 
 
 def timeline(report: TraceReport, tapes: Sequence[Tape]) -> dict[str, Any]:
-    """Return the timeline of a run as plain values, for JSON and for the page."""
+    """Return a run's timeline as plain values, for JSON and for the page."""
     program, gpu = report.program, report.gpu
     return {
         "schema": SCHEMA,
@@ -107,7 +107,7 @@ def lines(index: int, tape: Tape) -> DeviceTimeline:
 
 
 def _fullest(tape: Tape) -> Iterator[int]:
-    """Yield the event with the most allocated in each stretch, and the last event of all."""
+    """Yield the event with the most allocated bytes in each stretch, and the last event of all."""
     count = len(tape.events)
     width = max(1, ceil_div(count, POINTS))
     for first in range(0, count, width):
@@ -141,8 +141,8 @@ def as_json(timeline: Mapping[str, Any]) -> str:
 
 
 def html(timeline: Mapping[str, Any]) -> str:
-    """Return a timeline as one self-contained page. Names come from strangers' code: none of them
-    may end the script element that holds them."""
+    """Return a timeline as one self-contained page. Names come from strangers' code, and none may
+    end the script element that holds them."""
     path = os.path.join(os.path.dirname(__file__), "timeline.html")
     with open(path, encoding="utf-8") as file:
         page = file.read()
@@ -159,7 +159,8 @@ def snapshot(tape: Tape) -> bytes:
 
 
 def _origins(tape: Tape) -> Iterator[tuple[int, RequestOrigin]]:
-    """Yield the origin of each request. Requests are numbered in order, the refused ones too."""
+    """Yield (number, origin) of each request. Requests are numbered in order, including the refused
+    ones."""
     refused = {r.report.request: r.storage for r in tape.refused}
     storages = (tape.storages[signed - 1] for signed in tape.events if signed > 0)
     for number in range(tape.allocator.requests):

@@ -32,7 +32,7 @@ KEPT = (
 
 @frozen_record
 class SeenTraining:
-    """The training of a Trainer: a model's config, and the settings of `train`."""
+    """A Trainer's training: a model's config, and the settings of `train`."""
 
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -45,7 +45,7 @@ class SeenTraining:
 
 @frozen_record
 class TrainingChange:
-    """Flags of `train`, the bytes that the card would hold with them, and what they cost."""
+    """Flags of `train`, the bytes that the card would hold with them, and their cost."""
 
     flags: str
     peak_bytes: int

@@ -33,7 +33,7 @@ class Try(NamedTuple):
 
 
 def course(tape: Tape) -> Mapping[int, int]:
-    """Return the bytes that the allocator held after each event that counts."""
+    """Return the bytes that the allocator held, by event, for each event that counts."""
     if not tape.recovered:
         return dict(enumerate(tape.reserves))
     tries = list(_tries(tape))
@@ -44,8 +44,8 @@ def course(tape: Tape) -> Mapping[int, int]:
 
 
 def _replayed(tape: Tape, windows: Mapping[int, Try], beginnings: Set[int]) -> Mapping[int, int]:
-    """Replay a tape without storages that lived only in `windows`, by event; the cache is emptied
-    at `beginnings`."""
+    """Return reserved bytes by event of a tape without the storages that lived only in `windows`;
+    the cache is emptied at `beginnings`."""
     allocator = Allocator(tape.allocator.options, capacity=tape.allocator.reserve.capacity)
     blocks: dict[int, Block | None] = {}
     reserves: dict[int, int] = {}
@@ -63,7 +63,8 @@ def _replayed(tape: Tape, windows: Mapping[int, Try], beginnings: Set[int]) -> M
 
 
 def _malloc(allocator: Allocator, nbytes: int) -> Block | None:
-    """Allocate what was served in another order; the card may then be fragmented otherwise."""
+    """Return a block; if the replayed order fragments the card more than the real one did, without
+    the card's limits."""
     try:
         return allocator.malloc(nbytes)
     except OutOfMemoryError:
@@ -72,12 +73,12 @@ def _malloc(allocator: Allocator, nbytes: int) -> Block | None:
 
 
 def events(tape: Tape) -> Iterable[tuple[int, int]]:
-    """Return (event, reserved bytes) of the events that count; no copy if all of them do."""
+    """Return (event, reserved bytes) of the events that count; without a copy if all of them do."""
     return course(tape).items() if tape.recovered else enumerate(tape.reserves)
 
 
 def peaks(tape: Tape) -> tuple[TapePeak, TapePeak]:
-    """Return the peaks of allocated and of reserved bytes, over the events that count."""
+    """Return the peaks (allocated, reserved) over the events that count."""
     if not tape.recovered:
         return tape.allocated, tape.reserved
     reserves = course(tape)
@@ -87,7 +88,7 @@ def peaks(tape: Tape) -> tuple[TapePeak, TapePeak]:
 
 
 def _within(storage: TracedStorage, one: Try) -> bool:
-    """Return whether a storage did not outlive the try that made it."""
+    """Return whether a storage did not outlive the batch that made it."""
     return storage.died is not None and storage.died < one.end
 
 

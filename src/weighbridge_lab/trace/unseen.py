@@ -13,7 +13,7 @@ LATER = "if no later batch is larger, "
 
 
 def untrained(loops: Iterable[LeftLoop]) -> tuple[str, ...]:
-    """Return the lines that train more, and never ran."""
+    """Return the lines of code that trains more and never ran."""
     return tuple(dict.fromkeys(line for loop in loops for line in loop.training))
 
 

@@ -49,7 +49,7 @@ class WatchedEngine:
 
 
 class ModuleWatch:
-    """Tells `recorder` the phase and the module. `arrived` is called at each outermost module."""
+    """Sets the phase and the module of `recorder`. `arrived` is called at each outermost module."""
 
     def __init__(self, recorder: Recorder, arrived: Callable[[], None]) -> None:
         self.recorder = recorder
@@ -91,7 +91,7 @@ class ModuleWatch:
 
     @property
     def stack(self) -> list[nn.Module]:
-        """Return the modules that run in this thread, the outermost first."""
+        """Return the modules that run in this thread, outermost first."""
         return self._running.modules
 
     def where(self, node: Any) -> str:
@@ -148,7 +148,8 @@ class ModuleWatch:
             self.recorder.mark(buffer, "buffer")
 
     def _copies(self) -> Iterator[Patch]:
-        """Patch what moves and copies modules: these have weights even before they run."""
+        """Yield patches of what moves and copies modules, which have weights even before they
+        run."""
         apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
 
         def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:

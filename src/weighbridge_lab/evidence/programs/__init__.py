@@ -29,15 +29,15 @@ class EvidenceProgram:
 
     @property
     def missing(self) -> list[str]:
-        """Name the packages that it needs and that are not installed."""
+        """Return the names of required packages that are not installed."""
         return [name for name in ("torch", *self.needs) if find_spec(name) is None]
 
     def convolves(self, setting: Mapping[str, Any]) -> bool:
         return self.convolutions and not str(setting.get("model")).startswith(self.patches)
 
     def load(self, setting: Mapping[str, Any]) -> Callable[[str], None]:
-        """Return the function, its arguments filled in. Imports torch and what the program needs,
-        which must not be imported while a fake GPU stands in."""
+        """Return the function with its arguments filled in. Imports torch and the program's
+        packages, which must not be imported while a fake GPU stands in."""
         for package in self.needs:
             import_module(package)
         module, _, function = self.home.partition(":")

@@ -29,7 +29,7 @@ def learn(
     group_size: int,
     **adapters: Any,
 ) -> None:
-    """Make one update. `adapters`: rank, targets and liger of `adapted`."""
+    """Run one update. `adapters`: rank, targets and liger of `adapted`."""
     net = adapted(model, **adapters)
     trained = [p for name, p in net.named_parameters() if "actor" in name]
     optimizer = torch.optim.AdamW(trained, lr=5e-7)
@@ -59,7 +59,7 @@ def adapted(
     targets: str | Sequence[str] = "all-linear",
     liger: bool = False,
 ) -> Any:
-    """Make a model on the host, in bfloat16, with adapters in float32."""
+    """Return a bfloat16 model on the host, with adapters in float32."""
     net = causal_model(model, "cpu")
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
     net = get_peft_model(net, lora, adapter_name=ADAPTERS[0])
@@ -73,7 +73,7 @@ def adapted(
 
 
 def before(net: Any, ids: torch.Tensor, rows: int) -> list[torch.Tensor]:
-    """Return log-probabilities of the reference and of the actor, chunk by chunk."""
+    """Return the log-probabilities of the reference and of the actor, computed in chunks."""
     net.eval()
     net.set_adapter(ADAPTERS[1])
     count, tokens = ids.shape
@@ -184,5 +184,5 @@ def tiles(rows: int, vocabulary: int) -> Iterator[slice]:
 
 
 def _selected(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return what the compiled kernel leaves: a number in float32 for each row."""
+    """Return one float32 number per row, all that the compiled kernel stores."""
     return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).float() / TEMPERATURE

@@ -36,7 +36,7 @@ def convolutional(device: str, *, model: str, batch: int, side: int = 224) -> No
 
 
 def _evaluate(net: nn.Module, sizes: Sequence[tuple[int, int]], device: str) -> None:
-    """Make a validation pass, as most scripts have one after an epoch."""
+    """Run a validation pass, as most scripts do after an epoch."""
     net.eval()
     criterion = nn.CrossEntropyLoss()
     with torch.no_grad():
@@ -52,7 +52,7 @@ def _evaluate(net: nn.Module, sizes: Sequence[tuple[int, int]], device: str) -> 
 def perceptron(
     device: str, *, inputs: int, layers: Sequence[Sequence[str | int]], batch: int
 ) -> None:
-    """Train a perceptron; `layers` is (kind, width) in their order."""
+    """Train a perceptron; `layers` is (kind, width) in order."""
     net = nn.Sequential(*_layers(inputs, layers)).to(device)
     net.train()
     net(torch.rand(2, inputs, device=device))  # torchsummary's

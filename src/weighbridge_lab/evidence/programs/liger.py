@@ -33,7 +33,7 @@ def cross_entropy(device: str, *, vocabulary: int, batch: int = 8, tokens: int =
 def embedding(
     device: str, *, vocabulary: int, width: int = 768, batch: int = 32, tokens: int = 512
 ) -> None:
-    """Run torch's embedding, with Liger's, which is not used, on the card as well."""
+    """Run torch's embedding, while Liger's, unused, is on the card as well."""
     net = nn.Embedding(vocabulary, width).to(device)
     other = nn.Embedding(vocabulary, width).to(device)
     ids = torch.randint(0, vocabulary, (batch, tokens), device=device)
@@ -55,8 +55,7 @@ def gated(
     hidden: int = 4096,
     intermediate: int = 11008,
 ) -> None:
-    """Run the feed-forward network of transformers' Llama, between its activation and its
-    product."""
+    """Run the MLP of transformers' Llama, from its activation to its product."""
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaMLP
 
@@ -74,8 +73,8 @@ def gated(
 def linear_cross_entropy(
     device: str, *, rows: int, hidden: int = 4096, vocabulary: int = 128256
 ) -> None:
-    """Run a head with its loss. The head that torch's own loss would use is on the card as well,
-    and both threads have multiplied before: speed is measured first."""
+    """Run a head with its loss. The head for torch's own loss is on the card as well, and both
+    threads have multiplied before, since speed is measured first."""
     nn.Linear(8, 8, bias=False, device=device)(_leaf(8, 8, device=device).float()).sum().backward()
     other, head = (
         nn.Linear(hidden, vocabulary, bias=False, dtype=torch.bfloat16).to(device) for _ in "ab"
@@ -121,7 +120,7 @@ class Chunked(torch.autograd.Function):  # type: ignore[misc]
 
 
 def chunks(rows: int, parts: int) -> list[slice]:
-    """Cut `rows` into slices whose length is the smallest power of two that makes at most
+    """Return slices of `rows`, whose length is the smallest power of two that makes at most
     `parts`."""
     size = 1 << (-(-rows // parts) - 1).bit_length()
     return [slice(start, start + size) for start in range(0, rows, size)]
@@ -175,7 +174,7 @@ def experts(
 def parallel_cross_entropy(
     device: str, *, vocabulary: int, tokens: int = 2048, batch: int = 4
 ) -> None:
-    """Run Megatron's loss without fusion, of one rank; gradients are cleared before each step."""
+    """Run Megatron's unfused loss on one rank; gradients are cleared before each step."""
     logits = _leaf(tokens, batch, vocabulary, device=device)
     target = torch.randint(0, vocabulary, (tokens, batch), device=device, dtype=torch.long)
 

@@ -26,14 +26,15 @@ LINEARS = (  # of the image model: targets of adapters whose config names none
 
 
 def causal_model(model: str, device: str) -> Any:
-    """Make a model of our evidence in bfloat16 on the device, as `device_map=` loads it."""
+    """Return one of the evidence's models in bfloat16 on the device, loaded as with
+    `device_map=`."""
     settings = AutoConfig.for_model(**config(origins()[model]))
     with torch.device(device):
         return AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
 
 
 def adapted(model: Any, adapter: Adapter | None) -> Any:
-    """Add an adapter to the model; with None, all of the model is trained."""
+    """Return the model with an adapter; with None, all of it is trained."""
     if adapter is None:
         return model.requires_grad_(True)
     return get_peft_model(model, PeftConfig.from_peft_type(**adapter))
@@ -48,8 +49,8 @@ def metamath(
     optimizer: str = "AdamW",
     **settings: Any,
 ) -> None:
-    """Train on the longest batch of all, first into an empty cache: batches come in buckets of 20,
-    longest first, and the cache is emptied every 10. `settings` are the optimizer's."""
+    """Train on the longest batch, first with an empty cache: batches come in buckets of 20, longest
+    first, and the cache is emptied every 10. `settings` are the optimizer's."""
     net = adapted(causal_model(model, device), adapter)
     chosen = _optimizer(net, optimizer, settings)
     if adapter is not None:
@@ -86,7 +87,7 @@ def _optimizer(net: Any, name: str, settings: Mapping[str, Any]) -> torch.optim.
 
 
 def _reallocated(net: Any) -> None:
-    """Let AdaLoRA move its ranks, as it does after each step."""
+    """Let AdaLoRA reallocate its ranks, as it does after each step."""
     configs = getattr(net, "peft_config", {})
     if "default" in configs and configs["default"].peft_type == "ADALORA":
         net.base_model.update_and_allocate(1)
@@ -120,7 +121,7 @@ def pictures(device: str, *, transformer: Mapping[str, Any], adapter: Adapter | 
 
 
 def _encoded(sizes: Any, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return prompts, the ids of their tokens, and latents of 16 by 16 pixels."""
+    """Return prompts, their token ids, and latents of 16 by 16 pixels."""
     side, width = PIXELS // 16, torch.bfloat16
     joint, channels = sizes.joint_attention_dim, sizes.in_channels
     one = [torch.empty(1, TEXT, joint, dtype=width, device=device) for _ in range(PICTURES)]

@@ -61,7 +61,7 @@ def transformer(
 
 
 def vision_net(name: str) -> nn.Module:
-    """Make one of torchvision's networks by name, without weights."""
+    """Return one of torchvision's networks by name, without weights."""
     from torchvision import models
 
     if name == "mnasnet":
@@ -87,8 +87,8 @@ def _language_net(name: str) -> nn.Module:
 
 
 def _optimizer(name: str, net: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimizer with torch's defaults but for the step size, which Adafactor needs to be
-    its own."""
+    """Return the optimizer with torch's defaults, except Adafactor's step size, which it must set
+    itself."""
     more = {"relative_step": False} if name == "Adafactor" else {}
     return _class(name)(net.parameters(), lr=1e-3, **more)
 

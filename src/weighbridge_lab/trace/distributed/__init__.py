@@ -30,7 +30,7 @@ ADDRESS, PORT = "127.0.0.1", "29500"
 
 @frozen_record
 class World:
-    """One process of many: `rank` of `size`, `per_node` of them on each machine."""
+    """One process of many: `rank` of `size` processes, with `per_node` on each machine."""
 
     size: int
     rank: int
@@ -82,8 +82,8 @@ def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
 
 @contextmanager
 def launched(world: World | None) -> Iterator[None]:
-    """Set a launcher's environment variables inside. Without a world, they are removed, even if a
-    launcher started us."""
+    """Set a launcher's environment variables inside the block; without a world, remove them, even
+    if a launcher started us."""
     names = World(size=1, rank=0, per_node=1).variables()
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ.update(world.variables() if world else {})
@@ -105,7 +105,7 @@ CHOOSES = (
 
 
 def _chooses(path: str) -> bool:
-    """Return whether a script's own text says which card each of several processes takes."""
+    """Return whether a script's own text chooses the card of each of several processes."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -115,8 +115,8 @@ def _chooses(path: str) -> bool:
 
 
 def sharing(script: str, gpu: Any, second: Callable[[], Sequence[int]] | None) -> int:
-    """Return the number of processes that use the first card. They are all of the machine's, unless
-    its second process uses another card; that one is asked if the script does not say."""
+    """Return the number of processes that use the first card: all of the machine's, unless the
+    second process uses another card, which is traced too if the script's text does not show it."""
     if gpu.world is None or gpu.world.per_node < 2:
         return 1
     used: Sequence[int] = [index for index, tape in enumerate(gpu.tapes) if tape.storages]
@@ -126,7 +126,7 @@ def sharing(script: str, gpu: Any, second: Callable[[], Sequence[int]] | None) -
 
 
 def enough_cards(gpu: str | None, processes: int | None) -> None:
-    """Raise UsageError for more processes on a machine than the user gave it cards."""
+    """Raise UsageError for more processes on a machine than the user's cards."""
     if gpu is None or processes is None:
         return
     chosen = budget(gpu, None, None)
@@ -138,7 +138,7 @@ def enough_cards(gpu: str | None, processes: int | None) -> None:
 
 
 def together(device: "DeviceTrace", driver: Bytes, processes: int) -> "DeviceTrace":
-    """Return a card with the memory of `processes` processes like this one."""
+    """Return a card's trace with the memory of `processes` equal processes."""
     refusals = (replace(r, driver=_times(r.driver, processes)) for r in device.refusals)
     driver = _times(driver, processes)
     return replace(device, driver=driver, refusals=tuple(refusals), processes=processes)

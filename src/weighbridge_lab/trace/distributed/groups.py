@@ -96,7 +96,7 @@ class Groups:
         return init_process_group
 
     def _world(self, size: int, rank: int) -> World:
-        """Return the world: the program's own settings win over the environment."""
+        """Return the world; the program's own settings override the environment."""
         if size > 0:
             here = world(size, max(rank, 0))
         elif self.world is not None:
@@ -109,7 +109,7 @@ class Groups:
         return here
 
     def _spawn(self, fn: Callable[..., Any], args: Any = (), nprocs: int = 1, **_: Any) -> None:
-        """Stand in for torch.multiprocessing.spawn: run one of the processes, here."""
+        """Stand in for torch.multiprocessing.spawn: run one of the processes in this one."""
         here = self.world = self.world or world(nprocs)
         if here.size > 1:
             self.notes(OTHERS.format(here))
@@ -138,8 +138,8 @@ def _group(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _objects() -> dict[str, Callable[..., Any]]:
-    """Return answers for collectives of objects: every process has the object that this one has.
-    Their bytes are left out."""
+    """Return stand-ins for collectives of objects: every process has this one's object. Their bytes
+    are not counted."""
 
     def size(group: Any = None) -> int:
         members: int = dist.get_world_size(group)
@@ -190,7 +190,7 @@ SUM = 0  # c10d::ReduceOp::RedOpType
 
 
 def collectives() -> dict[Any, Answer]:
-    """Return the answer that replaces the network for each collective of torch.ops.c10d."""
+    """Return stand-ins, by collective of torch.ops.c10d, that need no network."""
     if not dist.is_available():
         return {}
     answers: dict[Any, Answer] = {}
@@ -254,7 +254,7 @@ def _gathered(outs: Sequence[Tensors], ins: Tensors, *_: Any) -> Sequence[Tensor
 
 
 def _listed(outs: Sequence[Tensors], ins: Tensors, *_: Any) -> Sequence[Tensors]:
-    """Answer a gather for the only process: results go to their places, without a buffer."""
+    """Stand in for a gather: put the results at their places, without a buffer."""
     for t, one in ((t, one) for many, one in zip(outs, ins, strict=False) for t in many):
         _put(t, one)
     return outs

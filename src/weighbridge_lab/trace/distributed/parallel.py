@@ -46,7 +46,7 @@ WORD = ctypes.sizeof(ctypes.c_void_p)
 
 
 def replicas(recorder: Recorder) -> Iterator[Patch]:
-    """Yield patches of torch.distributed's bindings."""
+    """Yield the patches of torch.distributed's bindings."""
     if not dist.is_available():
         return
     reducer = dist.Reducer
@@ -59,7 +59,7 @@ def replicas(recorder: Recorder) -> Iterator[Patch]:
 
 
 class HostMode(TorchDispatchMode):  # type: ignore[misc]
-    """Runs on the CPU operations whose arguments are all on the CPU."""
+    """Runs operations on the CPU for real if all their arguments are there."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Maps(TorchDispatchMode):  # type: ignore[misc]
 
 
 def _beyond(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether an operation involves more than real tensors of the host."""
+    """Return whether an operation involves anything but real tensors on the host."""
     device = kwargs.get("device")
     if func.namespace == "c10d" or (device is not None and torch.device(device).type != "cpu"):
         return True
@@ -135,7 +135,8 @@ def _made(inner: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
 
 @contextmanager
 def _timers_hidden() -> Iterator[None]:
-    """Give CUDA's entry another key inside. A CPU wheel has none."""
+    """Hide CUDA's timers inside the block by giving their entry another key. A CPU wheel has
+    none."""
     keys = [key for key in _keys() if key.value == CUDA]
     for key in keys:
         key.value = NONE
@@ -148,8 +149,7 @@ def _timers_hidden() -> Iterator[None]:
 
 @cache
 def _keys() -> list[ctypes.c_int8]:
-    """Return the keys of c10d::TimerRegistry, in place; none if its layout is not the one we
-    know."""
+    """Return the keys in c10d::TimerRegistry, in place; [] if its memory layout is unknown."""
     path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
     registry = getattr(ctypes.CDLL(path), REGISTRY)
     registry.restype = ctypes.c_void_p
@@ -169,7 +169,7 @@ NAMES = ("_propagate_tensor_meta", "_propagate_tensor_meta_non_cached")
 
 
 def sharding(notes: Notes) -> dict[str, Patches]:
-    """Return the patches of modules by name, for when they are imported."""
+    """Return the patches of modules by name, to apply when they are imported."""
     return {
         "torch.distributed.tensor._sharding_prop": _propagation,
         "torch.distributed.checkpoint": partial(_checkpoints, notes),

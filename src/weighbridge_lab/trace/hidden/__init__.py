@@ -18,7 +18,7 @@ RULES: tuple[HiddenRule, ...] = (*products.RULES, *reductions.RULES)
 
 
 class Hidden:
-    """The rules that apply to a card and a version of torch, by operation."""
+    """The rules for a card and a torch version, by operation."""
 
     def __init__(self, card: Card, version: Version) -> None:
         self.card = card
@@ -38,8 +38,8 @@ class Hidden:
         return Op(args, kwargs, self.card, self.version)
 
     def allocations(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
-        """Yield, for each rule that applies, its name and the bytes of buffers that are in use
-        together."""
+        """Yield (name, bytes of buffers in use together) for each rule that applies to an
+        operation."""
         for rule in self.rules.get(name, ()):
             if rule.when == when:
                 sizes = [nbytes for nbytes in rule.nbytes(op) if nbytes]
@@ -49,8 +49,8 @@ class Hidden:
     def workspaces(
         self, name: str, op: Op, device: int, *, engine: bool
     ) -> Iterator[tuple[str, int]]:
-        """Yield the workspaces that a thread takes now and keeps, by name and bytes. On a GPU the
-        autograd engine has a thread of its own for each device."""
+        """Yield (name, bytes) of workspaces that a thread allocates now and keeps. On a GPU the
+        autograd engine has a thread of its own per device."""
         if name not in self.products:
             return
         thread = "engine" if engine else threading.get_ident()

@@ -33,8 +33,7 @@ def workspace(card: Card, version: Version) -> int:
 
 
 def workspaces(name: str, op: Op) -> Iterator[tuple[str, int]]:
-    """Yield name and bytes of the workspaces that a product needs in its thread, and that stay
-    there."""
+    """Yield (name, bytes) of the workspaces that a product needs in its thread, where they stay."""
     if op.version < kernels.TRANSIENT_SINCE:
         yield BLAS, workspace(op.card, op.version)
     if kernels.LIGHT_KEPT_SINCE <= op.version < kernels.UNIFIED_SINCE and _light(name, op):
@@ -60,8 +59,8 @@ def _transient_light(op: Op) -> list[int]:
 
 
 def _matrices(first: int) -> HiddenRule:
-    """Return the rule of the two matrices from argument `first` on, which are copied if neither
-    rows nor columns are dense."""
+    """Return a rule for the two matrices from argument `first` on, which are copied if neither rows
+    nor columns are dense."""
 
     def nbytes(op: Op) -> list[int]:
         pair = (op.arg(first), op.arg(first + 1))
@@ -96,7 +95,7 @@ CUBLAS = (
 
 
 def shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> attention.KernelShape:
-    """Return the sizes of q, k and v, [batch, heads, tokens, dim] each, as kernels read them."""
+    """Return the sizes of q, k and v, [batch, heads, tokens, dim] each, in the kernels' terms."""
     batch, heads, queries, dim = q.shape
     return attention.KernelShape(
         batch=batch,
@@ -147,7 +146,7 @@ def _efficient_backward(op: Op) -> list[int]:
 
 
 def _product_for_delta(op: Op) -> Iterable[int]:
-    """Return the bytes of dO * O, whose sum float32 kernels do not compute themselves."""
+    """Return the bytes of dO * O, where float32 kernels do not compute its sum themselves."""
     grad = op.arg(0)
     return [] if grad.dtype in HALF else [size(grad)]
 
@@ -214,8 +213,8 @@ LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _last(x: torch.Tensor) -> bool:
-    """Return whether torch treats channels as last: not by the strides of a single picture whose
-    own stride is smaller (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
+    """Return whether torch treats channels as last; a single picture with a smaller stride of its
+    own does not count (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
     form = LAST.get(x.dim())
     return (
         form is not None

@@ -27,7 +27,7 @@ SOURCE = "aten/src/ATen/native/cuda/Reduce.cuh"
 
 
 class Axes(NamedTuple):
-    """(size, stride) of dimensions, the densest first; neighbours without a gap are joined."""
+    """(size, stride) of dimensions, densest first; neighbours without a gap are joined."""
 
     reduced: list[tuple[int, int]]
     kept: list[tuple[int, int]]
@@ -142,7 +142,7 @@ def _copies(*positions: int) -> Callable[[Op], list[int]]:
 
 
 def _rows_of_nothing(op: Op) -> list[int]:
-    """Return the bytes of two masks: of numbers that are -inf, and of rows in which all are."""
+    """Return the bytes of two masks: of elements that are -inf, and of rows in which all are."""
     x = op.args[0]
     return [x.numel(), x.numel() // x.shape[-1] if x.numel() else 0]
 
@@ -243,8 +243,8 @@ def _segments(op: Op) -> list[int]:
 
 
 def _accumulating(op: Op) -> list[int]:
-    """Return the buffers of index_put_ with accumulate: linear index, sorted and original ones, a
-    range, cub's pairs."""
+    """Return the bytes of the buffers of index_put_ with accumulate: linear index, sorted and
+    original ones, a range, cub's pairs."""
     if not op.arg(3, "accumulate", False):
         return []
     indices = [i for i in op.args[1] if i is not None]

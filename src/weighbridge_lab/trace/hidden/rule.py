@@ -20,7 +20,7 @@ Version = tuple[int, int]  # of torch
 
 
 class Op(NamedTuple):
-    """One call of an operation: its arguments, and the card and torch that it runs on."""
+    """A call of an operation: its arguments, and the card and torch version."""
 
     args: Sequence[Any]
     kwargs: dict[str, Any]
@@ -36,7 +36,7 @@ class Op(NamedTuple):
 
 @frozen_record
 class HiddenRule:
-    """The bytes that some operations take besides their outputs."""
+    """The bytes that some operations allocate besides their outputs."""
 
     ops: str  # names without overload, in aten, separated by spaces
     nbytes: Callable[[Op], Iterable[int]]

@@ -54,7 +54,7 @@ class Watched:
         self._ask({"begin": True, "network": network})
 
     def end(self) -> dict[str, Any]:
-        """Restore everything. Return what the script wrote and changed."""
+        """Restore everything, and return what the script wrote and changed."""
         return self._ask({"end": True})
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,8 @@ class Watched:
         return answer
 
     def laid(self) -> bool:
-        """Install the filter on this process and return True, if its keeper can read its files."""
+        """Install the filter on this process and return True; False if its keeper cannot read its
+        files."""
         if not self._ask({"file": self._file}).get("readable"):
             return False
         try:
@@ -77,8 +78,8 @@ class Watched:
 
 
 def apart() -> int | None:
-    """Go on in a separate process whose system calls are watched. Return None there, and here its
-    exit code at the end. None, too, if that is not possible."""
+    """Continue in a separate process whose system calls are watched: return None there, and here
+    its exit code at the end. Also None if that is impossible."""
     if not kernel.is_here() or threading.active_count() > 1:
         return None
     sys.stdout.flush()
@@ -116,7 +117,8 @@ def apart() -> int | None:
 
 
 def _waited(keeper: int, script: int, before: Any) -> int:
-    """Wait for the keeper, and forward signals. A terminal's signals reach the script directly."""
+    """Wait for the keeper and forward signals; return its exit code. A terminal's signals reach the
+    script directly."""
     while True:
         heard = signal.sigwaitinfo(SIGNALS)
         if heard.si_signo == signal.SIGCHLD:
@@ -137,7 +139,7 @@ def _waited(keeper: int, script: int, before: Any) -> int:
 
 
 class _Keeping:
-    """The keeper's side: answers system calls, and the requests of the script's process."""
+    """The keeper's side: answers system calls, and requests of the script's process."""
 
     def __init__(self, script: int, talk: socket.socket, alive: int) -> None:
         self.script, self.talk, self.alive = script, talk, alive
@@ -151,7 +153,7 @@ class _Keeping:
             self.poll.register(file, select.POLLIN)
 
     def done(self) -> int:
-        """Serve until the script's process has ended, and restore everything. Return its exit
+        """Serve until the script's process has ended, restore everything, and return its exit
         code."""
         while not self._served():
             pass
@@ -184,7 +186,7 @@ class _Keeping:
         return errno.EROFS if self.over and self._is_thread(process) else 0
 
     def _is_thread(self, process: int) -> bool:
-        """Return whether a process id is a thread that the script has left behind."""
+        """Return whether a process id is a thread that the script left behind."""
         return process != self.script and os.path.exists(f"/proc/{self.script}/task/{process}")
 
     def _heard(self) -> None:
@@ -215,7 +217,8 @@ class _Keeping:
         return True
 
     def _put_back(self) -> str:
-        """End what the script has started, and undo its changes. Return what went wrong."""
+        """End what the script started, and undo its changes. Return what went wrong, "" if nothing
+        did."""
         _ended(self.script)
         self.seen = None
         try:
@@ -228,7 +231,7 @@ class _Keeping:
 
 
 def _below(process: int) -> Iterator[int]:
-    """Yield the child processes of a process, and their children."""
+    """Yield a process's child processes, and their children."""
     parents: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, ValueError):
@@ -244,7 +247,7 @@ def _below(process: int) -> Iterator[int]:
 
 
 def _ended(but: int) -> None:
-    """Kill the processes below this one, except `but`, which it had started itself."""
+    """Kill this process's child processes, except `but`, which existed before."""
     end = time.monotonic() + PATIENCE
     while (left := {*_below(os.getpid())} - {but}) and time.monotonic() < end:
         for one in left:
@@ -255,8 +258,8 @@ def _ended(but: int) -> None:
 
 @contextlib.contextmanager
 def preserved(notes: Notes, *, network: bool) -> Iterator[None]:
-    """Keep the files of this machine as they are, whatever a program does inside; note what it
-    wrote and what was restored."""
+    """Preserve this machine's files, whatever a program does inside the block; note what it wrote
+    and what was restored."""
     watched = Watched.here
     with each_once(lambda: notes.lines):
         if watched is None:
@@ -284,8 +287,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_shown(path: str) -> bool:
-    """Return whether a file is a user's: no library's, no temporary one, and in no cache of ours or
-    of Python's."""
+    """Return whether a file is the user's: not a library's, not temporary, and in no cache of ours
+    or Python's."""
     if PYTHON_S in path:
         return False
     here = path.startswith(os.path.realpath(os.curdir) + os.sep)

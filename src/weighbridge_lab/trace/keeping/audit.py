@@ -27,7 +27,7 @@ _at_work: list[bool] = []  # non-empty while a keeper is at work
 
 
 class NoChildrenError(PermissionError):
-    """Another program, of which nobody could say what it changes."""
+    """Raised instead of starting another program, as nobody could tell what it changes."""
 
     def __init__(self, program: Any) -> None:
         super().__init__(f"a trace starts no other program here: {program} could change files")
@@ -35,7 +35,7 @@ class NoChildrenError(PermissionError):
 
 @contextlib.contextmanager
 def heard(hooks: Hooks) -> Iterator[None]:
-    """Call the hooks of a table, by event, inside."""
+    """Call the hooks of a table by event, inside the block."""
     if not _hooked:
         sys.addaudithook(_audit)
         _hooked.append(True)
@@ -54,7 +54,7 @@ def _audit(event: str, words: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
-    """Record that a keeper is at work inside."""
+    """Record that a keeper is at work, inside the block."""
     _at_work.append(True)
     try:
         yield
@@ -68,8 +68,8 @@ def is_at_work() -> bool:
 
 @contextlib.contextmanager
 def preserved(*, children: bool) -> Iterator[Keeper]:
-    """Keep existing files while a program runs inside, and restore them. Other programs are only
-    started if `children` is set, and then nothing watches them."""
+    """Preserve existing files while a program runs inside the block. Other programs are only
+    started with `children`, and then nothing watches them."""
     keeper, ours = Keeper(), os.getpid()
     hooks = Listening(keeper).hooks
     if not children:
@@ -89,7 +89,7 @@ def _refused(program: Any, *_: Any) -> None:
 
 @contextlib.contextmanager
 def _no_spawned() -> Iterator[None]:
-    """Refuse what multiprocessing starts, which no hook reports; except its resource tracker."""
+    """Refuse what multiprocessing starts, which no hook reports, except its resource tracker."""
     try:
         import _posixsubprocess as starter
     except ImportError:

@@ -55,8 +55,8 @@ Arguments = Sequence[int]
 
 
 class Seen:
-    """Tells a keeper what system calls are about to do. `of(name, process, arguments)` returns 0,
-    or the error that the call ends with."""
+    """Reports to a keeper what system calls are about to do. `of(name, process, arguments)` returns
+    0, or the error with which the call ends."""
 
     def __init__(self, keeper: Keeper, *, network: bool) -> None:
         self.keeper, self.network = keeper, network
@@ -211,14 +211,14 @@ def _address_is_local(address: bytes) -> bool:
 
 
 class _Call:
-    """The arguments of a system call, and the paths that they name."""
+    """The arguments of a system call, and the paths that they point to."""
 
     def __init__(self, process: int, words: Arguments) -> None:
         self.process, self.words = process, words
 
     @property
     def path(self) -> str:
-        """The path in the first argument."""
+        """Return the path in the first argument."""
         return self.path_from(HERE, self.words[0])
 
     @property
@@ -227,7 +227,7 @@ class _Call:
 
     @property
     def path_below(self) -> str:
-        """The path in the first two: an open folder, and a path from there."""
+        """Return the path in the first two arguments: an open folder, and a path from there."""
         return self.path_from(*self.words[:2])
 
     @property
@@ -235,8 +235,8 @@ class _Call:
         return self.path_from(*self.words[2:4])
 
     def path_from(self, folder: int, pointer: int) -> str:
-        """Return a path from a folder that the process has open, or that it is in (HERE). Without a
-        pointer it is that of the open file itself."""
+        """Return a path from a folder that the process has open, or from its current one (HERE).
+        Without a pointer it is the open file's own path."""
         name = _text(self.process, pointer) if pointer else ""
         if name.startswith(("/proc/self/", "/proc/thread-self/")):
             name = f"/proc/{self.process}/" + name.split("/", 3)[3]
@@ -247,7 +247,7 @@ class _Call:
         return os.path.join(os.readlink(f"/proc/{self.process}/{base}"), name).rstrip("/") or "/"
 
     def number(self, index: int) -> int:
-        """Return the number that an argument points to."""
+        """Return the number in memory to which an argument points."""
         (value,) = struct.unpack("Q", _memory(self.process, self.words[index], 8))
         return int(value)
 
@@ -259,7 +259,7 @@ def _memory(process: int, address: int, count: int) -> bytes:
 
 
 def _text(process: int, address: int) -> str:
-    """Return a string of a process, read page by page, as the next page may not exist."""
+    """Return a string in a process's memory, read page by page, as the next page may not exist."""
     text = b""
     while b"\0" not in text and len(text) <= PAGE:
         here = address + len(text)

@@ -40,15 +40,16 @@ Filler = Callable[[str, str], None]
 
 
 class Keeper:
-    """Keeps what was there before. Its methods are called before the change that they name."""
+    """Preserves the files that existed before a run. Its methods are called before the change that
+    they name."""
 
     def __init__(self) -> None:
         self.journal = journal_of(os.getpid())
         self.new_inodes: set[Inode] = set()  # made by the run
         self.fresh: dict[str, None] = {}  # paths that the run is about to make
         self.wrote: dict[str, None] = {}
-        self.changed: dict[str, None] = {}  # what was there before: it is restored
-        self._hollow: set[str] = set()  # folders that have lost files that stood for tensors
+        self.changed: dict[str, None] = {}  # files that existed before: they are restored
+        self._hollow: set[str] = set()  # folders that have lost marks
         self._stores: list[str] = []
         self._noted: set[str] = set()  # folders, and files whose mode or times change
         self._count = 0
@@ -56,7 +57,7 @@ class Keeper:
     # What a run is about to do
 
     def writes(self, path: str, *, cut: bool) -> None:
-        """Prepare for a file being opened to be written; from nothing if it is `cut`."""
+        """Prepare for a file to be opened for writing; `cut`: it is truncated."""
         path = os.path.realpath(path)
         if not os.path.exists(path):
             self.makes(path)
@@ -72,7 +73,7 @@ class Keeper:
             self.fresh[path] = None
 
     def removes(self, path: str) -> None:
-        """Prepare for a file, a link or an empty folder being removed."""
+        """Prepare for the removal of a file, a link or an empty folder."""
         path = _placed(path)
         if not os.path.lexists(path):
             return
@@ -88,7 +89,7 @@ class Keeper:
                 self.new_inodes.discard(_inode(path))  # the number may be reused
 
     def renames(self, source: str, target: str) -> None:
-        """Prepare for a name becoming another."""
+        """Prepare for a rename."""
         source, target = _placed(source), _placed(target)
         if not os.path.lexists(source) or source == target:
             return
@@ -115,11 +116,11 @@ class Keeper:
             self.changed[path] = None
 
     def is_own(self, path: str) -> bool:
-        """Return whether the run itself has made what is at a path."""
+        """Return whether the run itself has made the file at a path."""
         return not os.path.lexists(path) or not self._is_real(path)
 
     def clear(self) -> None:
-        """Delete files that the run has written for tensors, under whatever name, and the
+        """Delete the files that the run wrote as marks for tensors, under whatever name, and the
         checkpoint folders that it made for them."""
         for path in self.wrote:
             if os.path.isfile(path) and self.is_own(path) and content(path) is not None:
@@ -132,12 +133,12 @@ class Keeper:
             self._cleared(folder)
 
     def _cleared(self, path: str) -> None:
-        """Delete what the run has made, except a folder to which something was moved."""
+        """Delete what the run made at a path, except a folder to which something was moved."""
         if os.path.lexists(path) and self.is_own(path):
             _tried(os.rmdir if _is_folder(path) else os.unlink, path)
 
     def summary(self) -> dict[str, list[str]]:
-        """Return the existing files that the run has made, and what it changed of the others."""
+        """Return the remaining files that the run made, and its changes to others, by kind."""
         wrote = [path for path in self.wrote if os.path.isfile(path) and path not in self.changed]
         return {"wrote": wrote, "changed": [*self.changed]}
 
@@ -151,7 +152,7 @@ class Keeper:
         return _inode(path) not in self.new_inodes
 
     def _set_aside(self, path: str, fill: Filler) -> None:
-        """Move what is at a path aside, with a stand-in in its place. Raises OSError."""
+        """Move the file at a path aside, and put a stand-in at its place. Raises OSError."""
         folder = os.path.dirname(path)
         self._folder(folder)
         for store in self._places(folder):
@@ -180,15 +181,15 @@ class Keeper:
         self.new_inodes.add(_inode(path))
 
     def _folder(self, folder: str) -> None:
-        """Record the times of a folder before its content changes."""
+        """Record a folder's times before its content changes."""
         if folder not in self._noted and self._is_real(folder):
             self._noted.add(folder)
             with suppress(OSError):
                 self._write({"folder": folder, "names": _names(folder), **_facts(folder)})
 
     def _places(self, folder: str) -> Iterator[str]:
-        """Yield folders of ours on the file system of a folder: in the user's cache, or as far
-        above the folder as we may write."""
+        """Yield our folders on the same file system as a folder: in the user's cache, or as far
+        above it as we may write."""
         device = os.stat(folder).st_dev
         yield from [s for s in self._stores if os.stat(s).st_dev == device]
         above = folder.split(os.sep)
@@ -270,7 +271,7 @@ def _undone(entry: Entry) -> None:
 
 
 def _tried(step: Callable[..., None], *of: Any) -> OSError | None:
-    """Make a step; return its error, None without one."""
+    """Run a step; return its error, None without one."""
     try:
         step(*of)
     except OSError as error:
@@ -279,7 +280,7 @@ def _tried(step: Callable[..., None], *of: Any) -> OSError | None:
 
 
 def swept() -> None:
-    """Restore what runs left whose keeper was killed."""
+    """Restore what runs left behind whose keeper was killed."""
     with suppress(OSError):
         for entry in list(os.scandir(os.path.dirname(journal_of(0)))):
             process = entry.name.removeprefix(JOURNAL)
@@ -313,8 +314,8 @@ def _read(journal: str) -> list[Entry]:
 
 
 def _returned(aside: str, path: str, inode: Inode) -> None:
-    """Move what was kept back to its place. What the run made within a folder of that name stays,
-    unless its name was taken."""
+    """Move a preserved file back. What the run made in a folder of that name stays, unless its name
+    was taken."""
     if not os.path.lexists(aside) or _inode(aside) != inode:  # that step was never made
         return
     for name in os.listdir(path) if _is_folder(path) and _is_folder(aside) else ():
@@ -357,7 +358,7 @@ def _names(folder: str) -> str:
 
 
 def _placed(path: str) -> str:
-    """Return the path of a name itself, whatever it links to."""
+    """Return the path of a link itself, not of its target."""
     folder, name = os.path.split(path.rstrip(os.sep) or os.sep)
     return os.path.normpath(os.path.join(os.path.realpath(folder), name))
 

@@ -48,8 +48,8 @@ def prctl(option: int, value: int) -> None:
 
 
 def filtered() -> int:
-    """Install the filter on this process. Return the file on which its calls arrive. Raises
-    OSError."""
+    """Install the filter on this process. Return the file descriptor on which its calls arrive.
+    Raises OSError."""
     prctl(NO_NEW_PRIVILEGES, 1)
     code = b"".join(_program())
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -59,12 +59,12 @@ def filtered() -> int:
 
 
 def taken(process: int, file: int) -> int:
-    """Return our own copy of a file that a process has open. Raises OSError."""
+    """Return our own descriptor of a file that a process has open. Raises OSError."""
     return _asked(PIDFD_GETFD, os.pidfd_open(process), file, 0)
 
 
 def answered(listener: int, answer: Callable[[str, int, Sequence[int]], int]) -> None:
-    """Receive one waiting call, and let it go on, or end with the error that `answer` returns."""
+    """Receive one waiting call; let it go on, or end with the error that `answer` returns."""
     import fcntl  # of Unix
 
     buffer = bytearray(struct.calcsize(NOTICE))

@@ -20,7 +20,7 @@ JOURNAL = "marks-"  # plus a process id: the places of its marks
 
 
 def noted(paths: Iterable[str]) -> None:
-    """Write down where this process will have marks, before they are there."""
+    """Record where this process will have marks, before they are there."""
     with suppress(OSError):
         cache.write(cache.path(f"{JOURNAL}{os.getpid()}"), "".join(f"{p}\n" for p in sorted(paths)))
 
@@ -64,7 +64,7 @@ def marked(path: str) -> int | None:
 
 
 def archive(payload: bytes) -> bytes:
-    """Return a file of ours: it looks like torch's own, and contains `payload`."""
+    """Return the bytes of a mark: it looks like torch's own files, and contains `payload`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr(ENTRY, pickle.dumps({}))
@@ -73,7 +73,7 @@ def archive(payload: bytes) -> bytes:
 
 
 def content(file: Any) -> bytes | None:
-    """Return the content of a file of ours, by path or as a stream; None for any other."""
+    """Return the content of a mark, by path or as a stream; None for any other file."""
     try:
         with zipfile.ZipFile(file) as opened:
             return opened.read(CONTENT)

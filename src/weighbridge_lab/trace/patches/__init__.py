@@ -32,7 +32,7 @@ class Patch(NamedTuple):
 
 
 def put(patch: Patch) -> Patch:
-    """Apply a patch. Return the one that undoes it."""
+    """Apply a patch, and return the patch that undoes it."""
     owner, name, value = patch
     before = vars(owner).get(name, ABSENT)
     if value is ABSENT:
@@ -103,8 +103,8 @@ UNKNOWN = "this version of {} has {} nowhere: what we replace there is left as i
 
 @contextmanager
 def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> Iterator[None]:
-    """Patch modules when they are imported. `table` has the patches by module name; `undo` gets
-    those that restore it."""
+    """Patch modules when they are imported, inside the block. `table`: patches by module name;
+    `undo` collects the patches that restore them."""
     finder = _Finder(table, undo, notes)
     for name in table:
         if name in sys.modules:
@@ -117,7 +117,7 @@ def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> I
 
 
 class _Finder:
-    """Finds no module itself; it wraps the next finder's result."""
+    """An import hook that finds no module itself but wraps the next finder's result."""
 
     def __init__(self, table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> None:
         self.table = table

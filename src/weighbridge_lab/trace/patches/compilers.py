@@ -39,8 +39,8 @@ def compilers(notes: Notes, recorder: Recorder) -> Iterator[Patch]:
 
 def _compiler(noted: Callable[..., None]) -> Callable[..., Any]:
     def compile_(model: Any = None, **settings: Any) -> Any:
-        """Return the model as it is. The user is only told of their own compiling: what a library
-        compiles when it is imported seldom runs."""
+        """Return the model uncompiled. The user is only notified of their own compiling, as what a
+        library compiles on import seldom runs."""
         if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
             noted(**settings)
         return _unchanged if model is None else model
@@ -49,7 +49,8 @@ def _compiler(noted: Callable[..., None]) -> Callable[..., Any]:
 
 
 def _tunes(settings: dict[str, Any]) -> bool:
-    """Return whether product kernels are autotuned, so that they may be fused with others."""
+    """Return whether product kernels are autotuned, so that they may be fused with other
+    operations."""
     variables = (v for k, v in os.environ.items() if k.startswith("TORCHINDUCTOR_MAX_AUTOTUNE"))
     return "autotune" in f"{settings}" or "1" in variables
 
@@ -61,7 +62,7 @@ def _budgets() -> bool:
 
 def _budgeted(recorder: Recorder) -> Callable[..., Any]:
     def region(*_: Any, **__: Any) -> Any:
-        """Note the budget. torch's own region cannot be entered in code that is not compiled."""
+        """Note the budget. torch's own region cannot be entered in uncompiled code."""
         recorder.compiled = (recorder.compiled or CompiledWays())._replace(budgeted=True)
         return nullcontext()
 

@@ -51,7 +51,7 @@ class Driver:
         return f"GPU-00000000-0000-0000-0000-{index:012x}"
 
     def nvml(self, module: ModuleType) -> Iterator[Patch]:
-        """Yield functions of pynvml; a handle is a card's index."""
+        """Yield patches of pynvml's functions; a handle is a card's index."""
         answers: dict[str, Callable[..., Any]] = {
             **dict.fromkeys(("nvmlInit", "nvmlInitWithFlags", "nvmlShutdown"), lambda *_: None),
             "nvmlDeviceGetCount": lambda: len(self.tapes),
@@ -92,7 +92,7 @@ class Driver:
         yield Patch(subprocess.Popen, "__init__", started)
 
     def smi(self, words: list[str]) -> str:
-        """Return what nvidia-smi prints for some arguments."""
+        """Return what nvidia-smi prints for the arguments `words`."""
         options = dict(word.lstrip("-").partition("=")[::2] for word in words)
         names = options.get("query-gpu", "index,name,memory.used,memory.total").split(",")
         form = options.get("format", "csv").split(",")
@@ -127,15 +127,16 @@ HOST = "torch.profiler sees the host alone: no kernel runs here"
 
 
 def profiling(notes: Notes) -> Iterator[Patch]:
-    """Patch the profiler: with the device, its C++ would ask the driver at every operation. Ranges
-    of NVTX, with which DeepSpeed marks its functions, are dropped; torch built without CUDA has
-    none."""
+    """Yield patches of the profiler, whose C++ would ask the driver at every operation if it
+    profiled the device. Ranges of NVTX, with which DeepSpeed marks its functions, are dropped, as
+    torch built without CUDA has none."""
     yield Patch(profiler.profile, "__init__", _hosted(profiler.profile.__init__, notes))
     yield Patch(nvtx, "_nvtx", Ranges())
 
 
 class Ranges:
-    """Ranges and marks of NVTX that are lost. A range's depth, or its handle, is 0."""
+    """A stand-in for NVTX's ranges and marks, which are dropped. A range's depth, or its handle, is
+    0."""
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         return lambda *_: 0

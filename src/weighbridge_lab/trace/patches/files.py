@@ -54,8 +54,8 @@ NAMES = {
 
 
 class FilePatches:
-    """All patches of files: `patches` of torch, and `table` of libraries by module, for when they
-    are imported."""
+    """All patches of files: `patches` of torch, and `table` of libraries by module name, for when
+    they are imported."""
 
     def __init__(self, notes: Notes) -> None:
         self._marks = Marks()
@@ -91,8 +91,8 @@ def both(first: Patches, second: Patches) -> Patches:
 
 
 class SafetensorsPatches:
-    """The patches of safetensors. Functions that a program imported by name act as the library's
-    own after the end."""
+    """The patches of safetensors. After the trace, functions that a program imported by name act as
+    the library's own."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -144,7 +144,7 @@ class SafetensorsPatches:
 
 
 def _is_complete(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor is all of its storage; the library compares addresses."""
+    """Return whether a tensor is its whole storage; the library compares addresses."""
     return bool(tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size())
 
 
@@ -159,7 +159,7 @@ def _header(filename: Any) -> tuple[dict[str, Look], dict[str, str]]:
 
 
 class Opened:
-    """A file without its data, with the methods of `safe_open`."""
+    """A safetensors file without its data, with the methods of `safe_open`."""
 
     def __init__(
         self, looks: Mapping[str, Look], metadata: dict[str, str], device: torch.device

@@ -19,7 +19,8 @@ Place: TypeAlias = torch.device | str | None
 
 
 class LazyParameter(UninitializedParameter, FakeTensor):  # type: ignore[misc]
-    """A parameter without a shape, which otherwise answers as any fake tensor."""
+    """A lazy parameter, which has no shape until its first input, but is a fake tensor
+    otherwise."""
 
     cls_to_become = FakeTensor
     shape = FakeTensor.shape
@@ -27,7 +28,7 @@ class LazyParameter(UninitializedParameter, FakeTensor):  # type: ignore[misc]
 
 
 class LazyBuffer(UninitializedBuffer, FakeTensor):  # type: ignore[misc]
-    """A buffer without a shape."""
+    """A lazy buffer, which has no shape until its first input."""
 
     cls_to_become = FakeTensor
     shape = FakeTensor.shape

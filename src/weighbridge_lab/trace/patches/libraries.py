@@ -47,7 +47,7 @@ STOPPED = (
 
 
 class LateImport(NamedTuple):
-    """A patch of a module that may not be imported yet; it is applied once it is."""
+    """A patch of a module that may not be imported yet; it is applied on import."""
 
     module: str
     name: str
@@ -143,16 +143,17 @@ def caches(recorder: Recorder) -> Callable[[ModuleType], Iterator[Patch]]:
 
 
 def beams(module: ModuleType) -> Iterator[Patch]:
-    """Patch beam search: beams go on until all are known to be at their end, the maximum length.
-    Otherwise the test whether any may still improve would get 0, and stop after one step."""
+    """Yield the patch of beam search: beams go on until all are known to be finished, at the
+    maximum length. Otherwise the test whether any may still improve would get 0, and stop after one
+    step."""
     mixin: Any = module.GenerationMixin
     yield Patch(mixin, "_beam_search_has_unfinished_sequences", staticmethod(_unfinished))
     yield Patch(mixin, "_update_finished_beams", _finished(mixin._update_finished_beams))
 
 
 def _finished(update: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a beam's update. After its end, the index that a token came from is -1, and the longest
-    beam is returned, since all have come as far as the search."""
+    """Return a wrapped update of beams. After their end, the index that a token came from is -1,
+    and the longest beam is returned, as all have come equally far."""
 
     def finished(self: Any, *args: Any, **kwargs: Any) -> Any:
         updated = update(self, *args, **kwargs)
@@ -190,7 +191,7 @@ def stopping(notes: Notes) -> Patches:
 
 
 def steady(loops: Callable[[], Loops | None]) -> Patches:
-    """Return the patches of Trainer's callbacks that end a steady training."""
+    """Return the patches of Trainer's callbacks that end a training once its rounds are equal."""
 
     def patches(module: ModuleType) -> Iterator[Patch]:
         handler: Any = module.CallbackHandler
@@ -221,7 +222,7 @@ def steady(loops: Callable[[], Loops | None]) -> Patches:
 
 
 def _last(args: Any, control: Any) -> None:
-    """Let evaluation and saving of later steps happen now."""
+    """Make evaluation and saving of later steps happen now."""
     control.should_training_stop = True
     control.should_evaluate |= args.eval_strategy != "no"
     control.should_save |= args.save_strategy != "no"

@@ -106,8 +106,8 @@ class MissingData:
 
 
 def reads_samples(error: BaseException) -> bool:
-    """Return whether an error came from a data set, or from reading an array: `--data` is for
-    both."""
+    """Return whether an error came from reading a data set or an array, for which `--data` stands
+    in."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         frame = trace.tb_frame

@@ -33,7 +33,7 @@ PATIENCE = 2.0  # seconds until a script is left that a thread ended
 
 
 class NoNetworkError(ConnectionError):
-    """A connection to another machine; `host` is its name."""
+    """Raised for a connection to another machine; `host` is its name."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"no network within a trace: {host} was not asked (--network allows it)")
@@ -41,14 +41,14 @@ class NoNetworkError(ConnectionError):
 
 
 class ReplacedError(RuntimeError):
-    """Another program in the place of this one (os.exec)."""
+    """Raised if another program would replace this one (os.exec)."""
 
     def __init__(self, program: Any) -> None:
         super().__init__(f"the script goes on as {os.fsdecode(program)}: trace that line instead")
 
 
 class Outside:
-    """Patches that isolate a script from the world outside."""
+    """Patches that isolate a script from the outside world."""
 
     def __init__(self, notes: Notes, recorder: Recorder, *, network: bool) -> None:
         self.notes, self.recorder, self.network = notes, recorder, network
@@ -62,8 +62,7 @@ class Outside:
 
     @property
     def hooks(self) -> Hooks:
-        """Return hooks for Python's audit events: these are below modules that a script may
-        reload."""
+        """Return hooks for Python's audit events, which also work if a script reloads modules."""
         ours = os.getpid()
 
         def replaced(program: Any, *_: Any) -> None:
@@ -79,8 +78,8 @@ class Outside:
         return {"huggingface_hub.hf_api": self._hub}
 
     def _leaving(self, leave: Callable[[int], Any]) -> Callable[[int], Any]:
-        """Return an `os._exit` that ends the script itself, not a process that it starts, as
-        `sys.exit` does; a thread's ends the main one."""
+        """Return an `os._exit` that ends the script itself as `sys.exit` does, but not a process
+        that it starts; a thread's ends the main thread."""
         ours = os.getpid()
 
         def left(status: int) -> Any:

@@ -85,7 +85,7 @@ class Pretrained:
         load = known.PreTrainedModel._load_pretrained_model
 
         def files(*args: Any, download_kwargs: Any = None, **kwargs: Any) -> Any:
-            """Return the files that are here already: they may tell the dtype."""
+            """Return the files that are already here, as they may state the dtype."""
             here = {**(download_kwargs or {}), "local_files_only": True}
             try:
                 return find(*args, download_kwargs=here, **kwargs)
@@ -111,7 +111,7 @@ class Pretrained:
         yield Patch(known.PreTrainedModel, "_load_pretrained_model", staticmethod(loaded))
 
     def files(self, module: ModuleType) -> Iterator[Patch]:
-        """Patch the function with which transformers finds every file of a repository."""
+        """Yield patches of the function with which transformers finds a repository's files."""
         find: Any = vars(module)["cached_files"]
 
         def cached_files(path_or_repo_id: Any, filenames: list[str], **kwargs: Any) -> Any:
@@ -165,7 +165,8 @@ class Pretrained:
         yield Patch(module, "snapshot_download", without_weights)
 
     def hub(self, module: ModuleType) -> Iterator[Patch]:
-        """Patch the Hub's client: an unreachable Hub is asked once, not five times per file."""
+        """Yield patches of the Hub's client: an unreachable Hub is asked once, not five times per
+        file."""
         request = vars(module)["_http_backoff_base"]
         constants: Any = module.constants
 
@@ -192,7 +193,7 @@ MAKE = FakeTensor.__new__
 
 
 def _unless_unread(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a loader that ignores the states of a missing checkpoint."""
+    """Return a loader that ignores the state of a missing checkpoint."""
 
     def load_state_dict(self: Any, state: Any) -> Any:
         return None if isinstance(state, UnreadCheckpoint) else load(self, state)
@@ -201,15 +202,15 @@ def _unless_unread(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-    """Make a tensor, or a new parameter if given one: accelerate calls the type of the old one."""
+    """Return a new tensor, or parameter if given one, as accelerate calls the type of the old
+    one."""
     if args and isinstance(args[0], torch.Tensor):
         return nn.Parameter(args[0], kwargs.get("requires_grad", True))
     return MAKE(cls, *args, **kwargs)
 
 
 def like(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a state dict as a file would give it: on the host, each tensor separate, tied ones
-    once."""
+    """Return a state dict as from a file: on the host, each tensor separate, tied ones once."""
     tied = getattr(model, "all_tied_weights_keys", {})
     return {
         name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")

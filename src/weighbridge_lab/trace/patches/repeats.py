@@ -38,7 +38,7 @@ class NotRepeatedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LayerRequest:
-    """One allocation of a layer; `module` is the path below the layer."""
+    """An allocation of a layer; `module` is the path below the layer."""
 
     nbytes: int
     op: str
@@ -48,7 +48,7 @@ class LayerRequest:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """A tensor that stays: the request that made it, and how it looks."""
+    """A tensor that outlives its layer: the request that made it, and its description."""
 
     made: int
     looks: tuple[Any, ...]
@@ -56,8 +56,8 @@ class New:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The memory events of one layer. `events` are positions in `requests` (n + 1, released -(n +
-    1)), or the name of a released tensor of the cache's older state."""
+    """The memory events of one layer. `events` are positions in `requests` (n + 1; released: -(n +
+    1)), or the name of a released tensor in the cache's older state."""
 
     tape: Tape
     requests: tuple[LayerRequest, ...]
@@ -67,7 +67,7 @@ class Pattern:
 
 
 class Repeats:
-    """Patterns by how a layer and its arguments look. `path` returns a module's path."""
+    """Patterns by the description of a layer and its arguments. `path` returns a module's path."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -103,7 +103,7 @@ class Repeats:
         return run() if pattern is None else self._repeated(pattern, layer, state)
 
     def _look(self, layer: nn.Module) -> Any:
-        """Return a description of what a layer is made of; its hooks may come later."""
+        """Return a description of what a layer is made of; hooks may be added later."""
         for module in layer.modules():
             if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
                 raise NotRepeatedError
@@ -153,8 +153,8 @@ class Repeats:
     def _replayed(
         self, pattern: Pattern, prefix: str, older: dict[str, torch.Tensor]
     ) -> dict[int, int]:
-        """Replay a pattern. Return the storage numbers of what was made, by position; nothing of it
-        stays if the card is full."""
+        """Replay a pattern. Return the storage numbers of what was made, by position; if the card
+        is full, nothing stays."""
         tape, numbers = pattern.tape, dict[int, int]()
         try:
             for event in pattern.events:
@@ -263,7 +263,7 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """The values of a counter, which is written in place."""
+    """The values of a counter, which is overwritten in place."""
 
     values: Any
 
@@ -279,7 +279,7 @@ def _change(state: State, name: str, value: Any) -> None:
 
 
 def _state(layer: nn.Module, args: Any, kwargs: Any) -> State:
-    """Return the layer's part of the cache: the attributes of an object."""
+    """Return the layer's part of the cache: the attributes of an object; empty without one."""
     cache = kwargs.get("past_key_values")
     index = _index(layer)
     layers = getattr(cache, "layers", None)
@@ -308,7 +308,7 @@ def _made_of(layer: nn.Module) -> Iterator[Any]:
 
 
 def _seen(value: Any) -> Any:
-    """Return a description of how an argument looks. Raises NotRepeatedError."""
+    """Return an argument's description. Raises NotRepeatedError if it has none."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.stride(), value.dtype, value.device, value.requires_grad
     if isinstance(value, SIMPLE):
@@ -335,7 +335,7 @@ def _described(state: State) -> Any:
 
 
 def _held(value: Any) -> Any:
-    """Return a value, or a weak reference to a tensor: the layer may release it."""
+    """Return a value; for a tensor a weak reference, as the layer may release it."""
     return ref(value) if isinstance(value, torch.Tensor) else value
 
 
@@ -344,7 +344,7 @@ def _tensors(state: State) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _values(tensor: torch.Tensor) -> Any:
-    """Return what a counter holds now; None for any other tensor."""
+    """Return a counter's current values; None for any other tensor."""
     known = shadow(tensor)
     if known is None or known.numel() > FEW:
         return None

@@ -59,7 +59,7 @@ def _resize(recorder: Recorder) -> Callable[[torch.UntypedStorage, int], Any]:
 
 
 class Devices:
-    """The answers of torch._C, and which device is the current one."""
+    """The answers for torch._C, and the current device."""
 
     remembered = 0  # the current device for operations in torch's cache, whose key lacks it (2.13)
 
@@ -74,7 +74,7 @@ class Devices:
         self.exchange(0)
 
     def answers(self) -> dict[str, Any]:
-        """Return functions that stand in for those of torch._C."""
+        """Return stand-ins for functions of torch._C, by name."""
         cuda = {
             "getDeviceCount": lambda: len(self.tapes),
             "getDevice": lambda: self.current,
@@ -132,8 +132,7 @@ class Devices:
         }
 
     def above(self) -> dict[str, Any]:
-        """Return stand-ins for names of torch.cuda that are defined on import, or cached in
-        Python."""
+        """Return stand-ins for names of torch.cuda that are set on import, or cached in Python."""
         return {
             "is_available": lambda: True,
             "device_count": lambda: len(self.tapes),
@@ -177,7 +176,8 @@ class Devices:
         )
 
     def exchange(self, index: int) -> int:
-        """Make another device the current one; a negative index changes nothing."""
+        """Make another device the current one, and return the old one; a negative index changes
+        nothing."""
         before = self.current
         if index >= len(self.tapes):
             raise RuntimeError(f"CUDA error: invalid device ordinal (cuda:{index})")
@@ -210,7 +210,7 @@ class Devices:
             self.forwards[index].note(stream)
 
     def memory(self, index: int) -> tuple[int, int]:
-        """Return free and total bytes, as the driver counts."""
+        """Return (free, total) bytes of a device, as the driver counts."""
         total = self.card.total_memory
         used = self.card.context + self.tapes[index].allocator.reserved
         return max(0, total - used), total
@@ -267,7 +267,7 @@ class Devices:
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """Stand in for functions that take time or seeds, and no memory."""
+    """Stand in for functions that take time or seeds, but no memory."""
 
 
 def _index(device: Any, current: int) -> int:

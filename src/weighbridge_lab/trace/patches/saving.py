@@ -38,7 +38,7 @@ _file: ContextVar[Any] = ContextVar("file", default=None)  # that is read: a pat
 
 
 class Marks:
-    """Contents that were saved under a file's name, or under the name that it got later."""
+    """Contents saved under a file's name, or under the name that it got later."""
 
     running: ClassVar["Marks"]  # of this fake GPU: libraries keep functions of an earlier one
 
@@ -58,7 +58,7 @@ class Marks:
             self.marks.add(where)
 
     def get(self, path: Any) -> Any:
-        """Return what this run saved there; None if it saved nothing."""
+        """Return what this run saved at a path; None if nothing."""
         where = os.path.abspath(path)
         if where in self.paths and where not in self.marks:
             return self.contents[self.paths[where]]
@@ -71,7 +71,7 @@ class Marks:
 
 
 class UnreadCheckpoint(dict[Any, Any]):
-    """A checkpoint that was not read: every key that a program looks for is there, and empty."""
+    """A checkpoint that was not read: every key that a program looks up is there, and empty."""
 
     def __missing__(self, _: Any) -> "UnreadCheckpoint":
         return UnreadCheckpoint()
@@ -100,7 +100,7 @@ class UnreadCheckpoint(dict[Any, Any]):
 
 class Saved:
     """torch.save and torch.load of this run. A program that imported these functions by name may
-    keep them after the end: then they act as torch's own."""
+    keep them after the trace, when they act as torch's own."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -146,7 +146,7 @@ class Saved:
             _file.reset(file)
 
     def _own(self, f: Any) -> bytes | None:
-        """Return what this run has put there; None for a real file."""
+        """Return what this run saved in a file; None for a real file."""
         if isinstance(f, str | os.PathLike):
             data: bytes | None = Marks.running.get(f)
             return content(f) if data is None else data
@@ -157,8 +157,8 @@ class Saved:
 
 
 def _placed(location: Any) -> Place:
-    """Return torch.load's map_location as a function. If it is a function itself, it is taken to
-    move storages to the CPU."""
+    """Return torch.load's map_location as a function of devices. One that is a function already is
+    assumed to move storages to the CPU."""
     if location is None:
         return lambda device: device
     if isinstance(location, Mapping):
@@ -170,8 +170,8 @@ def _placed(location: Any) -> Place:
 
 
 def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
-    """Return a tensor of a real file. torch says afterwards where a fake one is; made there by an
-    operation, it is recorded."""
+    """Return a tensor of a real file. torch sets a fake tensor's device afterwards; made there by
+    an operation, it is recorded."""
     untyped = storage._untyped_storage
     fake_device = untyped._fake_device
     if fake_device is None and untyped.device.type != "meta":
@@ -188,12 +188,13 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
 
 
 def _worth(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor is small enough that a program may look at its values."""
+    """Return whether a tensor is small enough that programs may look at its values."""
     return bool(tensor.numel() <= (READ if tensor.dtype in WHOLE else FEW))
 
 
 def _read(like: torch.Tensor, offset: int) -> torch.Tensor | None:
-    """Return a tensor's values from the file that is loaded, from byte `offset` on."""
+    """Return a tensor's values from the loaded file, from byte `offset` on; None if they are not
+    read."""
     file = _file.get()
     count = extent(like)
     if isinstance(file, str | os.PathLike):
@@ -235,6 +236,7 @@ def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) ->
 
 
 def _pointer(self: torch.UntypedStorage) -> int:
-    """Return an address by which libraries find shared tensors; without data all would be 0."""
+    """Return an address by which libraries recognize shared tensors; without data all would be
+    0."""
     address: int = self._cdata if self.device.type == "meta" else POINTER(self)
     return address

@@ -52,7 +52,7 @@ class FakeGraph:
 
 
 class FakePool:
-    """A stand-in for torch.cuda.MemPool: its blocks serve nothing else, so it is a stream, too."""
+    """A stand-in for torch.cuda.MemPool: its blocks serve nothing else, so it is a stream too."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.id = handle()
@@ -66,7 +66,8 @@ class FakePool:
 
 
 def _pools(tapes: Sequence[Tape]) -> Iterator[Patch]:
-    """Yield patches of what torch.cuda.use_mem_pool calls on entry and exit; it may be nested."""
+    """Yield patches of what torch.cuda.use_mem_pool calls on entry and exit, which may be
+    nested."""
     before: list[int] = []
 
     def begin(device: int, pool: Pool) -> None:
@@ -104,7 +105,7 @@ def graphs(recorder: Recorder) -> Iterator[Patch]:
 
 
 class Stream:
-    """A stream: its work is done before anything could wait for it."""
+    """A stream whose work is done before anything could wait for it."""
 
     made = 0
 
@@ -157,7 +158,7 @@ LEAF = (1 << 64) - 1  # the number of a node that adds to a leaf's gradient
 
 
 class ForwardStreams:
-    """The stream on which an autograd node runs: the one that was current when forward made it.
+    """The stream on which each autograd node runs: the one that was current when forward made it.
     torch's engine sets it for the backward of a real device (torch/csrc/autograd/engine.cpp,
     evaluate_function). Nodes are numbered as they are made, one after another."""
 
@@ -167,12 +168,13 @@ class ForwardStreams:
         self._outside = 0  # the stream around a backward
 
     def note(self, stream: int) -> None:
-        """Note that nodes are made on this stream from here on."""
+        """Record that nodes are made on this stream from here on."""
         self._starts.append(torch._C._autograd._get_sequence_nr())
         self._streams.append(stream)
 
     def entered(self, now: int) -> int:
-        """Return the stream of the running node, if it has just begun; else the one of now."""
+        """Return the stream of the running node if it has just begun; else `now`, the current
+        one."""
         node = torch._C._current_autograd_node()
         if node is self._node:
             return now
@@ -188,7 +190,7 @@ class ForwardStreams:
 
 
 class Event:
-    """An event that has happened."""
+    """An event that has already happened."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
     def record(self, stream: Any = None) -> None: ...
@@ -213,7 +215,8 @@ class _Known(META):  # type: ignore[misc]
 
 
 class Generator(GENERATOR, metaclass=_Known):  # type: ignore[misc]
-    """torch.Generator. A CPU wheel makes none for CUDA; fake kernels do not use it."""
+    """A stand-in for torch.Generator. A CPU wheel makes none for CUDA, and fake kernels do not use
+    it."""
 
     def __new__(cls, device: Any = "cpu") -> Any:
         if torch.device(device).type != "cuda":

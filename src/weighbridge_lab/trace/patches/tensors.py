@@ -60,15 +60,15 @@ NOWHERE = 1 << 62  # no processor has memory there
 
 
 class Addresses:
-    """Addresses of fake tensors: each storage has one of its own, at which nothing is. Programs
-    tell tensors apart by them, as accelerate finds the parameters of an optimizer."""
+    """Addresses of fake tensors: each storage has its own, where nothing is. Programs tell tensors
+    apart by them, as accelerate finds an optimizer's parameters."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[int, Any]] = {}  # by the storage's address in C++
         self._count = 0
 
     def of(self, tensor: FakeTensor) -> int:
-        """Return the address of the first element; 0 without elements, as torch does."""
+        """Return the address of the first element; 0 without elements, as in torch."""
         if not tensor.numel():
             return 0
         base = self._base(tensor.untyped_storage())
@@ -85,8 +85,8 @@ class Addresses:
 
 
 def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
-    """Set a fake tensor's data. torch would leave the device that it reports, and its constant
-    value, from which results on the host would follow."""
+    """Set a fake tensor's data. torch would keep the old device, and the old constant value, from
+    which results on the host would follow."""
     known = shadow(new)
     DATA.__set__(self, new)
     aside(self).pop("shadow", None)
@@ -98,7 +98,8 @@ def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
 
 
 def _copied(self: FakeTensor, memo: dict[int, Any]) -> Any:
-    """Copy a fake tensor. torch would also copy the fake mode and what we know of values."""
+    """Return a copy of a fake tensor, without torch's copies of the fake mode and of known
+    values."""
     if id(self) in memo:
         return memo[id(self)]
     if not self.is_leaf:
@@ -125,8 +126,8 @@ def _tolist(self: FakeTensor) -> Any:
 
 
 def plain(data: Any) -> Any:
-    """Return the argument of torch.tensor with the numbers of fake tensors in it: C++ reads them
-    below all modes."""
+    """Return the argument of torch.tensor with fake tensors replaced by their numbers, as C++ reads
+    it below all modes."""
     if not isinstance(data, list | tuple):
         return data
     if not any(isinstance(part, FakeTensor | list | tuple) for part in data):
@@ -139,7 +140,7 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _one(tensor: FakeTensor) -> Any:
-    """Return the default value that a program gets, with a warning."""
+    """Return the default value that a program gets for an unknown one, with a warning."""
     return tensor.flatten()[0].item() if tensor.numel() else 0
 
 
@@ -182,8 +183,8 @@ def modules() -> Iterator[Patch]:
 def apply(
     self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
 ) -> nn.Module:
-    """Do as `Module._apply` does for tensors of a GPU: parameters keep their identity and get new
-    data. torch swaps the objects of fake tensors instead, which fails if any other is held."""
+    """Act as `Module._apply` does for tensors on a GPU: parameters keep their identity and get new
+    data. torch would swap the objects of fake tensors instead, which fails if any other is held."""
     if recurse:
         for child in self.children():
             child._apply(fn)
@@ -213,7 +214,7 @@ def _moved(parameter: nn.Parameter, fn: Callable[[torch.Tensor], torch.Tensor]) 
 
 
 def _iterator(loader: Any) -> Any:
-    """Return an iterator without workers: they are other processes, without fake tensors."""
+    """Return an iterator without workers, which are other processes without fake tensors."""
     before = loader.num_workers, loader.pin_memory, loader.prefetch_factor
     loader.__dict__.update(num_workers=0, pin_memory=False, prefetch_factor=None)
     loader._DataLoader__multiprocessing_context = None
@@ -225,8 +226,9 @@ def _iterator(loader: Any) -> Any:
 
 
 def searching(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Let L-BFGS search as if it had not converged, for its maximum of iterations: unknown values
-    would end it at once. Curvature is positive, so that each step enters the history."""
+    """Return L-BFGS's step, which searches to its maximum of iterations as if not converged, since
+    unknown values would end it at once. Curvature is positive, so that each step enters the
+    history."""
     dot = torch.Tensor.dot
 
     def positive(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
