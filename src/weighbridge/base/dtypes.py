@@ -27,13 +27,13 @@ class DType(NamedTuple):
         return self.size(count) + self.head * (count // max(1, row))
 
 
-def _plain(name: str, bits: int) -> DType:
+def _unpadded_dtype(name: str, bits: int) -> DType:
     """Return a dtype of `bits` bits per element, packed without padding."""
     elements = next(n for n in (1, 2, 4, 8) if bits * n % 8 == 0)
     return DType(name, elements, bits * elements // 8)
 
 
-def _of_ggml(row: list[str]) -> tuple[int, DType]:
+def _ggml_dtype(row: list[str]) -> tuple[int, DType]:
     number, name, *sizes = row
     return int(number), DType(name, *map(int, sizes))
 
@@ -42,10 +42,10 @@ ROWS = {
     title: [line.split() for line in lines]
     for title, lines in sections_beside(__file__, "dtypes.txt").items()
 }
-TORCH: dict[str, DType] = {name: _plain(name, int(bits)) for name, bits in ROWS["torch"]}
+TORCH: dict[str, DType] = {name: _unpadded_dtype(name, int(bits)) for name, bits in ROWS["torch"]}
 SAFETENSORS: dict[str, DType] = {name: TORCH[dtype] for name, dtype in ROWS["safetensors"]}
 ALIASES: dict[str, str] = dict(ROWS["aliases"])
-GGML: dict[int, DType] = dict(map(_of_ggml, ROWS["ggml"]))
+GGML: dict[int, DType] = dict(map(_ggml_dtype, ROWS["ggml"]))
 GGML_BY_NAME: dict[str, DType] = {d.name: d for d in GGML.values()}
 
 FLOAT32, FLOAT16, BFLOAT16 = TORCH["float32"], TORCH["float16"], TORCH["bfloat16"]

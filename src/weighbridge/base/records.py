@@ -271,7 +271,7 @@ class _TupleKind(type):
             "__new__": staticmethod(_unwritten_tuple(kind)),
             "_make": classmethod(_made_of),
             "_replace": _replaced,
-            "_asdict": _by_name,
+            "_asdict": _fields_by_name,
             "__getnewargs__": _values,
             "__repr__": _shown_tuple,
         }
@@ -348,7 +348,7 @@ def _values(self: Any) -> tuple[Any, ...]:
     return tuple(self)
 
 
-def _by_name(self: Any) -> dict[str, Any]:
+def _fields_by_name(self: Any) -> dict[str, Any]:
     return dict(zip(self._fields, self, strict=True))
 
 

@@ -145,7 +145,7 @@ def judged(case: PublishedCase) -> Judged:
     reason, detail = _outside(case), ""
     if reason is None:
         try:
-            return _answered(case, [_verdict(_asked(case, card)) for card in case.cards])
+            return _answered(case, [_verdict(_report_of_case(case, card)) for card in case.cards])
         except WeighbridgeError as error:
             reason, detail = "refused by our rules", str(error)
     return _surely_not(case) or Passed(case, reason, detail)
@@ -193,7 +193,7 @@ def _surely_not(case: PublishedCase) -> AnsweredCase | None:
 def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
     if not (case.least if by == "least" else _weight_format(case)):
         return None
-    verdicts = [_verdict(_asked(case, card, by)) for card in case.cards]
+    verdicts = [_verdict(_report_of_case(case, card, by)) for card in case.cards]
     return (
         _answered(case, verdicts, by) if all(verdict.fits == "no" for verdict in verdicts) else None
     )
@@ -215,10 +215,10 @@ def _verdict(report: Report) -> Verdict:
 def remedied(answer: AnsweredCase) -> tuple[Remedy, ...]:
     """Return changes, in what the source leaves open, with which the case would fit, cheapest
     first."""
-    return _asked(answer.case, answer.case.cards[0], answer.by, remedies=True).remedies
+    return _report_of_case(answer.case, answer.case.cards[0], answer.by, remedies=True).remedies
 
 
-def _asked(
+def _report_of_case(
     case: PublishedCase, card: Mapping[str, Any], by: By = "case", *, remedies: bool = False
 ) -> Report:
     prepared = _prepared(case.model)

@@ -67,7 +67,7 @@ def _shared_key(record: PublishedFigure) -> tuple[str, ...]:
     return record.engine, record.model, str(record.setting.get("quantization"))
 
 
-def _by_formula(
+def _formula_outcomes(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
     """Yield the predictions of a record by closed forms, without torch."""
@@ -366,8 +366,8 @@ TRAINED: Mapping[str, Callable[[PublishedFigure, bounds.MarginTable | None], Byt
 TASKS: Mapping[
     str, Callable[[PublishedFigure, Found | None, bounds.MarginTable | None], Iterator[Outcome]]
 ] = {
-    "infer": _by_formula,
-    "load": _by_formula,
+    "infer": _formula_outcomes,
+    "load": _formula_outcomes,
     "trace": _traced,
     "train": _trained,
 }

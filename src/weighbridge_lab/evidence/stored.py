@@ -51,13 +51,13 @@ def outcomes(
     if stored is None and not apart and len(figures) < len(records()):
         return predicted(figures, progress=_counting(progress, len(figures)))
     if stored is None:
-        stored = _apart(progress) if apart else _all(progress)
+        stored = _apart(progress) if apart else _all_outcomes(progress)
         _write(path, stored)
     wanted = {figure.id for figure in figures}
     return [outcome for outcome in stored if outcome.record.id in wanted]
 
 
-def _all(progress: Progress) -> list[Outcome]:
+def _all_outcomes(progress: Progress) -> list[Outcome]:
     return predicted(records(), progress=_counting(progress, len(records())))
 
 

@@ -168,7 +168,9 @@ class DriverMeter:
     used."""
 
     def __init__(self, index: int = 0) -> None:
-        self.kind, self._read = (_nvml(index) if find_spec("pynvml") else None) or _all(index)
+        self.kind, self._read = (_nvml(index) if find_spec("pynvml") else None) or _used_on_device(
+            index
+        )
         self._most = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -190,7 +192,7 @@ class DriverMeter:
             self._most = max(self._most, self._read())
 
 
-def _all(index: int) -> tuple[str, Callable[[], int]]:
+def _used_on_device(index: int) -> tuple[str, Callable[[], int]]:
     def read() -> int:
         free, total = torch.cuda.mem_get_info(index)
         return int(total - free)

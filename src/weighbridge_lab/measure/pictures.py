@@ -138,13 +138,13 @@ def make(report: "Report", model: "Model") -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = program(report, model, folder)
         write(model, folder)
-        with _in_two_steps(row_of(model), report.workload):
+        with _running_two_steps(row_of(model), report.workload):
             phase("load")
             exec(compile(lines, "made.py", "exec"), {"__name__": "__main__"})
 
 
 @contextmanager
-def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
+def _running_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
     """Make loaded pipelines name their stages and run two steps, inside the block."""
     from diffusers import DiffusionPipeline
 
@@ -156,7 +156,7 @@ def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
         plain = type(pipe)
 
         def call(self: Any, *_: Any, **sizes: Any) -> Any:
-            return plain.__call__(self, **_asked(plain, settings) | sizes)
+            return plain.__call__(self, **_call_arguments(plain, settings) | sizes)
 
         pipe.__class__ = type(plain.__name__, (plain,), {"__call__": call})
         return pipe
@@ -168,7 +168,7 @@ def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
         DiffusionPipeline.from_pretrained = load
 
 
-def _asked(cls: Any, settings: Settings) -> dict[str, Any]:
+def _call_arguments(cls: Any, settings: Settings) -> dict[str, Any]:
     """Return the arguments of a pipeline's call: a prompt of the estimated length, and a picture if
     it reads one."""
     known = signature(cls.__call__).parameters
@@ -302,7 +302,7 @@ def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]
     sizes |= {"num_frames": settings["frames"]} if settings["frames"] > 1 else {}
     try:
         with torch.no_grad():
-            pipe(**_asked(type(pipe), settings), **sizes)
+            pipe(**_call_arguments(type(pipe), settings), **sizes)
     except _CapturedError as stop:
         positional, named = stop.args[0]
     finally:
@@ -310,7 +310,7 @@ def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]
         for module in (*texts, pipe.vae):
             module.to("cpu")
     batch = int(settings["batch_size"])
-    return _of_batch(positional, batch), _of_batch(dict(named), batch)
+    return _inputs_of_batch(positional, batch), _inputs_of_batch(dict(named), batch)
 
 
 def _encode(vae: Any, row: PipelineSpec, settings: Settings) -> None:
@@ -326,15 +326,15 @@ def _encode(vae: Any, row: PipelineSpec, settings: Settings) -> None:
         vae.encode(torch.zeros(shape, dtype=vae.dtype, device="cuda"))
 
 
-def _of_batch(value: Any, batch: int) -> Any:
+def _inputs_of_batch(value: Any, batch: int) -> Any:
     """Return inputs for `batch` pictures, from those of one picture or of its two guidance
     passes."""
     import torch
 
     if isinstance(value, dict):
-        return {name: _of_batch(one, batch) for name, one in value.items()}
+        return {name: _inputs_of_batch(one, batch) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_of_batch(one, batch) for one in value)
+        return type(value)(_inputs_of_batch(one, batch) for one in value)
     if isinstance(value, torch.Tensor) and value.dim() and value.shape[0] <= 2:
         return value[:1].repeat(batch, *[1] * (value.dim() - 1)).detach()
     return value

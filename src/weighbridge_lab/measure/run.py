@@ -139,7 +139,7 @@ def measure(
     with ThreadPoolExecutor(workers) as pool:
         beside = [pool.submit(predict, target, here, events, tasks) for target in targets]
         for target, prediction in zip(targets, beside, strict=True):
-            yield _one(target, here, prediction, events, tasks)
+            yield _measurement(target, here, prediction, events, tasks)
 
 
 def machine(*, warm: bool) -> MeasuredMachine:
@@ -173,7 +173,7 @@ def traced(
     return run
 
 
-def _one(
+def _measurement(
     target: Target,
     here: MeasuredMachine,
     prediction: Future[MeasuredRun],

@@ -80,7 +80,7 @@ def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
     if several or len(typed["models"]) != 1:
         raise UsageError(sentence("measure.one", task=task))
     source = {name: asked[name] for name in api.SOURCE if name in asked}
-    settings = {name: _only(value) for name, value in asked.items() if name in table}
+    settings = {name: _only_element(value) for name, value in asked.items() if name in table}
     prepared = api.prepare(typed["models"][0], **source)
     return TaskQuestion(task=task, prepared=prepared, settings=settings)
 
@@ -89,7 +89,7 @@ def _times(value: Any) -> int:
     return len(value) if isinstance(value, tuple) else 1
 
 
-def _only(value: Any) -> Any:
+def _only_element(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 

@@ -152,11 +152,11 @@ def largest(
         unanswered=tuple(sorted(answers.unanswered.items())),
         report=top,
         first=(written, reports[written]),
-        sizes=tuple(_by_size(reports)),
+        sizes=tuple(_batch_by_card_size(reports)),
     )
 
 
-def _by_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
+def _batch_by_card_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
     """Yield (GB, batch) for each card size from which on a larger traced batch fits."""
     best: dict[int, int] = {}
     for batch in sorted(reports):

@@ -66,10 +66,10 @@ def least(tape: Tape, ways: CompiledWays = CompiledWays()) -> int:  # noqa: B008
     moments = [max(staying, default=0)]
     passes = list(_passes(tape.uses))
     if passes and not ways.budgeted:
-        fullest = max(passes, key=lambda one: _before(tape.levels, one.event))
-        moments.append(_before(staying, fullest.event) + _cut(tape, fullest))
+        fullest = max(passes, key=lambda one: _level_before(tape.levels, one.event))
+        moments.append(_level_before(staying, fullest.event) + _cut(tape, fullest))
     if not ways.tuned:
-        moments += (_before(staying, use.event) + _operands(tape, use) for use in tape.uses)
+        moments += (_level_before(staying, use.event) + _operands(tape, use) for use in tape.uses)
     return max(moments)
 
 
@@ -84,7 +84,7 @@ def _signed(tape: Tape, event: int) -> int:
     return nbytes if event > 0 else -nbytes
 
 
-def _before(levels: Sequence[int], event: int) -> int:
+def _level_before(levels: Sequence[int], event: int) -> int:
     return levels[event - 1] if 0 < event <= len(levels) else 0
 
 

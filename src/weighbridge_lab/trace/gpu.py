@@ -170,7 +170,7 @@ class FakeGPU:
             if not audit.is_at_work():
                 enter(audit.preserved(children=True))
             enter(guard.guarded())
-            enter(_as_before())
+            enter(_settings_restored())
             enter(_quiet())
             enter(launched(self.world))
             table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
@@ -268,7 +268,7 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _as_before() -> Any:
+def _settings_restored() -> Any:
     """Restore, after the block, what scripts set and torch keeps for the process."""
     dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
     random, hook = torch.get_rng_state(), sys.excepthook  # a group of processes puts its own there

@@ -74,10 +74,10 @@ def of_net(text: str) -> tuple[Input, ...]:
 
 def read(text: str, flag: str = "--input") -> tuple[Input, ...]:
     """Return the inputs of one option. Raises UsageError."""
-    return tuple(_one(part.strip(), text, flag) for part in text.split(","))
+    return tuple(_input_from_text(part.strip(), text, flag) for part in text.split(","))
 
 
-def _one(part: str, text: str, flag: str) -> Input:
+def _input_from_text(part: str, text: str, flag: str) -> Input:
     shape, _, kind = part.partition(":")
     if shape in DTYPES:
         shape, kind = "", shape

@@ -215,11 +215,11 @@ def _variables(flags: Found) -> dict[str, str]:
         for name, value in (FSDP | fsdp).items():
             variables["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _spelled(value)
     if "use-deepspeed" in flags:
-        variables |= _of_deepspeed(flags)
+        variables |= _deepspeed_settings(flags)
     return variables
 
 
-def _of_deepspeed(flags: Found) -> Iterator[tuple[str, str]]:
+def _deepspeed_settings(flags: Found) -> Iterator[tuple[str, str]]:
     yield "ACCELERATE_USE_DEEPSPEED", "true"
     for flag, name in DEEPSPEED.items():
         if flag in flags:

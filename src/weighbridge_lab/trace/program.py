@@ -178,7 +178,7 @@ def execute(
 ) -> None:
     """Run a program. Raises what it raises, including SystemExit."""
     if request.module:
-        exec(_found(request.script, main), main.__dict__)
+        exec(_code_of_module(request.script, main), main.__dict__)
         return
     with io.open_code(os.path.abspath(request.script)) as file:
         source = file.read()
@@ -238,7 +238,7 @@ def _main(request: Request) -> types.ModuleType:
     return module
 
 
-def _found(name: str, main: types.ModuleType) -> types.CodeType:
+def _code_of_module(name: str, main: types.ModuleType) -> types.CodeType:
     """Return the code of a module, or of a package's `__main__`, as `runpy` finds it."""
     spec = find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:

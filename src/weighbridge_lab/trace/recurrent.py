@@ -81,12 +81,12 @@ def layer(name: str, overload: str, at_most: Callable[[], object]) -> Kernel:
 def _call(overload: str, data: torch.Tensor, *args: Any) -> RecurrentCall:
     if overload == "data":
         sizes, hidden, *settings = args
-        return RecurrentCall(data, sizes.tolist(), _each(hidden), *settings)
+        return RecurrentCall(data, sizes.tolist(), _hidden_tensors(hidden), *settings)
     hidden, *settings = args
-    return RecurrentCall(data, (), _each(hidden), *settings)
+    return RecurrentCall(data, (), _hidden_tensors(hidden), *settings)
 
 
-def _each(hidden: Any) -> Sequence[torch.Tensor]:
+def _hidden_tensors(hidden: Any) -> Sequence[torch.Tensor]:
     return (hidden,) if isinstance(hidden, torch.Tensor) else tuple(hidden)
 
 

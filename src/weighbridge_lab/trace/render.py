@@ -124,7 +124,7 @@ def _ending(program: "TracedProgram") -> str:
 def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
     for device in report.devices:
         if device.allocations or len(report.devices) == 1:
-            yield from _of_device(device, unit, alone=len(report.devices) == 1)
+            yield from _device_tables(device, unit, alone=len(report.devices) == 1)
     if report.advice is not None:
         yield _advised(report.advice, unit)
     if report.against is not None:
@@ -167,7 +167,7 @@ def _sizes(before: int, after: int, unit: str | None) -> tuple[str, str, str]:
     return size(before, unit), size(after, unit), sign + size(abs(after - before), unit)
 
 
-def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[TextTable]:
+def _device_tables(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[TextTable]:
     which = "" if alone else f" of cuda:{device.index}"
     yield TextTable("peaks", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2), which)
     if len(device.phases) > 1:

@@ -24,7 +24,7 @@ def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) 
     bar = (_bar(report, words, unit),) if report.used else ()
     return Screen(
         title=printable(words("trace.title", program=program, card=gpu.replace("GeForce ", ""))),
-        sections=((_headline(report, words, unit), *bar, *_left(report, words)),),
+        sections=((_headline(report, words, unit), *bar, *_closing_lines(report, words)),),
         warnings=tuple(printable(redacted(line)) for line in report.warnings),
         lang=lang,
     )
@@ -51,7 +51,7 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
     )
 
 
-def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
+def _closing_lines(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     """Return lines on cards with room, on the loss used for a net, and on loops that were left
     early."""
     known = report.used and report.cards

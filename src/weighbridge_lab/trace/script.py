@@ -96,7 +96,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         gpu.loops = loops if card.steps != ALL else None
         following = program.following(loops) if gpu.loops else contextlib.nullcontext()
         stopped = stoppable(gpu.recorder, card.seconds)
-        with following, bounded(card.host_memory), _alone(card, gpu), stopped:
+        with following, bounded(card.host_memory), _isolated(card, gpu), stopped:
             gpu.notes.each(card.notes)
             ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
         ran = _with_course(_stopped(ran, gpu.recorder.rang), request, gpu.tapes)
@@ -145,7 +145,7 @@ def simulated(card: FakeGpuSettings) -> Any:
 
 
 @contextlib.contextmanager
-def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
+def _isolated(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     """Isolate a script from this machine inside the block, with stand-ins for what is missing."""
     from weighbridge_lab.trace.keeping.audit import heard
     from weighbridge_lab.trace.patches import arriving, each_once, patched

@@ -55,10 +55,10 @@ def commands(line: str) -> Iterator[ShellCommand]:
         return
     inline = INLINE.findall(line)
     for text in inline or [line]:
-        yield from _of_line(PROMPT.sub("", text))
+        yield from _commands_of_line(PROMPT.sub("", text))
 
 
-def _of_line(text: str) -> Iterator[ShellCommand]:
+def _commands_of_line(text: str) -> Iterator[ShellCommand]:
     folder = ""
     for words in _parted(text):
         started = _bare(words)

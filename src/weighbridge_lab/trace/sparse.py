@@ -27,7 +27,7 @@ def moved(matrix: torch.Tensor, **settings: Any) -> torch.Tensor:
     indices = matrix._indices().to(settings.get("device") or matrix.device, copy=True)
     dtype = settings.get("dtype") or matrix.dtype
     values = matrix._values().to(indices.device, dtype, copy=True)
-    return _like(matrix, indices, values, coalesced=matrix.is_coalesced())
+    return _sparse_like(matrix, indices, values, coalesced=matrix.is_coalesced())
 
 
 def coalesced(matrix: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def coalesced(matrix: torch.Tensor) -> torch.Tensor:
     del buffers
     values, places = torch.empty_like(matrix._values()), torch.empty_like(indices)
     del flat, order, firsts
-    return _like(matrix, places, values, coalesced=True)
+    return _sparse_like(matrix, places, values, coalesced=True)
 
 
 def product(
@@ -73,10 +73,10 @@ def transposed(matrix: torch.Tensor, *_: Any) -> torch.Tensor:
     """Return a transposed copy of a matrix, whose coordinates are no longer sorted."""
     indices = matrix._indices().flip(0)
     values = matrix._values().clone()
-    return _like(matrix, indices, values, coalesced=False, shape=matrix.shape[::-1])
+    return _sparse_like(matrix, indices, values, coalesced=False, shape=matrix.shape[::-1])
 
 
-def _like(
+def _sparse_like(
     matrix: torch.Tensor,
     indices: torch.Tensor,
     values: torch.Tensor,

@@ -114,7 +114,7 @@ def paged(*shape: int, dtype: torch.dtype = torch.float32, device: Any = None) -
 
 def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
     """Return the function of each operation: its CUDA code, else the code for all devices."""
-    of_cuda = _of_cuda(module)
+    of_cuda = _cuda_functions(module)
     kernels = {}
     for name in torch._C._dispatch_get_all_op_names():
         if name.startswith(f"{NAMESPACE}::"):
@@ -127,7 +127,7 @@ def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
     return kernels
 
 
-def _of_cuda(module: Any) -> dict[str, Callable[..., Any]]:
+def _cuda_functions(module: Any) -> dict[str, Callable[..., Any]]:
     """Return functions from a copy of the module, which caches a card's facts and is not
     registered."""
     functions: dict[str, Callable[..., Any]] = {}

@@ -81,7 +81,7 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
         recorder.leaves = None
 
 
-def _taken() -> int:
+def _process_bytes() -> int:
     """Return the process's own bytes; 0 if the system does not report them."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
@@ -102,7 +102,7 @@ def bounded(nbytes: int | None) -> Iterator[None]:
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if nbytes is not None:
-        taken = _taken()
+        taken = _process_bytes()
         if nbytes < taken + LEAST:
             least = human(taken + LEAST)
             raise UsageError(
@@ -113,7 +113,7 @@ def bounded(nbytes: int | None) -> Iterator[None]:
 
     def mapped(file: int, length: int, *_: int) -> None:
         """Refuse shared memory beyond the limit, which no limit of Linux covers."""
-        if nbytes is not None and file == -1 and _taken() + length > nbytes:
+        if nbytes is not None and file == -1 and _process_bytes() + length > nbytes:
             raise MemoryError
 
     try:

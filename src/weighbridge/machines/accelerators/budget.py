@@ -64,15 +64,15 @@ class Budget:
     @property
     def alike(self) -> "Budget":
         """Return a budget of equally many cards, each like the one with the least memory."""
-        return self._of_copies(least(self.choice.cards))
+        return self._budget_of_copies(least(self.choice.cards))
 
     def like(self, device: int) -> "Budget":
         """Return a budget with the same number of cards, each like number `device`; itself if all
         are alike, or there is no such number."""
         cards = self.choice.cards
-        return self._of_copies(cards[device]) if self.mixed and device < len(cards) else self
+        return self._budget_of_copies(cards[device]) if self.mixed and device < len(cards) else self
 
-    def _of_copies(self, card: ChosenCard) -> "Budget":
+    def _budget_of_copies(self, card: ChosenCard) -> "Budget":
         choice = replace(self.choice, part=card.part, cards=(card,) * self.choice.count)
         return replace(self, choice=choice)
 

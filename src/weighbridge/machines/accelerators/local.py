@@ -82,7 +82,7 @@ def choice(
     cards = tuple(replace(card, room=card.part.room) if idle else card for _, card in chosen)
     taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
-    note = clauses(*_said(chosen, idle=idle), *others, *mixed, *seen.notes)
+    note = clauses(*_card_sentences(chosen, idle=idle), *others, *mixed, *seen.notes)
     return replace(taken, note=note)
 
 
@@ -126,7 +126,7 @@ def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
     if device.unified and (device.total is None or device.kind == "mps"):
         return _shared(device, part, machine)
     if device.total is None:
-        return _of_slice(device, part)
+        return _card_of_slice(device, part)
     total = MemoryFigure(exactly(device.total), "read", device.source)
     if part is not None and not part.marketed_gb:  # a slice that is not sold under a size
         part = replace(part, marketed_gb=device.total // GIB + 1)
@@ -186,7 +186,7 @@ def _idle_share(device: DetectedDevice, part: Part | None, total: int) -> Bytes:
     return rules.visible(rule, exactly(total), round(total / GIB))
 
 
-def _of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:
+def _card_of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:
     """Return the card of a slice with only a known profile; its memory is an interval."""
     if part is None or not device.mig or part.id.find("/") < 0:
         return None
@@ -228,7 +228,7 @@ def _named(name: str, size: int | None) -> Iterator[Part]:
     sizes = "" if size is None else f" {round(size / GIB)}GB"
     for one in _alternatives(name):
         for text in (one, one + sizes):
-            part = _found(text)
+            part = _part_named(text)
             if part is not None and _sold(part, size):
                 yield part
                 break
@@ -248,7 +248,7 @@ def _alternatives(name: str) -> Iterator[str]:
     yield from ((series[0] if series else "") + one for one in others)
 
 
-def _found(text: str) -> Part | None:
+def _part_named(text: str) -> Part | None:
     try:
         return find(text).part
     except UsageError:
@@ -281,7 +281,9 @@ def generic(device: DetectedDevice, total: int) -> Part:
     )
 
 
-def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> Iterator[str]:
+def _card_sentences(
+    cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool
+) -> Iterator[str]:
     """Yield a sentence per kind of card: its memory, and what others use of it."""
     sentences = [_sentence(device, card, idle=idle) for device, card in cards]
     for text in dict.fromkeys(sentences):

@@ -102,16 +102,16 @@ class DeviceChoice:
 def find(text: str) -> DeviceChoice:
     """Return the part and the count that `text` means. Raises UsageError with the nearest names."""
     short_name(text, "--gpu")
-    return _again(text) if len(text) <= SHORT else _found(text)
+    return _again(text) if len(text) <= SHORT else _device_named(text)
 
 
 @lru_cache(maxsize=NAMES)
 def _again(text: str) -> DeviceChoice:
     """Return the devices that a short text means, from the cache."""
-    return _found(text)
+    return _device_named(text)
 
 
-def _found(text: str) -> DeviceChoice:
+def _device_named(text: str) -> DeviceChoice:
     pieces = [one.strip() for one in JOINED.split(text)]
     if 1 < len(pieces) <= MIXED and all(map(_is_one, pieces)):
         return _mixed(text, pieces)
@@ -128,7 +128,7 @@ def _found(text: str) -> DeviceChoice:
     if len(pieces) > 1:  # which of the pieces is unknown
         _mixed(text, pieces[: MIXED + 1])
     if bare := re.match(AT, typed):
-        return _found(typed[bare.end() :])
+        return _device_named(typed[bare.end() :])
     raise _unknown(text, typed)
 
 
@@ -258,14 +258,14 @@ def _device(typed: str) -> DeviceChoice | None:
     if match:
         return _slice(typed[: match.start()], match[1])
     if mac := MAC.fullmatch(typed):
-        return _of_mac(typed, int(mac["size"]))
+        return _mac_of_size(typed, int(mac["size"]))
     size = FILLER.sub("", typed).strip()
     sized_alone = MEMORY.fullmatch(size) is not None
     if sized_alone and OF_A_CARD.match(size):  # not part of a card's name: 48gb
-        return _of_size(size)
+        return _device_of_size(size)
     choices = (_ordered(text) for text in orders(typed))
     usual = next((one for one in choices if one is not None), None)
-    return _of_size(size) if usual is None and sized_alone else usual
+    return _device_of_size(size) if usual is None and sized_alone else usual
 
 
 def _ordered(typed: str) -> DeviceChoice | None:
@@ -281,7 +281,7 @@ def _ordered(typed: str) -> DeviceChoice | None:
     return None
 
 
-def _of_size(typed: str) -> DeviceChoice:
+def _device_of_size(typed: str) -> DeviceChoice:
     """Return a device named only by its size, with a note on the reading. GB that cards are sold
     with mean what such cards give; GiB, and other sizes, are exact."""
     part, note = sized(typed), ""
@@ -307,7 +307,7 @@ def _of_size(typed: str) -> DeviceChoice:
     return DeviceChoice(part=part, note=clauses(read, note))
 
 
-def _of_mac(typed: str, gb: int) -> DeviceChoice | None:
+def _mac_of_size(typed: str, gb: int) -> DeviceChoice | None:
     """Return a Mac with `gb` of memory: of the chips sold with it, the one that leaves least to a
     process, within each chip's interval. None if none is sold so."""
     chips = [p for p in parts().values() if p.vendor == "Apple" and p.marketed_gb == gb]
@@ -347,7 +347,7 @@ def _listed() -> dict[str, DeviceChoice]:
 
 
 @cache
-def _by_derived_key() -> dict[str, dict[str, Part]]:
+def _parts_by_derived_name() -> dict[str, dict[str, Part]]:
     """Return {derived name: {id: part}} of the parts that each derived name fits."""
     index: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in parts().values():
@@ -362,7 +362,7 @@ def _others(part: Part, key: str) -> tuple[Part, ...]:
     """Return the parts of other sizes with the same derived name."""
     return tuple(
         p
-        for p in _by_derived_key().get(key, {}).values()
+        for p in _parts_by_derived_name().get(key, {}).values()
         if p.marketed_gb != part.marketed_gb and "modified" not in p.name
     )
 
@@ -375,7 +375,7 @@ def _told(part: Part, others: Sequence[Part]) -> str:
 
 def _derived(key: str, typed: str) -> Part | None:
     """Return the part that a derived name fits. Raises UsageError if it fits several."""
-    spelled = _by_derived_key().get(key, {})
+    spelled = _parts_by_derived_name().get(key, {})
     if len(spelled) <= 1:
         return next(iter(spelled.values()), None)
     names = ", ".join(part.name for part in spelled.values())
@@ -423,7 +423,9 @@ def spellings() -> dict[str, list[str]]:
         machine = machines.get(key)
         rented = machine is not None and machine.part == choice.part.id
         by_id.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
-    for key, fitting in sorted(_by_derived_key().items()):  # made of sets, which have no order
+    for key, fitting in sorted(
+        _parts_by_derived_name().items()
+    ):  # made of sets, which have no order
         if len(fitting) == 1 and key not in _listed() and not MEMORY.fullmatch(key):
             by_id.setdefault(next(iter(fitting)), []).append(key)
     return by_id

@@ -69,7 +69,7 @@ class SeenCard:
 
     def says(self, asked: AskedFact) -> Any:
         if self._number is not None:
-            return AskedFact(_of_one, (self._number, asked)).of(self._card)
+            return AskedFact(_fact_of_card, (self._number, asked)).of(self._card)
         if asked not in self._notes:
             if self._made:
                 raise RuntimeError(f"{asked.rule.__name__} is asked after the answer was made")
@@ -86,7 +86,7 @@ class SeenCard:
         return self._notes
 
 
-def _of_one(every: Budget, number: int, asked: AskedFact) -> Any:
+def _fact_of_card(every: Budget, number: int, asked: AskedFact) -> Any:
     return asked.of(every.like(number))
 
 

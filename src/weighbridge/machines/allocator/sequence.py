@@ -95,7 +95,7 @@ def follow(
                 gone.pool.free[gone.stream].settle(gone)
                 continue
             allocator.allocated = allocated
-            slots[slot] = _of_several(allocator, gone, nbytes, least)
+            slots[slot] = _equal_blocks(allocator, gone, nbytes, least)
             allocated = allocator.allocated
             if allocated > most:
                 most, fullest = allocated, slot
@@ -118,7 +118,9 @@ def follow(
     return most, fullest
 
 
-def _of_several(allocator: Allocator, blocks: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
+def _equal_blocks(
+    allocator: Allocator, blocks: Slot, nbytes: int, count: int
+) -> AlikeBlocks | None:
     """Return blocks for `count` equal tensors of `nbytes` each; for zero bytes, free `blocks` and
     return None."""
     if nbytes:

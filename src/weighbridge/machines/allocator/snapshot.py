@@ -59,7 +59,7 @@ def segments(allocator: Allocator) -> tuple[Segment, ...]:
             stream=run[0].stream,
             small=run[0].pool.small,
             expandable=run[0].range is not None,
-            blocks=tuple(_held(block, allocator) for block in run),
+            blocks=tuple(_held_block(block, allocator) for block in run),
             pool=run[0].pool.owner,
             device=allocator.device,
         )
@@ -83,7 +83,7 @@ def _runs(head: Block) -> Iterator[list[Block]]:
         yield run
 
 
-def _held(block: Block, allocator: Allocator) -> HeldBlock:
+def _held_block(block: Block, allocator: Allocator) -> HeldBlock:
     requested, state = block.requested, _state(block, allocator)
     if state == "inactive":
         requested = 0

@@ -87,10 +87,10 @@ class ScanDiff(NamedTuple):
             "parts_left": list(self.left),
             "moved": dict(self.moved),
             "verdicts_changed": self.total,
-            "turns": [_told(turn) for turn in self.turns],
-            "changes": [_told(change) for change in self.changes],
+            "turns": [_as_json(turn) for turn in self.turns],
+            "changes": [_as_json(change) for change in self.changes],
         }
 
 
-def _told(one: ScanTurn | ScanChange) -> dict[str, Any]:
+def _as_json(one: ScanTurn | ScanChange) -> dict[str, Any]:
     return {n: list(v) if isinstance(v, tuple) else v for n, v in one._asdict().items()}

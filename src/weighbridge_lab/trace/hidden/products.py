@@ -249,14 +249,14 @@ def _forward(op: Op) -> list[int]:
     return _workspace(op, x, size(x) + size(weight), size(op.out))
 
 
-def _of_input(op: Op) -> list[int]:
+def _input_workspace(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][0] or not _rearranged(x, weight, op.args[9], op):
         return []
     return _workspace(op, x, size(grad) + size(weight), size(x))
 
 
-def _of_weight(op: Op) -> list[int]:
+def _weight_workspace(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][1] or not _rearranged(x, weight, op.args[9], op):
         return []
@@ -265,8 +265,8 @@ def _of_weight(op: Op) -> list[int]:
 
 CONVOLUTIONS = (
     HiddenRule(ops="convolution", nbytes=_forward, source=CUDNN),
-    HiddenRule(ops="convolution_backward", nbytes=_of_input, source=CUDNN),
-    HiddenRule(ops="convolution_backward", nbytes=_of_weight, source=CUDNN),
+    HiddenRule(ops="convolution_backward", nbytes=_input_workspace, source=CUDNN),
+    HiddenRule(ops="convolution_backward", nbytes=_weight_workspace, source=CUDNN),
 )
 
 RULES = (*CUBLAS, *ATTENTION, *CONVOLUTIONS)

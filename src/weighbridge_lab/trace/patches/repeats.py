@@ -93,7 +93,7 @@ class Repeats:
         try:
             if layer not in self._ran:
                 raise NotRepeatedError
-            key = (self._look(layer), _seen((args, kwargs)), _described(state))
+            key = (self._look(layer), _description((args, kwargs)), _described(state))
         except NotRepeatedError:
             self._ran.add(layer)
             return run()
@@ -116,7 +116,7 @@ class Repeats:
         looks_before = recorder.looks.asked
         older = {name: recorder.number(t) for name, t in _tensors(state)}
         values = {name: _values(t) for name, t in _tensors(state)}
-        before = {name: _held(value) for name, value in state.items()}
+        before = {name: _weakly_held(value) for name, value in state.items()}
         starts = [len(tape.events) for tape in recorder.tapes]
         out = run()
         active = [n for n, tape in enumerate(recorder.tapes) if len(tape.events) > starts[n]]
@@ -307,16 +307,16 @@ def _made_of(layer: nn.Module) -> Iterator[Any]:
         yield name, type(t), tuple(t.shape), t.stride(), t.dtype, t.device
 
 
-def _seen(value: Any) -> Any:
+def _description(value: Any) -> Any:
     """Return an argument's description. Raises NotRepeatedError if it has none."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.stride(), value.dtype, value.device, value.requires_grad
     if isinstance(value, SIMPLE):
         return type(value), value
     if isinstance(value, tuple | list):
-        return tuple(map(_seen, value))
+        return tuple(map(_description, value))
     if isinstance(value, dict):
-        return tuple((name, _seen(part)) for name, part in sorted(value.items()))
+        return tuple((name, _description(part)) for name, part in sorted(value.items()))
     if isinstance(getattr(value, "layers", None), list):  # a cache: its part is in the state
         return type(value), len(value.layers)
     raise NotRepeatedError
@@ -326,7 +326,7 @@ def _described(state: State) -> Any:
     parts: list[Any] = []
     for name, value in sorted(state.items()):
         if isinstance(value, torch.Tensor):
-            parts.append((name, _seen(value), value.storage_offset(), _values(value)))
+            parts.append((name, _description(value), value.storage_offset(), _values(value)))
         elif isinstance(value, SIMPLE):
             parts.append((name, value))
         else:
@@ -334,7 +334,7 @@ def _described(state: State) -> Any:
     return tuple(parts)
 
 
-def _held(value: Any) -> Any:
+def _weakly_held(value: Any) -> Any:
     """Return a value; for a tensor a weak reference, as the layer may release it."""
     return ref(value) if isinstance(value, torch.Tensor) else value
 

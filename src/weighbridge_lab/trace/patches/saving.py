@@ -134,7 +134,7 @@ class Saved:
             return LOAD(f, map_location, *args, **kwargs)
         place, file = _place.set(_placed(map_location)), _file.set(f)
         try:
-            data = self._own(f)
+            data = self._saved_bytes(f)
             if data is not None:
                 return pickle.loads(data)
             return LOAD(f, map_location, *args, **kwargs)
@@ -145,7 +145,7 @@ class Saved:
             _place.reset(place)
             _file.reset(file)
 
-    def _own(self, f: Any) -> bytes | None:
+    def _saved_bytes(self, f: Any) -> bytes | None:
         """Return what this run saved in a file; None for a real file."""
         if isinstance(f, str | os.PathLike):
             data: bytes | None = Marks.running.get(f)

@@ -122,7 +122,7 @@ def _tolist(self: FakeTensor) -> Any:
     if known is not None:
         with unset_fake_temporarily():
             return known.tolist()
-    return _nested(_one(self), tuple(self.shape))
+    return _nested(_default_value(self), tuple(self.shape))
 
 
 def plain(data: Any) -> Any:
@@ -139,7 +139,7 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
     return [_nested(value, shape[1:]) for _ in range(shape[0])] if shape else value
 
 
-def _one(tensor: FakeTensor) -> Any:
+def _default_value(tensor: FakeTensor) -> Any:
     """Return the default value that a program gets for an unknown one, with a warning."""
     return tensor.flatten()[0].item() if tensor.numel() else 0
 
@@ -156,7 +156,9 @@ def _numpy(self: FakeTensor, **_: Any) -> Any:
     if known is not None:
         with unset_fake_temporarily():
             return known.numpy()
-    return numpy.full(tuple(self.shape), _one(self), dtype=str(self.dtype).removeprefix("torch."))
+    return numpy.full(
+        tuple(self.shape), _default_value(self), dtype=str(self.dtype).removeprefix("torch.")
+    )
 
 
 def _format(self: torch.Tensor, spec: str) -> str:

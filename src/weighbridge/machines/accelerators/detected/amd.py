@@ -41,7 +41,7 @@ def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
     return replace(card, integrated=small, unified=shared, free=free, why=why)
 
 
-def _of_record(index: int, record: Mapping[str, Any], source: str) -> DetectedDevice:
+def _device_of_record(index: int, record: Mapping[str, Any], source: str) -> DetectedDevice:
     names = (str(record[key]) for key in NAMES if key in record)
     name = next((n for n in names if n and n != "N/A" and not n.startswith("0x")), "")
     part = record.get("GPU ID") or record.get("Device ID") or record.get("Card model") or ""
@@ -69,7 +69,7 @@ def rocm_json(text: str) -> ToolOutput:
     return ToolOutput(
         source="rocm-smi --json",
         devices=tuple(
-            _of_record(int(k[4:]), v, "rocm-smi --json") for k, v in [*cards.items()][:MOST]
+            _device_of_record(int(k[4:]), v, "rocm-smi --json") for k, v in [*cards.items()][:MOST]
         ),
         versions={"driver": named(version)} if version else {},
         why="" if cards else sentence("seen.rocm_no_gpu"),
@@ -81,7 +81,7 @@ def rocm_csv(text: str) -> ToolOutput:
 
     lines = [line for line in text.splitlines() if "," in line][: MOST + 1]
     devices = [
-        _of_record(int(row["device"][4:]), row, "rocm-smi --csv")
+        _device_of_record(int(row["device"][4:]), row, "rocm-smi --csv")
         for row in csv.DictReader(lines)
         if re.fullmatch(r"card\d{1,4}", row.get("device") or "")
     ]
@@ -96,7 +96,7 @@ def rocm_text(text: str) -> ToolOutput:
     source = "rocm-smi --showmeminfo vram"
     return ToolOutput(
         source=source,
-        devices=tuple(_of_record(i, one, source) for i, one in [*fields.items()][:MOST]),
+        devices=tuple(_device_of_record(i, one, source) for i, one in [*fields.items()][:MOST]),
     )
 
 

@@ -118,7 +118,7 @@ def _told(ask: Ask, platform: str) -> Iterator[ToolOutput | None]:
     for way in MAKERS:
         yield _first(ask, way)
     if not (of_nvidia and of_nvidia.devices):
-        yield _of_torch()
+        yield _cards_of_torch()
 
 
 LINUX = ("nvidia-smi", "rocm-smi", "amd-smi", "xpu-smi", "npu-smi", "hl-smi", "tpu-info")
@@ -174,7 +174,7 @@ def _beside(output: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutp
     return replace(output, devices=others) if others else None
 
 
-def _of_torch() -> ToolOutput | None:
+def _cards_of_torch() -> ToolOutput | None:
     """Return the cards that torch already uses in this process; None if it uses none."""
     torch: Any = sys.modules.get("torch")
     try:
@@ -259,14 +259,14 @@ def chosen(value: str, devices: Sequence[DetectedDevice]) -> tuple[DetectedDevic
     """Return the devices that a variable's value lists, in its order."""
     devices_named: list[DetectedDevice] = []
     for item in (part.strip() for part in value[:65536].split(",")):
-        one = _one(item, devices)
+        one = _device_named(item, devices)
         if one is None or one in devices_named:
             break
         devices_named.append(one)
     return tuple(devices_named)
 
 
-def _one(item: str, devices: Sequence[DetectedDevice]) -> DetectedDevice | None:
+def _device_named(item: str, devices: Sequence[DetectedDevice]) -> DetectedDevice | None:
     kind = form(item)
     if kind == "number":
         return next(

@@ -141,7 +141,7 @@ def smi(text: str) -> ToolOutput:
         source="nvidia-smi",
         devices=tuple([*cards, *parts][:MOST]),
         versions=versions,
-        notes=(*_of_two(versions, cards), *together(parts)),
+        notes=(*_mismatch_note(versions, cards), *together(parts)),
     )
 
 
@@ -187,7 +187,7 @@ def _judged(device: DetectedDevice) -> DetectedDevice:
     return replace(device, unified=shared, why=sentence(HOST if shared else UNTOLD))
 
 
-def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterator[str]:
+def _mismatch_note(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterator[str]:
     """Yield a note if memory is unknown because tool and driver have different releases."""
     tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
     unknown = any(d.total is None and not d.unified for d in cards)
@@ -285,7 +285,7 @@ def xml(text: str) -> ToolOutput:
         return ToolOutput(source="nvidia-smi -q -x", why=sentence("seen.cut_xml"))
     devices: list[DetectedDevice] = []
     for gpu in root.iter("gpu"):
-        devices += _of_xml(gpu, len(devices))
+        devices += _devices_of_xml(gpu, len(devices))
     asked = (("driver", "driver_version"), ("cuda", "cuda_version"))
     attached = root.findtext("attached_gpus", "")
     return ToolOutput(
@@ -316,7 +316,7 @@ def _root(text: str) -> "Element | None":
         return None
 
 
-def _of_xml(gpu: "Element", index: int) -> Iterator[DetectedDevice]:
+def _devices_of_xml(gpu: "Element", index: int) -> Iterator[DetectedDevice]:
     parts = gpu.findall("mig_devices/mig_device")
     number = gpu.findtext("minor_number", "")
     card = int(number) if number.isdigit() and len(number) < 5 else index
