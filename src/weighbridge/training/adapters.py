@@ -31,14 +31,14 @@ EXPERTS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "w1_w3": (("w1", "w3"), "w2"),
     "gate_up": (("gate_proj", "up_proj"), "down_proj"),
 }
-LIKE_LORA = ("", "adalora", "randlora")  # tuners: LoRA itself has no name
+LIKE_LORA = ("", "adalora", "randlora")  # tuners with LoRA's targets: LoRA itself has no name
 PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
 LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made of linears
 
 
 @frozen_record
 class Adapters:
-    """Settings of adapters. `targets` as the user writes them: module names, a regex,
+    """Settings of adapters. `targets` are as the user writes them: module names, a regex,
     "all-linear"."""
 
     r: int
@@ -48,24 +48,25 @@ class Adapters:
     dora: bool = False
     tuner: str = ""  # another PEFT method (training/tuners.py, prompts.py)
     size: int = 0  # only of `tuner`: FourierFT's frequencies, the side of BOFT's blocks
-    virtual_tokens: int = 0  # trained tokens, put before those of the sequence
-    assumed_tokens: bool = False  # the user did not set how many
+    virtual_tokens: int = 0  # trained virtual tokens, put before the sequence
+    assumed_tokens: bool = False  # the user did not set the number of virtual tokens
     rslora: bool = False
     dtype: DType = FLOAT32  # PEFT's autocast_adapter_dtype
     modules_to_save: tuple[str, ...] = ()
 
 
 def usual(model_type: str) -> tuple[str, ...] | None:
-    """Return PEFT's default targets (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its
-    utils/constants.py), None if it has none."""
+    """Return PEFT's default target modules for the model type
+    (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its utils/constants.py), None if it has
+    none."""
     return facts(model_type).training.lora or None
 
 
 def matched(
     params: Iterable[ParameterSpec], targets: Sequence[str], whole: Sequence[str] = ()
 ) -> list[str]:
-    """Return the paths of the targeted modules, in the class's order; modules saved `whole` get no
-    adapter. Raises UsageError if there are none."""
+    """Return the paths of modules that get an adapter, in the class's order; modules saved `whole`
+    get none. Raises UsageError if nothing matches."""
     weights = [h for h in params if h.name.endswith(".weight")]
     linears = [h.name.removesuffix(".weight") for h in weights if h.kind in LINEARS]
     linears = [n for n in linears if not _within(n, whole)]
@@ -79,7 +80,8 @@ def matched(
 
 
 def usual_names(params: Iterable[ParameterSpec], model_type: str, tuner: str) -> tuple[str, ...]:
-    """Return the targets for which PEFT has no default: every linear that it accepts."""
+    """Return the targets assumed for a model type without PEFT defaults: every linear that PEFT
+    accepts."""
     refused = _refused(model_type, tuner)
     if not refused:
         return (ALL,)
@@ -90,13 +92,13 @@ def usual_names(params: Iterable[ParameterSpec], model_type: str, tuner: str) ->
 
 
 def barred(paths: Iterable[str], model_type: str, tuner: str) -> str:
-    """Return the first module on which PEFT refuses an adapter; "" for none."""
+    """Return the path of the first module on which PEFT refuses an adapter; "" for none."""
     refused = _refused(model_type, tuner)
     return next((path for path in paths if path.rpartition(".")[2] in refused), "")
 
 
 def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
-    """Raise UsageError if every PEFT refuses an adapter on one of the modules."""
+    """Raise UsageError if every release of PEFT refuses an adapter on one of the modules."""
     path = barred(paths, model_type, tuner)
     if path and not facts(model_type).training.no_lora_since:
         raise TriedError(
@@ -110,7 +112,8 @@ def _refused(model_type: str, tuner: str) -> tuple[str, ...]:
 
 
 class ExpertTarget(NamedTuple):
-    """A parameter of all experts, or a router's; its rank is `ranks` times the adapters'."""
+    """A targeted parameter that stacks all experts, or is a router's; its rank is `ranks` times the
+    adapters'."""
 
     name: str
     ranks: int
@@ -119,8 +122,8 @@ class ExpertTarget(NamedTuple):
 def experts(
     params: Iterable[ParameterSpec], model_type: str, targets: Sequence[str]
 ) -> tuple[list[ExpertTarget], list[str]]:
-    """Return (parameters to adapt, targets left for linears). Raises UsageError if only one of two
-    joined parameters is named."""
+    """Return (parameters to adapt, other targets, which name linears). Raises UsageError if only
+    one of two joined parameters is named."""
     kind = facts(model_type).training.experts_were
     stacks = [h for h in params if h.kind == "experts" and len(h.shape) == 3]
     if not kind or not stacks:
@@ -144,8 +147,8 @@ def experts(
 
 
 def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:
-    """Return the parameters of modules trained whole (modules_to_save). Raises UsageError for
-    unknown ones."""
+    """Return the names of parameters in modules trained whole (modules_to_save). Raises UsageError
+    for unknown modules."""
     names = list(params)
     for name in whole:
         if not any(_within(n, (name,)) for n in names):

@@ -38,7 +38,7 @@ def put_on(
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> Prompt | KeyPrefix | None:
-    """Put adapters on the targeted modules and copy modules to save whole. Return the trained
+    """Put adapters on the targeted modules, and copy those to be trained whole. Return the trained
     prompt or prefix, None for other methods."""
     with_ = planned.adapters
     assert with_ is not None
@@ -64,7 +64,7 @@ def _adapt(
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> None:
-    """Put LoRA on linears, and on parameters of experts."""
+    """Put LoRA adapters on the targeted linears and on parameters of experts."""
     stacks, targets = experts(specs, planned.subject.model_type, with_.targets)
     for stack in stacks:
         _stacked(make, with_, stack, params, wraps)
@@ -98,7 +98,7 @@ def _tune(
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> None:
-    """Put another PEFT method on linears, the only modules that it supports."""
+    """Put a PEFT method other than LoRA on the targeted linears; it supports no other modules."""
     kind, with_ = planned.subject.model_type, planned.adapters
     assert with_ is not None
     stacks, _ = experts(specs, kind, with_.targets)
@@ -153,7 +153,7 @@ def _save(
     specs: Sequence[ParameterSpec],
     params: dict[str, LeafTensor],
 ) -> None:
-    """Copy the modules that are trained whole."""
+    """Add a trainable copy of each module that is trained whole (modules_to_save)."""
     if not with_.modules_to_save:
         return
     dtypes = {h.name: TORCH.get(h.dtype, planned.loaded) for h in specs}
@@ -165,7 +165,8 @@ def _save(
 
 
 def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterSpec]:
-    """Yield heads tied to the embedding: to PEFT separate modules that share its weight."""
+    """Yield specs of heads tied to the embedding: PEFT sees separate modules that share its
+    weight."""
     for x in plan.counted:
         if x.tied in params and x.name.endswith(".weight") and params[x.tied].kind == "embedding":
             params[x.name] = params[x.tied]
@@ -173,8 +174,8 @@ def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterS
 
 
 def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
-    """Return whether a linear is named like an expert's: those that all-linear would match are
-    parameters now, wherever they are."""
+    """Return whether a linear is named like an expert's projection. If experts are stacked,
+    all-linear does not match such linears anywhere."""
     return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
 
 
@@ -201,7 +202,8 @@ def _stacked(
 def _factors(
     make: Maker, name: str, sides: tuple[int, int], rank: int
 ) -> tuple[LeafTensor, LeafTensor]:
-    """Make the two matrices of an adapter, A [r, in] and B [out, r]."""
+    """Return the two matrices of a new adapter, A [rank, in] and B [out, rank]; `sides` are (in,
+    out)."""
     inside, outside = sides
     a = make(ParameterSpec(f"{name}.lora_A.weight", (rank, inside), "linear"))
     return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, rank), "linear"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MOST_LISTED = 4096  # devices in a report: each takes 20 kB of JSON
-HANDS_ON = 5  # major release of transformers
+HANDS_ON = 5  # major release of transformers that hands reshard_after_forward on
 
 
 @frozen_record
@@ -44,9 +44,9 @@ def answer(
     *,
     counts: bool = False,
 ) -> TrainingAnswer:
-    """Return the answer. `most` is the bytes that the allocator can have of a device, by default
-    all that the card has. `runs` are of an earlier answer with the same plan. `counts`: the least
-    it takes."""
+    """Return the answer to a training request. `most` is the bytes that the allocator can have per
+    device, by default all that the GPU has. `runs` are those of an earlier answer with the same
+    plan. `counts`: return lower bounds."""
     most = capacity(plan, budget) if most is None else most
     s = plan.sharding
     flights = [in_flight(s, plan.accumulation, i) + 1 for i in range(s.pipeline)]
@@ -76,7 +76,7 @@ def answer(
 
 
 def _unheard(plan: TrainingPlan) -> bool:
-    """Return whether a Trainer's SHARD_GRAD_OP does not reach FSDP1. transformers 5.0 to 5.23
+    """Return whether FSDP1 ignores a Trainer's SHARD_GRAD_OP. transformers 5.0 to 5.23
     training_args.py (_process_fsdp_args) has it as reshard_after_forward; accelerate 1.6 to 1.15
     prefers sharding_strategy, which is FULL_SHARD by then (utils/dataclasses.py,
     FullyShardedDataParallelPlugin). Measured, too (tests/golden/h100_ranks.jsonl)."""
@@ -85,8 +85,8 @@ def _unheard(plan: TrainingPlan) -> bool:
 
 
 def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
-    """Yield the ranks, alike within a stage: each as its first rank, which has the largest
-    shards."""
+    """Yield a device per rank. Ranks of a stage are alike: each shows the stage's first rank, which
+    has the largest shards."""
     alike = plan.sharding.cards // plan.sharding.pipeline
     for number, run in enumerate(stages):
         shown = phases(plan, run)
@@ -95,12 +95,13 @@ def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
 
 
 def _listed(plan: TrainingPlan) -> int:
-    """Return how many of a stage's ranks are listed."""
+    """Return how many of a stage's ranks the report lists."""
     return max(1, MOST_LISTED // plan.sharding.pipeline)
 
 
 def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
-    """Return the bytes that the allocator surely has of each device."""
+    """Return the lowest estimate of the bytes that the allocator has per device; None without a
+    budget."""
     if budget is None:
         return None
     loaded = sum(c.bytes.expected for c in kernels(plan.torch, plan.part))
@@ -108,7 +109,8 @@ def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
 
 
 def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFacts:
-    """Return the derived facts of the fullest stage."""
+    """Return the derived facts of the fullest stage: trained parameters, saved activations, first
+    peak."""
     first = max(result.first.values(), key=lambda peak: peak.allocated)
     found: DerivedFacts = {
         "trainable_parameters": _trained(plan, result),
@@ -121,8 +123,8 @@ def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFact
 
 
 def _trained(plan: TrainingPlan, result: TrainingRun) -> int:
-    """Return the number of trained parameters: of all ranks, if each holds a part of the model and
-    all of it is trained."""
+    """Return the number of trained parameters: of one rank, or of the whole model if ranks split it
+    and all of it is trained."""
     s = plan.sharding
     cut = s.tensor > 1 or s.pipeline > 1 or s.expert > 1
     return plan.subject.part.blueprint.parameters if cut and not plan.adapters else result.trainable

@@ -30,12 +30,12 @@ from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.cut import body, cut, elsewhere, spread
 from weighbridge.training.sharding.stages import first_and_end
 
-STACK = 3  # dimensions of a stack of experts
-CODES = "codes"  # kind of quantized weights that are parameters
+STACK = 3  # dimensions of stacked experts' weights
+CODES = "codes"  # kind of parameters that are quantized weights
 
 
 def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> BuiltModel:
-    """Return the class as one rank of a pipeline stage holds it."""
+    """Return the class in memory as one rank of pipeline stage `stage` holds it."""
     subject, s = planned.subject, planned.sharding
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
@@ -101,8 +101,8 @@ def _shape_of(plan: TrainingPlan) -> int:
 
 
 def _experts_covered(plan: TrainingPlan) -> None:
-    """Check that experts are plain stacks as transformers 5 trains them. Raises UnsupportedError if
-    not."""
+    """Raise UnsupportedError unless experts are stacked as transformers 5 trains them, and not
+    quantized in other formats than bitsandbytes'."""
     subject, form = plan.subject, plan.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
@@ -114,7 +114,7 @@ Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter
 
 
 def _packed(plan: TrainingPlan) -> Packed:
-    """Return, for each parameter that a format quantizes, the bytes of its tensors."""
+    """Return the bytes of each tensor that holds a quantized parameter, by the parameter's name."""
     choice = plan.subject.choice
     form = choice.scheme
     if form is None:
@@ -124,8 +124,8 @@ def _packed(plan: TrainingPlan) -> Packed:
 
 
 def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
-    """Return the bytes of each quantized parameter's tensors, by its name and how many are like
-    it."""
+    """Return the bytes of each tensor of a quantized parameter, by its name and the number of
+    layers or experts like it."""
     sizes: dict[tuple[str, int], list[int]] = {}
     plan = planned.subject.part.blueprint
     for t, count in counted(plan, form, dtype=planned.loaded, transformers=planned.major):
@@ -137,7 +137,7 @@ def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple
 def _with_stacks(
     planned: TrainingPlan, form: Scheme, each: Mapping[tuple[str, int], tuple[int, ...]]
 ) -> dict[tuple[str, int], tuple[int, ...]]:
-    """Return `each` with stacks of experts instead of single experts."""
+    """Return `each` with stacked experts in place of single ones."""
     plan = planned.subject.part.blueprint
     pack = form.loader(LoaderFacts(plan=plan, dtype=planned.loaded, major=planned.major))
     stacks = [x for x in members(plan, major=planned.major).specs if x.kind == "experts"]
@@ -152,7 +152,8 @@ def _with_stacks(
 def _one_by_one(
     several: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield like experts in the order of their names: all of the first, all of the second..."""
+    """Yield (name, bytes per tensor) of quantized parameters, layer by layer: all of the first
+    layer or expert, then all of the second..."""
     for (_, count), group in groupby(several, lambda key: alike(*key)):
         names = [name for name, _ in group]
         for i in range(count):
@@ -163,8 +164,8 @@ def _one_by_one(
 def _pieces(
     m: Machine, plan: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
 ) -> None:
-    """Allocate the tensors of quantized parameters. Codes that are sharded are parameters like all
-    others; scales and maps are their attributes, and replicated."""
+    """Allocate the tensors of quantized parameters. Sharded codes become parameters like all
+    others; scales and maps are attributes of them, and replicated."""
     if plan.codes == "whole":
         m.heap.row(chain.from_iterable(packed.values()), "weights")
         return
@@ -191,7 +192,7 @@ def _param(
             spec.name, spec.shape, _dtype(plan, spec), None, trainable=False, kind=spec.kind
         )
     if spec.name in packed:
-        turned = spec.kind == "conv1d"  # bitsandbytes puts a linear in its place
+        turned = spec.kind == "conv1d"  # bitsandbytes replaces a Conv1D by a linear
         shape, kind = (spec.shape[::-1], "linear") if turned else (spec.shape, spec.kind)
         return LeafTensor(spec.name, shape, plan.loaded, None, trainable=False, kind=kind)
     return around.place(m, spec, _dtype(plan, spec))
@@ -200,7 +201,7 @@ def _param(
 def _wraps(
     plan: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
 ) -> Iterator[tuple[str, Wrap]]:
-    """Yield the replacements of linears whose weights are quantized, by their paths."""
+    """Yield (path, replacement) of linears whose weights are quantized."""
     form = plan.subject.choice.scheme
     for name in packed:
         assert form is not None
@@ -246,8 +247,8 @@ def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:
 
 
 def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
-    """Return (path, layer numbers) of the class's layers that are the language model's blocks.
-    Raises UnsupportedError if no stack has as many."""
+    """Return (path, layer numbers) of the module list that holds the language model's layers.
+    Raises UnsupportedError if no list has as many layers."""
     plan, count = planned.subject.part.blueprint, len(planned.subject.body.blocks)
     if differs(planned.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
         ((path, groups),) = known.layers.items()
@@ -269,7 +270,8 @@ DECODER, ENCODER = "decoder", "encoder"
 
 
 def _encoder(root: Module, path: str, plan: TrainingPlan) -> list[Module]:
-    """Return the encoder's layers, whose path is like the decoder's; none without an encoder."""
+    """Return the encoder's layers, found by the decoder's path; an empty list without an
+    encoder."""
     inner = plan.subject.body.encoder
     if inner is None or DECODER not in path:
         return []

@@ -46,8 +46,9 @@ EXPERTS_SINCE: dict[str, Date] = {ROWWISE: (2025, 6, 27), MXFP8: (2025, 9, 26)}
 
 
 def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None) -> str:
-    """Return what one scale covers, "" if no product is in 8 bits. Raises UsageError for scales
-    that the framework does not have, or not at that date (None is the newest)."""
+    """Return what one float8 scale covers ("tensorwise", "rowwise", "mxfp8"); "" without float8
+    products. Raises UsageError for scales that the framework does not have at `date` (None is the
+    newest)."""
     titan = framework.name == "torchtitan"
     asked = w.float8_recipe
     if not chosen.float8:
@@ -83,7 +84,7 @@ def _refuse_alone(w: Train) -> None:
 
 
 def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: Body) -> None:
-    """Raise UsageError for what torchtitan does not run in 8 bits."""
+    """Raise UsageError for settings with which torchtitan does not run float8."""
     if w.float8_all_gather and (framework.name != "torchtitan" or scales != TENSORWISE):
         raise ContradictionError(sentence("gathers_scales"))
     if w.float8_all_gather and shares.kind not in SHARDS:
@@ -115,7 +116,7 @@ def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> 
 
 
 def casts(plan: "TrainingPlan") -> Casts:
-    """Return how tensors are cast to 8 bits."""
+    """Return the rules by which this plan casts tensors to 8 bits."""
     shared = plan.framework.shares_tokens and plan.sharding.tensor > 1
     return Casts(
         fused=plan.compiled,
@@ -126,7 +127,7 @@ def casts(plan: "TrainingPlan") -> Casts:
 
 
 def linears(plan: "TrainingPlan", specs: Sequence[ParameterSpec]) -> Iterator[ParameterSpec]:
-    """Yield the linears of the class that multiply in 8 bits, whatever their sides are."""
+    """Yield the linears whose products run in float8, before kernels check their shapes."""
     every = [h for h in specs if h.kind == "linear"]
     if plan.framework.name == "torchtitan":
         yield from filter(_titans, every)
@@ -135,7 +136,8 @@ def linears(plan: "TrainingPlan", specs: Sequence[ParameterSpec]) -> Iterator[Pa
 
 
 def divides(shape: Sequence[int]) -> bool:
-    """Return whether kernels accept a weight of this shape."""
+    """Return whether float8 kernels accept a weight of this shape: its sides are multiples of
+    16."""
     return not any(side % MULTIPLE for side in shape)
 
 
@@ -144,11 +146,12 @@ def _titans(spec: ParameterSpec) -> bool:
 
 
 def small(spec: ParameterSpec) -> bool:
-    """Return whether torchtitan's FSDP2 gathers a parameter in 8 bits, if any. `spec` is the part
-    that tensor-parallel ranks leave."""
+    """Return whether torchtitan's FSDP2 may gather a parameter in 8 bits. `spec` has the shape
+    after tensor-parallel sharding."""
     return _titans(spec) and spec.name.endswith(".weight") and divides(spec.shape)
 
 
 def gathered(plan: "TrainingPlan") -> bool:
-    """Return whether FSDP2 gathers linears in 8 bits."""
+    """Return whether FSDP2 gathers linears in 8 bits: if set, and with several data-parallel
+    ranks."""
     return plan.float8_all_gather and plan.sharding.data > 1

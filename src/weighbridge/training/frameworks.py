@@ -50,13 +50,14 @@ OF_ARGUMENTS = "adamw_torch_fused"  # default of TrainingArguments, in its newes
 
 @frozen_record
 class Precision:
-    """Dtypes of a precision: `weights` that are trained, `frozen` ones, `autocast` of products."""
+    """Dtypes of a precision setting: `weights` that are trained, `frozen` weights, and `autocast`
+    for products."""
 
     weights: DType
     frozen: DType
     name: str = ""
     autocast: DType | None = None
-    float8: bool = False  # products of linears
+    float8: bool = False  # products of linears run in float8
 
 
 PRECISIONS: Mapping[str, Precision] = {
@@ -82,7 +83,7 @@ AS_STORED: Mapping[str, Precision] = {  # in 16 bits, and autocast over them
 
 @frozen_record
 class Framework:
-    """One framework. Settings are its defaults, if the user sets none."""
+    """The defaults of one framework, used if the user sets nothing."""
 
     name: str
     source: str
@@ -90,53 +91,53 @@ class Framework:
     precision: str = "bf16-mixed"
     optimizer: str | None = None
     checkpointing: str = "none"
-    tuned_checkpointing: str = ""  # of adapters, if it differs
+    tuned_checkpointing: str = ""  # checkpointing with adapters, if it differs
     loss: str = "standard"
-    full_loss: str = ""  # of full fine-tuning, if it differs
+    full_loss: str = ""  # loss of full fine-tuning, if it differs
     losses: Mapping[str, str] = field(default_factory=dict)  # the user's name of a loss -> its own
     attention: str | None = None
     outputs: bool = True  # outputs, logits among them, live until the next forward has run
-    forgets_late: bool = False  # gradients are freed after the next forward, before its backward
+    forgets_late: bool = False  # gradients live through the next forward, to its backward
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
-    targets: tuple[str, ...] = ()  # of LoRA; PEFT's if there are none
-    packs: str = "nf4"  # the format of qlora
-    stores: str = "uint8"  # its 4 bits (bnb_4bit_quant_storage)
-    lowers: bool = False  # bfloat16 becomes float16 on a card without it
-    own_copies: bool = False  # downloads a copy of the model that is quantized so
-    rank: int = 8  # of adapters (peft LoraConfig)
-    fused_adapters: bool = False  # added in place, in the dtype of what they are added to
-    decomposes: bool = True  # has DoRA
-    tunes: bool = False  # it is supported only for adapters
-    wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
-    lowers_packed: bool = False  # with quantized weights LoRA is in the dtype of products after all
+    targets: tuple[str, ...] = ()  # of LoRA; empty: PEFT's defaults
+    packs: str = "nf4"  # quantization format of qlora
+    stores: str = "uint8"  # storage dtype of 4-bit weights (bnb_4bit_quant_storage)
+    lowers: bool = False  # bfloat16 becomes float16 on a GPU without it
+    own_copies: bool = False  # it downloads its own quantized copy of the model
+    rank: int = 8  # default of adapters (peft LoraConfig)
+    fused_adapters: bool = False  # adapter products are added in place, in the base output's dtype
+    decomposes: bool = True  # it supports DoRA
+    tunes: bool = False  # it is supported only with adapters
+    wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of frozen weights
+    lowers_packed: bool = False  # with quantized weights, LoRA is in the dtype of products
     dated: bool = False  # its versions are dates
     versioned: bool = False  # whether any rule depends on its version
     compiles: bool = False  # torch.compile is supported for its layers
     shard: str | None = None
-    shards: tuple[str, ...] = ()  # kinds of sharding it supports; empty: any
-    ranks: tuple[str, ...] = ()  # kinds of parallelism that its settings have, besides data's
-    stages: bool = False  # it has pipelines, or leaves them to the loop
-    optimizers: tuple[str, ...] = ()  # that it supports; empty: any
+    shards: tuple[str, ...] = ()  # supported kinds of sharding; empty: any
+    ranks: tuple[str, ...] = ()  # supported kinds of parallelism besides data-parallel
+    stages: bool = False  # it has pipelines, or leaves them to the training loop
+    optimizers: tuple[str, ...] = ()  # supported optimizers; empty: any
     shares_vocab: bool = False  # tensor parallelism shards embeddings as well
     shares_tokens: bool = False  # tensor-parallel ranks shard the tokens between layers
-    spreads: str = "ddp"  # sharding of several ranks by default
-    sharded_checkpointing: str = ""  # its checkpointing when sharded, if it differs
-    arguments: bool = False  # its settings are TrainingArguments, with the optimizer of these
-    one_flat: bool = False  # FSDP1 has adapters and base in one parameter (use_orig_params)
+    spreads: str = "ddp"  # default sharding of several ranks
+    sharded_checkpointing: str = ""  # checkpointing under FSDP, if it differs
+    arguments: bool = False  # its settings are TrainingArguments, with their default optimizer
+    one_flat: bool = False  # FSDP1 joins adapters and base in one flat parameter (use_orig_params)
     waits: bool = False  # only the last micro-batch reduces gradients
-    loads: str = "transformers"  # whose loader reads weights, and writes them; "" is its own
-    accelerate: bool = False  # it prepares the model, and wraps it in FSDP
-    float8: bool = False  # accelerate converts linears to torchao's
+    loads: str = "transformers"  # whose loader reads and writes weights; "": its own
+    accelerate: bool = False  # accelerate prepares the model, and wraps it in FSDP
+    float8: bool = False  # accelerate converts linears to torchao's float8
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
-    upcast: str = "none"  # of the rest of a base in 4 or 8 bits (kbit.py)
-    reentrant: bool | None = None  # checkpoints; None: as transformers has it
-    allocator: str = ""  # what it sets in PYTORCH_ALLOC_CONF if the user does not
-    copies_logits: bool = False  # after the forward all logits but the last are copied
+    upcast: str = "none"  # how the unquantized rest of a base in 4 or 8 bits is cast (kbit.py)
+    reentrant: bool | None = None  # checkpoints; None: the default of transformers
+    allocator: str = ""  # PYTORCH_ALLOC_CONF that it sets if the user does not
+    copies_logits: bool = False  # after the forward it copies all logits but the last
     # settings before a release, the newest release first
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
 
     def at(self, release: tuple[int, ...] | None) -> "Framework":
-        """Return the framework as of a release; None is the newest."""
+        """Return the framework's defaults as of `release`; None is the newest."""
         framework = self
         for before, changed in self.older:
             if release is not None and release < before:
@@ -148,7 +149,7 @@ OWN_COPIES: Mapping[str, Precision] = {  # that the optimizer has: weights are i
     "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
     "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
 }
-TABLES: Mapping[str, Mapping[str, Precision]] = {  # as frameworks.txt calls them
+TABLES: Mapping[str, Mapping[str, Precision]] = {  # precisions by their name in frameworks.txt
     "all-wide": ALL_WIDE,
     "as-stored": AS_STORED,
     "wide-in-bfloat16": {**PRECISIONS, "bf16-mixed": WIDE, "fp8-mixed": replace(WIDE, float8=True)},
@@ -160,7 +161,7 @@ UNSAID = Framework(name="", source="")
 
 
 def _read(name: str, lines: Sequence[str]) -> Framework:
-    """Return the framework of a section of frameworks.txt."""
+    """Return the framework `name` from its `lines` of frameworks.txt."""
     facts: dict[str, Any] = {}
     older = []
     for line in lines:
@@ -194,7 +195,7 @@ FRAMEWORKS: Mapping[str, Framework] = Parsed(
 )
 
 
-STORAGE: Mapping[str, DType] = {  # of packed weights
+STORAGE: Mapping[str, DType] = {  # of 4-bit weights
     "bfloat16": BFLOAT16,
     "float16": FLOAT16,
     "float32": FLOAT32,
@@ -209,8 +210,8 @@ def framework(name: str | None, release: str | None = None) -> Framework:
 
 
 def date_of(w: Train) -> tuple[int, ...] | None:
-    """Return the date of a framework whose versions are dates; None is the newest. Raises
-    UsageError."""
+    """Return the release date of a framework versioned by date; None is the newest. Raises
+    UsageError if the version is no date."""
     framework, version = w.framework or "", w.framework_version
     date = dated(version or "", framework)
     if version and date is None:
@@ -228,16 +229,15 @@ def date_of(w: Train) -> tuple[int, ...] | None:
 
 
 NAMED_SINCE = (0, 27)  # TRL, that a name is loaded in float32 by: before, in its files' dtype
-RECIPE_SINCE = (4, 56)  # transformers that TRL 1.16 runs with (trl 1.16 pyproject.toml)
+RECIPE_SINCE = (4, 56)  # the transformers that TRL 1.16 requires (trl 1.16 pyproject.toml)
 
 
 def recipe(w: Train, transformers: tuple[int, ...]) -> Mapping[str, str]:
-    """Return the settings assumed if adapters are trained and no framework is named, or the usual
-    one: {} for full training, and if another is named. TRL gets a model in the dtype of its
-    products; given a name without a dtype it loads float32 (trl 1.16 trainer/utils.py,
-    create_model_from_path), which a file or `--dtype float32` sets. With older releases of
-    `transformers` QLoRA has the checkpointing that PEFT's prepare_model_for_kbit_training switches
-    on."""
+    """Return the settings assumed for adapters if the framework is TRL or not set; {} for full
+    training and other frameworks. TRL gets a model in the dtype of its products; given a name
+    without a dtype it loads float32 (trl 1.16 trainer/utils.py, create_model_from_path), which a
+    file or `--dtype float32` sets. With older releases of `transformers` QLoRA has the
+    checkpointing that PEFT's prepare_model_for_kbit_training switches on."""
     if w.method in (None, "full") or (w.framework or "trl") != "trl":
         return {}
     release = w.framework_version
@@ -253,9 +253,9 @@ def recipe(w: Train, transformers: tuple[int, ...]) -> Mapping[str, str]:
 
 
 def resolved(w: Train) -> tuple[Framework, Precision]:
-    """Return the framework and the precision under it. DeepSpeed converts a model to 16 bits
-    whatever the Trainer's precision, and keeps the float32 copy itself. If quantized weights are
-    stored as floats for FSDP, the rest is loaded in their dtype, as in PEFT's recipe."""
+    """Return the framework and its precision. DeepSpeed converts a model to 16 bits whatever the
+    Trainer's precision, and keeps the float32 copy itself. If quantized weights are stored as
+    floats for FSDP, the rest is loaded in their dtype, as in PEFT's recipe."""
     trainer = framework(w.framework, w.framework_version)
     if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
         raise UnsupportedError(
@@ -273,7 +273,8 @@ def resolved(w: Train) -> tuple[Framework, Precision]:
 
 
 def stored(w: Train, framework: Framework) -> DType | None:
-    """Return the float that bitsandbytes stores its 4 bits as; None if they are integers."""
+    """Return the float dtype in which bitsandbytes stores 4-bit weights (bnb_4bit_quant_storage);
+    None for integers."""
     packs = w.method == "qlora" and (w.quantization or framework.packs).startswith(FOUR_BITS)
     usual = framework.stores if packs else ""
     return STORAGE.get(w.bnb_4bit_quant_storage or usual)

@@ -23,7 +23,8 @@ ORIGINAL = ("general.base_model.0.repo_url", "general.source.huggingface.reposit
 
 
 def unpacked(model: Model, w: Train) -> Model:
-    """Return the model with its class instead of a file's tensors; itself if it is no GGUF file."""
+    """Return the model as the class that a GGUF file's metadata describe, dequantized; `model`
+    itself if it is no GGUF file."""
     part = model.parts[0]
     if part.library != LIBRARY:
         _is_packable(w.quantization)
@@ -46,7 +47,7 @@ def unpacked(model: Model, w: Train) -> Model:
 
 
 def _is_packable(form: str | None) -> None:
-    """Raise ContradictionError for a GGUF type, to which no trainer quantizes a base."""
+    """Raise ContradictionError if `form` is a GGUF type: no trainer quantizes a base to one."""
     if not form:
         return
     from weighbridge.engines.format_names import is_gguf_type  # names of the catalogue, too

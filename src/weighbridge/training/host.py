@@ -77,7 +77,7 @@ ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
 def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
-    """Return the host's memory on one machine, without states that the driver pages."""
+    """Return the host device: memory on one machine, without states that the driver pages."""
     ranks = plan.sharding.local
     process = host.processes(ranks)
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
@@ -121,7 +121,7 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
     if plan.framework.name in MADE_ON_DEVICE:
         return
     part, choice = plan.subject.part, plan.subject.choice
-    if choice.scheme is None:  # ZeRO may convert what was loaded
+    if choice.scheme is None:  # ZeRO may convert loaded weights
         choice = replace(choice, dtype=TORCH.get(plan.asked_dtype or "", choice.dtype))
     weights = weight_bytes(part, choice, major=plan.major)
     to = host.loaded(part, choice, weights, native_dtype(part))
@@ -132,9 +132,9 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
 
 
 def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[Component]:
-    """Yield what torchtune and litgpt hold while every rank reads the mapped files. litgpt copies a
-    tensor at a time. torchtune reorders queries and keys in a copy, and casts all if the model's
-    dtype is not that of the files."""
+    """Yield what torchtune and litgpt hold while every rank reads the mapped files. litgpt copies
+    one tensor at a time. torchtune reorders queries and keys in a copy, and casts all weights if
+    the model's dtype differs from the files'."""
     part, source = plan.subject.part, LITGPT
     numels = [p.numel for p in part.blueprint.counted]
     each, formula = Bytes(0, 0, to.native.size(max(numels, default=0))), "a tensor at a time"
@@ -173,7 +173,8 @@ def _kept(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Compo
 
 
 def _not_followed(kept: tuple[Component, ...]) -> Component:
-    """Return what is held besides what FSDP offloads; its cause is unknown."""
+    """Return memory of unknown cause that was seen besides what FSDP offloads: 0 to a share of
+    `kept`."""
     return _of(
         "other",
         Bytes(0, 0, int(BESIDE * total(c.bytes for c in kept).high)),
@@ -232,8 +233,8 @@ def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
 def _parameters(
     plan: TrainingPlan, result: TrainingRun, ranks: int, groups: Sequence[int]
 ) -> Iterator[Component]:
-    """Yield the parameters on the host. Trained ones are copied from a block per parameter into one
-    per group, always pinned; frozen ones stay as they are."""
+    """Yield the parameters in host memory. Trained ones are copied from one block per parameter
+    into one per group, always pinned; frozen ones stay as they are."""
     if plan.method != "full":
         whole = result.host - MASTER * sum(groups)
         yield _of(
@@ -260,8 +261,8 @@ def _pinned(width: int, groups: Sequence[int]) -> int:
 
 
 def _either(plan: TrainingPlan, nbytes: int, pinned: int) -> Bytes:
-    """Return `pinned` bytes (powers of two) or `nbytes`, as pin_memory is set. If it is not, both
-    are bounds, and the middle is expected."""
+    """Return `nbytes`, or `pinned` bytes (powers of two) if pin_memory is set. If it is unknown,
+    both are bounds, and the middle is expected."""
     if plan.zero.pins is None:
         return Bytes(nbytes, (nbytes + pinned) // 2, pinned)
     return exactly(pinned if plan.zero.pins else nbytes)
@@ -272,8 +273,8 @@ def _times(ranks: int, each: Bytes) -> Bytes:
 
 
 def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
-    """Yield ZeRO's host memory with states on a disk: gradients in 16 bits, buffers of a group's
-    states, and if parameters are on the disk too, the first of them."""
+    """Yield ZeRO's host memory with states on NVMe: gradients in 16 bits, buffers for one group's
+    states, and, with parameters on NVMe too, those kept in RAM."""
     elements = ceil_div(result.trainable, plan.sharding.shares)
     yield _of(
         "gradients",
@@ -298,7 +299,7 @@ def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
 
 
 def _inputs(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
-    """Return the inputs of layers that save_on_cpu moves to the host; all are of one size."""
+    """Return the layer inputs that save_on_cpu moves to the host; all have the same size."""
     each = plan.activations.size(plan.batch * plan.length * plan.subject.body.hidden)
     most = result.away * power_of_two(each) // max(1, each)
     return _of(
@@ -328,8 +329,8 @@ def _file(plan: TrainingPlan, whole: int) -> int:
 
 
 def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
-    """Return what saving a sharded model takes: gathered on rank 0, or each rank's own part, of
-    which FSDP makes copies in host memory and ZeRO none."""
+    """Return the host memory to save a sharded model: gathered on rank 0, or each rank's own shard.
+    FSDP copies shards in host memory, ZeRO does not."""
     zero = plan.sharding.kind == "zero3"
     each = LOW if zero else plan.dtype.size(1)
     whole = each * plan.subject.model.parameters
@@ -383,8 +384,8 @@ def with_paged_states(
     usable: Bytes | None,
     node: int,
 ) -> tuple[Device, ...]:
-    """Return devices and host with `managed` bytes of paged states per device. A machine has up to
-    `node` ranks."""
+    """Return devices and host with `managed` bytes of paged optimizer states per device added. A
+    machine has up to `node` ranks."""
     gpus = [d for d in devices if d.kind == "gpu"]
     if not managed or not gpus:
         return tuple(devices)
@@ -396,8 +397,8 @@ def with_paged_states(
 
 
 def paged_out(rests: Sequence[Bytes], managed: int, usable: Bytes | None) -> Bytes:
-    """Return the bytes of one device's paged states that are on the host. `rests` are the devices'
-    phases without them."""
+    """Return the bytes of one device's paged states that are in host memory. `rests` is each
+    phase's memory on the devices without these states."""
     if not managed or usable is None:
         return Bytes(0, managed // 2, managed)
     low, expected, high = (
@@ -422,9 +423,9 @@ def _beside(
 
 
 def _here(beside: Bytes, managed: int, usable: Bytes | None) -> Bytes:
-    """Return the bytes of states on the device, as a driver reports them. NVML's figure for a
-    process leaves them out: 22.56 GiB of an H100 with 3.77 of states that had room (our own run of
-    Llama 3.2 1B with paged_adamw_8bit)."""
+    """Return the bytes of paged states on the device, if `beside` is all else there. NVML's figure
+    for a process leaves them out: 22.56 GiB of an H100 with 3.77 of states that had room (our own
+    run of Llama 3.2 1B with paged_adamw_8bit)."""
     if usable is None:
         return Bytes(0, managed // 2, managed)
     room = min(managed, max(0, usable.low - beside.high))

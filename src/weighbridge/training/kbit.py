@@ -31,7 +31,7 @@ CAST = (*BITSANDBYTES, "awq-")  # formats with which PEFT casts the rest
 HALF = (BFLOAT16, FLOAT16)
 KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}
 LOWERED = ("lm_head", "embed_tokens", "wte", "wpe")
-FIRST = {"trl": "peft"}  # cast before the adapters, if more follows them
+FIRST = {"trl": "peft"}  # casts made before the adapters, if others follow
 KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their inputs
 
 
@@ -41,8 +41,8 @@ def four_bits(form: Scheme | None) -> bool:
 
 
 def experts_too(subject: Subject, maker: str, *, others: bool = True) -> Subject:
-    """Return the model with experts in the 4 bits of its linears, except what its config spares;
-    `subject` if it is not in 4 bits. `others`: linears are quantized as well."""
+    """Return the model with experts in 4 bits like its linears, except what its config spares;
+    `subject` itself if it is not in 4 bits. `others`: linears are quantized as well."""
     form = subject.choice.scheme
     if form is None or not four_bits(form) or subject.choice.as_stored:
         return subject
@@ -53,8 +53,8 @@ def experts_too(subject: Subject, maker: str, *, others: bool = True) -> Subject
 
 @frozen_record
 class Base:
-    """Treatment of a quantized base; `asked_*` as the user set it. `kernel` is its linears', None
-    for bitsandbytes in 4 bits; `bitsandbytes` is its release."""
+    """How a quantized base is treated; `asked_*` as the user set it. `kernel` is that of its
+    linears, None for bitsandbytes in 4 bits; `bitsandbytes` is a release."""
 
     upcast: str = "none"
     asked_upcast: str | None = None
@@ -66,9 +66,10 @@ class Base:
 def chosen(
     asked: str | None, form: Scheme | None, usual: str, *, lowered: bool, shared: bool
 ) -> str:
-    """Return how the base is cast: as the user sets, or as the framework does with what
-    bitsandbytes quantizes, unless it is sharded. `lowered`: products are in bfloat16, TRL's 8 bits
-    excepted. Raises UsageError if nothing is quantized."""
+    """Return how the unquantized rest of a base is cast ("none", "peft", "trl", "norms"): as the
+    user sets, else as the framework does with bitsandbytes formats, unless the base is sharded.
+    `lowered`: products are in bfloat16, TRL's 8 bits excepted. Raises UsageError if nothing is
+    quantized."""
     if form is None and asked is not None:
         raise UsageError(sentence("kbit_unpacked", asked=asked))
     if form is None or not form.name.startswith(CAST):
@@ -81,12 +82,12 @@ def chosen(
 
 
 def read(form: Scheme | None) -> bool:
-    """Return whether weighbridge knows what linears in this format save for backward."""
+    """Return whether weighbridge knows what linears in format `form` save for backward."""
     return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
 
 
 def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
-    """Return the kernel of a format, None if it is unknown. `gptq` is the name of a GPTQ kernel; in
+    """Return the kernel of format `form`, None if it is unknown. `gptq` names a GPTQ kernel; in
     training GPTQModel has only torch's, AutoGPTQ also one of its own in Triton."""
     kind = "" if form is None else form.name.partition("-")[0]
     if gptq is not None and kind != "gptq":
@@ -97,7 +98,7 @@ def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
 
 
 def target(upcast: str, name: str, dtype: DType) -> DType:
-    """Return the dtype of a parameter of the base that is not quantized."""
+    """Return the dtype that an unquantized parameter of the base is cast to."""
     if upcast == "none":
         return dtype
     if upcast == "trl" and "norm" not in name and any(x in name for x in LOWERED):
@@ -108,7 +109,7 @@ def target(upcast: str, name: str, dtype: DType) -> DType:
 
 
 def upcast(m: Machine, how: str, params: dict[str, LeafTensor]) -> None:
-    """Cast the parameters in place, one after the other: each exists twice for a moment."""
+    """Cast parameters in place, one after the other: during its cast each exists twice."""
     for p in params.values():
         dtype = target(how, p.name, p.dtype)
         if p.storage is None or p.kind == ELSEWHERE or dtype == p.dtype:
@@ -118,6 +119,6 @@ def upcast(m: Machine, how: str, params: dict[str, LeafTensor]) -> None:
 
 
 def keeps_inputs(release: tuple[int, ...] | None) -> bool:
-    """Return whether linears in 4 bits keep their inputs on the function's context, which no
-    checkpoint covers. `release` of bitsandbytes; None is the newest."""
+    """Return whether 4-bit linears keep their inputs on the autograd context, which no checkpoint
+    covers. `release` is that of bitsandbytes; None is the newest."""
     return release is not None and release <= KEPT

@@ -11,11 +11,11 @@ from threading import Lock
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import StageRuns, runs_of
 
-MOST = 64  # questions about one model
-# Sets of kernel bytes per question: the catalogue's cards have 49 for full training, whose sums are
-# split over processors, and 4 for LoRA
+MOST = 64  # questions kept per model
+# Sets of kernel bytes kept per question: the catalogue's cards have 49 for full training, whose
+# sums are split over processors, and 4 for LoRA
 CLASSES = 64
-WALKS = 2  # latest questions whose walks are kept: megabytes each
+WALKS = 2  # latest questions whose traced runs are kept: megabytes each
 Stages = tuple[StageRuns, ...]
 
 
@@ -27,8 +27,8 @@ class KeptRuns:
         self._turn = Lock()
 
     def of(self, asked: Hashable, plan: TrainingPlan) -> Stages:
-        """Return a run for each stage of the plan: those of a card with equal kernels, or new ones
-        that have not run yet. `asked` identifies the plan without its card."""
+        """Return a run for each stage of the plan, cached from a card with equal kernels, or new
+        and not run yet. `asked` identifies the plan without its card."""
         with self._turn:
             kept = self._kept.pop(asked, [])
             self._kept[asked] = kept  # the last in order: the latest question
@@ -44,8 +44,8 @@ class KeptRuns:
 
 
 def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
-    """Return the stages that hold for the plan, taken out of `kept`, or new ones: from a walk for a
-    card with equal settings, or from nothing."""
+    """Return cached stages that hold for the plan, removed from `kept`; else stages that replay the
+    trace of another card, or new ones."""
     for number, stages in enumerate(kept):
         known = _each(stages, lambda run: run.on(plan))
         if known is not None:
@@ -56,6 +56,6 @@ def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
 
 
 def _each(stages: Stages, taken: Callable[[StageRuns], StageRuns | None]) -> Stages | None:
-    """Return what `taken` returns for each stage, None if it returns None for one."""
+    """Return the results of `taken` for each stage, None if one of them is None."""
     found = tuple(run for run in map(taken, stages) if run is not None)
     return found if len(found) == len(stages) else None

@@ -45,13 +45,13 @@ SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 NEXT, MASKED, SEEN = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",), ("ForImageClassification",)
 BOTH = ("ForConditionalGeneration",)
 CLASSES = (*NEXT, *MASKED, *SEEN, *BOTH)
-LEARNED = {  # a method -> how TRL's trainer and config begin
+LEARNED = {  # a method -> prefix of TRL's trainer and config classes
     **{name: name.upper() for name in ("dpo", "grpo", "kto", "orpo", "cpo", "rloo")},
     "reward": "Reward",
     "ipo": "DPO",
     "simpo": "CPO",
 }
-# Settings of roles that TRL's arguments do not have
+# Settings of reference, critic and engine that TRL's arguments do not have
 OF_ROLES = (
     *("critic", "reward_model", "entropy", "logprob_batch_size", "max_tokens_per_gpu", "packing"),
     *("rollout_version", "rollout_gpu", "rollout_offload", "max_num_seqs", "sync_bucket"),
@@ -71,8 +71,8 @@ ELSEWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingLine:
-    """A text to paste or save, or a sentence why there is none. `script`: a launcher starts it on
-    each of several cards."""
+    """A script or command to paste or save, or in `why` the reason that there is none. `script`: a
+    launcher starts it on each of several GPUs."""
 
     text: str = ""
     why: str = ""
@@ -81,13 +81,13 @@ class TrainingLine:
 
 @dataclass(frozen=True, slots=True)
 class TrainerRun:
-    """One run: `settings` are all effective ones, `asked` what the user typed."""
+    """One run: `settings` are all effective ones, `asked` those that the user set."""
 
     settings: Mapping[str, Any]
     asked: Train
     model: str  # argument of from_pretrained
     cls: str
-    stored: str = ""  # quantization of its files, and the quant_method of its config
+    stored: str = ""  # quant_method of its files' config, "" if they are not quantized
     method: str = ""
 
     @property
@@ -96,8 +96,8 @@ class TrainerRun:
 
     @property
     def learns(self) -> str:
-        """Return the name of TRL's trainer for rewards or preferences, if scripts are written for
-        it: "DPO"; "" for every other run."""
+        """Return the prefix of TRL's trainer for rewards or preferences, such as "DPO", if scripts
+        are written for it; else ""."""
         learned = LEARNED.get(str(self.settings["method"]), "")
         return learned if self.framework == "trl" else ""
 
@@ -112,8 +112,8 @@ class TrainerRun:
 
     @property
     def packs(self) -> ConfigCall | None:
-        """Return the config of bitsandbytes and others if the loader quantizes, or the one that
-        dequantizes what is stored quantized."""
+        """Return the call that makes the quantization config (bitsandbytes and others) if weights
+        are quantized on load, or the one that dequantizes stored weights; None without one."""
         form = self.settings["quantization"]
         if form is None:
             return dequantizing(self.method) if self.stored else None
@@ -121,8 +121,8 @@ class TrainerRun:
 
     @property
     def _computes(self) -> str:
-        """Return the dtype of products with dequantized weights: autocast's, else the dtype at
-        load."""
+        """Return the dtype of products with dequantized weights, by name: autocast's, else the
+        dtype at load."""
         mixed = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}
         return mixed.get(str(self.settings["precision"]), str(self.settings["dtype"]))
 
@@ -135,15 +135,15 @@ def start(count: int, file: str = "train.py", inside: int | None = None) -> str:
 
 
 def by_machine(ranks: Ranks) -> str:
-    """Return torchrun's arguments that start all ranks; they include the machines if there are
-    several."""
+    """Return torchrun's arguments that start all ranks, with --nnodes if there are several
+    machines."""
     several = ranks.machines
     named = f"--nnodes {several} " if several > 1 else ""
     return f"{named}--nproc-per-node {ranks.cards // several}"
 
 
 def unwritten(run: TrainerRun) -> str:
-    """Return what the framework cannot be set to in a line; "" if nothing."""
+    """Return why no script or command can express the run; "" if one can."""
     t = run.settings
     if run.framework not in WRITES:
         return sentence("own_files", framework=run.framework, known=" and ".join(WRITES))
@@ -171,8 +171,7 @@ def unwritten(run: TrainerRun) -> str:
 
 
 def _other_config(method: str) -> str:
-    """Return why there is no script for a method that TrainingArguments and LoRA's config do not
-    have."""
+    """Return why a method has no script: TrainingArguments and LoRA's config cannot express it."""
     if method in LEARNS:
         return sentence("learning_scripts", method=method)
     return sentence("lora_scripts", tuner=TUNERS[method])
@@ -191,8 +190,8 @@ def _beside(run: TrainerRun) -> str:
 
 
 def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
-    """Return whether a script without the setting has this value: the newest release, and an
-    engine's sequences as TRL sets them (trl 1.16 generation/vllm_generation.py)."""
+    """Return whether `typed` is the value that a script without the setting has: the newest
+    release, or the engine's sequences as TRL sets them (trl 1.16 generation/vllm_generation.py)."""
     rows = int(run.settings["batch_size"]) * int(run.settings["gradient_accumulation"])
     if name == "engine_version":
         return release(typed.strip().removeprefix("v")) == release(NEWEST)
@@ -202,8 +201,8 @@ def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
 
 
 def _packed(run: TrainerRun) -> str:
-    """Return why no loader gives the format of a run; "" if one does. A quantized model is not
-    quantized again: transformers raises ValueError since 4.56 (quantizers/auto.py,
+    """Return why no loader gives the run's quantization format; "" if one does. A quantized model
+    is not quantized again: transformers raises ValueError since 4.56 (quantizers/auto.py,
     merge_quantization_configs), and kept the checkpoint's own format before."""
     form = run.settings["quantization"]
     if form == (run.stored or None):

@@ -37,7 +37,7 @@ PARTS = (*QKV, "projection", "mlp", "head")
 
 @frozen_record
 class LitgptSizes:
-    """Sizes of one model as in litgpt's Config. `turned`: elements of a head that RoPE rotates."""
+    """Sizes of one model as in litgpt's Config. `turned`: elements per head that RoPE rotates."""
 
     layers: int
     hidden: int
@@ -49,7 +49,7 @@ class LitgptSizes:
     biased: bool
     head_biased: bool
     norm_biased: bool
-    norms: int  # per layer
+    norms: int  # norms per layer
     parallel: bool
 
     @property
@@ -99,7 +99,8 @@ def _norm(spec: Spec) -> bool:
 
 
 def build(m: Machine, plan: TrainingPlan, around: Around) -> BuiltModel:
-    """Return the class, its linears in the order in which they are made: the head, then layers."""
+    """Return LitGPT's class in memory; its linears are made in this order: the head, then the
+    layers."""
     if plan.sharding.tensor * plan.sharding.pipeline > 1:
         raise UnsupportedError(sentence("litgpt_layers"))
     if plan.subject.choice.scheme is not None and plan.sharding.cards > 1:
@@ -150,7 +151,7 @@ def _layer(making: "_Making", sizes: LitgptSizes, path: str) -> None:
 
 
 class _Making:
-    """Parameters in the order in which they are made, and the replacements of linears."""
+    """Collects parameters and replacements of linears in the order in which they are made."""
 
     def __init__(self, m: Machine, plan: TrainingPlan, around: Around) -> None:
         self.m = m
@@ -240,8 +241,8 @@ class _Making:
 
 
 def packed(shape: Shape, form: str) -> Iterator[int]:
-    """Yield the bytes of a matrix in 4 bits: codes, a scale for every 64, or a byte and a scale of
-    scales."""
+    """Yield the bytes of each tensor of a 4-bit matrix: codes, then a float32 scale for every 64
+    elements, or with -dq a byte for each and float32 scales of these."""
     numel = shape[0] * shape[1]
     yield numel // 2
     if form.endswith("-dq"):

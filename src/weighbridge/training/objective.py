@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 Reference = Literal["none", "adapter", "copy", "host", "precomputed"]
 LOG_PROBS, REFERENCE = "log-probs", "reference"  # phases, and REFERENCE the name of a copy's bytes
-ON_CARD = ("copy",)  # references whose weights are on the card all the time
+ON_CARD = ("copy",)  # references whose weights stay on the GPU
 
 
 @frozen_record
 class Objective:
-    """One method in one framework. `quiet`: rows of a pass without gradients, 0 without one, of
-    `length` tokens, 0 for those of the step; `answer`: scored tokens per row, 0 for all;
+    """The objective of one method in one framework. `quiet`: rows per forward without gradients (0:
+    none), each of `length` tokens (0: as in the step); `answer`: scored tokens per row, 0 for all;
     `adapters`: copies of the adapter besides the trained one; `halved`: a copy has half of the
     policy's bytes, in 16 bits; `empties`: the allocator's cache is emptied between passes."""
 
@@ -41,17 +41,18 @@ class Objective:
 
     @property
     def marks(self) -> bool:
-        """Return whether the model has one output instead of a vocabulary."""
+        """Return whether the model has one output instead of a vocabulary: a reward model or a
+        critic."""
         return self.method in ("reward", "critic")
 
     @property
     def compares(self) -> bool:
-        """Return whether a frozen model runs in each step."""
+        """Return whether a frozen reference model runs in each step."""
         return self.reference in ("adapter", "copy", "host")
 
     @property
     def before(self) -> tuple[str, ...]:
-        """Return the passes of a step that come before its forward."""
+        """Return the names of the passes that a step runs before its forward with gradients."""
         apart = self.compares and not self.within
         return (*((LOG_PROBS,) if self.quiet else ()), *((REFERENCE,) if apart else ()))
 

@@ -15,30 +15,31 @@ MODELLED = (GatedDelta, Mamba2, ShortConv)
 # transformers; before, the norm of a delta net has a kernel as well (fla's FusedRMSNormGated), and
 # other kernels had other names: what they save is unknown
 SINCE = (5, 17)
-UNREAD = 0.5  # least share of the counted bytes that they may save (assumed)
+UNREAD = 0.5  # least share of the counted bytes that unknown kernels may save (assumed)
 
 
 def of(body: Body) -> str:
-    """Return the packages that have kernels for layers of the model; "" for none."""
+    """Return the names of packages with kernels for the model's layers, joined by "and"; "" for
+    none."""
     return " and ".join(packages(_kinds(body)))
 
 
 def modelled(body: Body) -> bool:
-    """Return whether the kernels of all such layers are modelled, and there are any."""
+    """Return whether the model has such layers, and weighbridge models all their kernels."""
     kinds = _kinds(body)
     return bool(kinds) and all(kind in MODELLED for kind in kinds)
 
 
 def older(version: tuple[int, int]) -> str:
-    """Return a remark if a release calls kernels that were not followed, else ""."""
+    """Return a remark if a transformers release calls kernels that are not modelled, else ""."""
     if version >= SINCE:
         return ""
     return sentence("kernels.older", release="{}.{}".format(*SINCE))
 
 
 def refuse(subject: Subject, asked: str, framework: Framework) -> None:
-    """Raise UsageError for a model without such layers, UnsupportedError for kernels that are not
-    modelled."""
+    """Raise UsageError if the model has no layers with such kernels, UnsupportedError if the
+    kernels are not modelled."""
     names = of(subject.body)
     if not names:
         raise UsageError(sentence("kernels.none", kind=subject.model_type))
@@ -53,6 +54,6 @@ def refuse(subject: Subject, asked: str, framework: Framework) -> None:
 
 
 def _kinds(body: Body) -> list[type]:
-    """Return the kinds of layers that have such kernels, each once."""
+    """Return the types of the model's layers for which packages have kernels, each once."""
     found = (type(mixer) for block in body.blocks for mixer in block.mixers)
     return [kind for kind in dict.fromkeys(found) if PACKAGES[kind]]

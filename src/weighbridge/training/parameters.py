@@ -30,8 +30,8 @@ class Members:
 
 
 def members(plan: Blueprint, *, major: int, text_alone: bool = False) -> Members:
-    """Return the class's parameters in its order, tied ones once; if `text_alone`, those of its
-    language model. They are cached for a class."""
+    """Return the class's parameters in its order, tied ones once; with `text_alone`, only its
+    language model's. They are cached per class."""
     merged = major >= MERGES
     key = ("members", merged, text_alone)
     return memo(plan, key, lambda: _members(plan, merged=merged, text_alone=text_alone))
@@ -63,9 +63,9 @@ def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[
 
 
 def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
-    """Yield parameters with the experts of a layer in stacks: the first stands for all, and gate
-    and up are joined. Experts of another router group are a separate stack (Ernie 4.5 VL: text_moe
-    and vision_moe, whose experts are narrower)."""
+    """Yield the parameters with each layer's experts stacked; gate and up are joined. Experts of
+    another router group are a separate stack (Ernie 4.5 VL: text_moe and vision_moe, whose experts
+    are narrower)."""
     seen: dict[str, list[Param]] = {}
     for p in params:
         one = expert(p.name) if p.kind == "expert" else None

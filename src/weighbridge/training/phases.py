@@ -96,7 +96,7 @@ def _components(
 
 
 def _at_most(name: str, detail: str, nbytes: int, formula: str, source: str) -> Component:
-    """Return a component that is possible, but not expected."""
+    """Return a component of 0 to `nbytes` bytes, 0 expected."""
     size = Bytes(0, 0, nbytes)
     return Component(
         name=name, detail=detail, bytes=size, basis="assumed", formula=formula, source=source
@@ -110,7 +110,8 @@ PIECES = 20
 
 
 def _pieces(result: TrainingRun) -> Component:
-    """Return what waiting blocks may add, in this phase and in all after the peak."""
+    """Return what blocks that wait for the device may add, in the peak's phase and all later
+    ones."""
     most = max(peak.allocated for peak in result.moments.values())
     return Component(
         name="fragmentation",
@@ -129,7 +130,7 @@ WAITING = 2
 
 
 def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield FSDP1's gathered units that wait for reuse, which a replay in order does not have."""
+    """Yield FSDP1's gathered units that wait for reuse; a replay in order does not have them."""
     body, choice = plan.subject.body, plan.subject.choice
     if name not in RUNNING or plan.sharding.kind != "fsdp1" or not body.blocks:
         return
@@ -148,9 +149,9 @@ def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield what blocks of other sizes may take if experts run one by one. The replay gives each as
-    many tokens, and routers do not, so that few blocks fit another expert's tensors. Of a layer:
-    the experts' input, gate, up, their product, and the gradients of these."""
+    """Yield what blocks of other sizes may add if experts run one by one. The replay gives each
+    expert as many tokens, but routers do not, so few blocks fit another expert's tensors. Per
+    layer: the experts' input, gate, up, their product, and the gradients of these."""
     feeds = (f for b in plan.subject.body.blocks for f in b.feeds)
     one = next((f for f in feeds if isinstance(f, Experts)), None)
     looped = plan.major < MERGES and plan.framework.loads == "transformers"
@@ -172,8 +173,8 @@ MORE_GIVEN = (
 
 
 def _given_more(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield what a rank saves of tokens beyond its equal part, if experts are sharded: the experts'
-    input, gate, up, their product and their output."""
+    """Yield what a rank may save for tokens beyond its equal part, if experts are sharded: the
+    experts' input, gate, up, their product and their output."""
     s, body = plan.sharding, plan.subject.body
     feeds = [f for b in body.blocks for f in b.feeds if isinstance(f, Experts)]
     if name not in RUNNING or s.expert == 1 or not feeds:
@@ -191,8 +192,9 @@ def _given_more(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield the larger buckets that ZeRO 1 and 2 may have if the user sets none: the Trainer fills
-    in only "auto", DeepSpeed's own default is 5e8 elements, and examples have two of 2e8."""
+    """Yield what ZeRO 1 and 2 take if buckets are larger than assumed and the user set no size: the
+    Trainer fills in only "auto", DeepSpeed's own default is 5e8 elements, and examples have two of
+    2e8."""
     untold = "reduce" not in plan.zero.sizes and not plan.zero.overlaps
     if name != "backward" or plan.sharding.kind not in ("zero1", "zero2") or not untold:
         return
@@ -210,7 +212,7 @@ def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield a tied embedding once more, as its head may have a copy: published runs of adapters
+    """Yield a second copy of a tied embedding, which its head may have: published runs of adapters
     under FSDP2 and of ZeRO 3 took 10 to 20 % more than was followed, about its size. The cause is
     unknown: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy the Trainer gives
     only to FSDP1) and transformers both are one parameter."""
@@ -230,8 +232,8 @@ def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield the inputs of frozen units and their gradients that FSDP1 may hold to the end of
-    backward. It does with reentrant checkpoints around units: `holds` of fsdp1.py, for a loop of
+    """Yield the inputs of frozen units and their gradients, which FSDP1 may hold until backward
+    ends. It does so with reentrant checkpoints around units: `holds` of fsdp1.py, for a loop of
     unknown order."""
     asked = plan.sharding.kind == "fsdp1" and plan.adapters is not None
     if name != "backward" or not (asked and around_units(plan) and order_open(plan)):
@@ -248,8 +250,8 @@ def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _held_logits(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield logits that may be held through the loss of classes that take it from logits as they
-    are: published runs of GPTBigCode took 2 bytes per element more than was followed, and 4 under
+    """Yield logits that may live through the loss, in classes that compute it in their own dtype:
+    published runs of GPTBigCode took 2 bytes per element more than was followed, and 4 under
     autocast. Who holds them was not found."""
     plain = facts(plan.subject.model_type.removesuffix("_text")).transformers.plain_loss
     if name not in ("loss", "backward") or (*plan.version, plan.patch) >= plain:
@@ -279,8 +281,8 @@ def _towers(plan: TrainingPlan, nbytes: int) -> Component:
 
 
 def _tuned(plan: TrainingPlan, nbytes: Bytes) -> Component:
-    """Return the memory of trials in the first step; a third average in float32 would be as
-    much."""
+    """Return the memory of Inductor's autotuner in the first step; a third average in float32 would
+    take as much."""
     return Component(
         name="temporaries",
         detail=TUNING,
@@ -306,8 +308,8 @@ def _dequantized(plan: TrainingPlan, nbytes: int) -> Component:
 
 
 def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Component]:
-    """Yield what an unknown kernel may save: each matrix in 16 bits, of one layer if layers are
-    recomputed."""
+    """Yield what an unknown kernel may save: each dequantized matrix in 16 bits, of one layer if
+    layers are recomputed."""
     if name not in RUNNING or kbit.read(plan.subject.choice.scheme):
         return
     most = result.packed if plan.checkpointing == "none" else result.packed_in_layer
@@ -321,8 +323,7 @@ def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Comp
 
 
 def _for_weights(result: TrainingRun, name: str) -> Iterator[Component]:
-    """Yield what micro-batches keep whose inputs have gradients while their weights have none
-    yet."""
+    """Yield what zero-bubble micro-batches keep that still lack their weight gradients."""
     if not result.waiting or name not in RUNNING:
         return
     most = result.waiting * (result.saved // result.flight)
@@ -339,8 +340,7 @@ def _for_weights(result: TrainingRun, name: str) -> Iterator[Component]:
 
 def _wide_stream(plan: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Component]:
     """Yield hidden states in float32 if a quantized base is sharded: a script may cast what is not
-    quantized, as it does on one device. Two published runs of a 70B took 7 GiB more than
-    without."""
+    quantized, as on one device. Two published runs of a 70B took 7 GiB more than without."""
     packed = plan.subject.choice.scheme is not None and plan.framework.upcast != "none"
     if (
         name not in RUNNING
@@ -402,7 +402,7 @@ def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) ->
 
 
 def _form(plan: TrainingPlan) -> str:
-    """Return the name of the base's format."""
+    """Return the name of the base's format or dtype, for a formula."""
     form = plan.subject.choice.scheme
     return plan.dtype.name if form is None else f"{form.name} and {plan.dtype.name}"
 
@@ -423,8 +423,7 @@ def _source(plan: TrainingPlan, what: str) -> str:
 
 
 def communication(plan: TrainingPlan) -> Component:
-    """Return the communication buffers of a rank, one set per kind of group, whatever the model
-    is."""
+    """Return a rank's NCCL buffers, one set per kind of rank group, independent of the model."""
     s = plan.sharding
     groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
     each = communicator(

@@ -49,20 +49,20 @@ USUAL_LENGTH = 2048  # tokens, if the user sets none: contract of the command li
 USUAL = "the usual default"  # source of a length that the user did not set
 USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # if the user sets none
-FUSES = (2025, 2, 24)  # torchtitan
+FUSES = (2025, 2, 24)  # torchtitan since which AdamW is fused by default
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
 # torchtitan: autocast if nothing is sharded (0b44d4c4); replicated ranks mix precision as FSDP2
 # does (e1847f43); FSDP2 wraps one rank, too (00b7f569)
 CASTS, REPLICATES, WRAPS_ALWAYS = (2025, 6, 16), (2026, 3, 9), (2026, 4, 9)
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
-REENTERS_ZERO_3 = (0, 28)  # TRL
+REENTERS_ZERO_3 = (0, 28)  # TRL since which adapters under ZeRO-3 have reentrant checkpoints
 TORCH = (2, 13)  # the release whose sources our rules follow
 
 
 @frozen_record
 class Deepspeed:
-    """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`; `pins` is
-    pin_memory, None if it is not set."""
+    """DeepSpeed's configuration besides the stage. `sizes` are by their names in `ZeroSizes`;
+    `pins` is pin_memory, None if not set."""
 
     version: tuple[int, ...] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -73,8 +73,8 @@ class Deepspeed:
 
 @frozen_record
 class TrainingPlan:
-    """Effective settings of a run. `dtype` is that of weights which are not quantized, `loaded` the
-    dtype at load, before casts."""
+    """All effective settings of a run. `dtype` is that of unquantized weights, `loaded` the dtype
+    at load, before casts."""
 
     subject: Subject
     framework: Framework
@@ -83,7 +83,7 @@ class TrainingPlan:
     loaded: DType
     base: kbit.Base
     autocast: DType | None
-    stream: DType | None  # of what layers pass on, if it is not the embedding's
+    stream: DType | None  # dtype between layers, if it is not the embedding's
     method: str
     batch: int
     evaluated: int  # sequences per evaluation batch; 0: no evaluation
@@ -97,31 +97,31 @@ class TrainingPlan:
     loss: str
     attention: str | None
     padded: bool
-    reentrant: bool  # checkpoints
+    reentrant: bool  # whether checkpoints are reentrant
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
-    float8_recipe: str = ""  # what one scale covers in products in 8 bits; "" if there are none
+    float8_recipe: str = ""  # what one float8 scale covers; "" without float8 products
     float8_all_gather: bool = False
     float8_experts: bool = False
-    asked_expandable: bool | None = None  # segments of the allocator
-    asked_reentrant: bool | None = None  # checkpoints
-    asked_dtype: str | None = None  # of weights as they are loaded
+    asked_expandable: bool | None = None  # expandable segments, as the user set them
+    asked_reentrant: bool | None = None  # reentrant checkpoints, as the user set them
+    asked_dtype: str | None = None  # dtype of loaded weights, as the user set it
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
-    version: tuple[int, int] = (5, 23)  # of transformers
+    version: tuple[int, int] = (5, 23)  # release of transformers
     patch: int = 0  # the third number of its release
-    gathers: bool | None = None  # the whole model is gathered to be saved; None if not set
-    loads_once: bool = False  # one rank of a machine reads the weights for all
+    gathers: bool | None = None  # the whole model is gathered to save it; None if not set
+    loads_once: bool = False  # one rank per machine reads the weights for all
     workers: int = 0  # processes per rank that read data
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
-    codes: Held = "whole"  # how much of quantized weights a rank has
+    codes: Held = "whole"  # how a rank holds quantized weights
     stored_as_floats: bool = False  # quantized weights
-    objective: Objective | None = None  # None: the next token
+    objective: Objective | None = None  # None: next-token prediction
 
     @property
     def installed(self) -> bool:
@@ -138,8 +138,8 @@ class TrainingPlan:
 
     @property
     def kernels(self) -> str | None:
-        """Return whether packages with kernels for recurrent layers are "installed" or "missing";
-        None without such layers, or if none of their kernels is modelled."""
+        """Return "installed" or "missing" for packages with kernels of recurrent layers; None
+        without such layers, or if weighbridge does not model the kernels."""
         known = self.framework.loads == "transformers" and packages.modelled(self.subject.body)
         return ("installed" if self.installed else "missing") if known else None
 
@@ -150,7 +150,7 @@ class TrainingPlan:
 
     @property
     def reenters(self) -> bool | None:
-        """Return whether checkpoints are reentrant; None if there are none of transformers'."""
+        """Return whether transformers' checkpoints are reentrant; None without them."""
         usual = self.checkpointing == "full" and self.framework.loads == "transformers"
         return self.reentrant if usual else None
 
@@ -161,30 +161,30 @@ class TrainingPlan:
 
     @property
     def unpacked(self) -> DType:
-        """Return the dtype that weights are dequantized to (bnb_4bit_compute_dtype): as they were
-        loaded."""
+        """Return the dtype that weights are dequantized to (bnb_4bit_compute_dtype): autocast's,
+        else the one they loaded in."""
         return self.autocast or self.loaded
 
     @property
     def low_layers(self) -> bool:
-        """Return whether layers are bfloat16 whatever the rest is in, and their states with them
-        (torchtitan 0.2.2 models/gpt_oss/model/model.py)."""
+        """Return whether layers and their states are bfloat16 whatever the other weights' dtype, as
+        in older gpt-oss of torchtitan (0.2.2 models/gpt_oss/model/model.py)."""
         own = _with_sinks(self.subject)
         return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
 
     @property
     def text_alone(self) -> bool:
-        """Return whether the framework's class takes only text, though the model's takes images."""
+        """Return whether the framework's class of a vision model takes only text."""
         return _of_text(self.subject, self.framework)
 
     @property
     def activations(self) -> DType:
-        """Return the dtype that layers pass on; with sharded parameters it is that of products."""
+        """Return the dtype of hidden states between layers; under FSDP that of products."""
         return self.computing if self.sharding.fully else self.dtype
 
 
 def _with_sinks(subject: Subject) -> bool:
-    """Return whether torchtitan's class of a model is its gpt-oss."""
+    """Return whether torchtitan trains the model with its gpt-oss class."""
     return facts(subject.model_type).training.titan_experts == "with_sinks"
 
 
@@ -196,8 +196,8 @@ def _of_text(subject: Subject, framework: Framework) -> bool:
 
 
 def _as_trained(subject: Subject, w: Train, framework: Framework) -> Subject:
-    """Return the model as the framework has it. Raises UnsupportedError for images if its class
-    takes only text."""
+    """Return the model without encoders if the framework's class takes only text, else `subject`.
+    Raises UnsupportedError for images then."""
     if not _of_text(subject, framework):
         return subject
     if _images(w):
@@ -236,7 +236,7 @@ def plan(
         subject=subject,
         framework=framework,
         precision=chosen,
-        # PEFT prepares what is not packed for training (prepare_model_for_kbit_training)
+        # PEFT prepares the unquantized rest for training (prepare_model_for_kbit_training)
         dtype=FLOAT32 if base.upcast == "peft" else subject.choice.dtype,
         loaded=subject.choice.dtype,
         base=base,
@@ -277,7 +277,7 @@ def _shares(
     count: int | None,
     date: tuple[int, ...] | None,
 ) -> Sharding:
-    """Return the ranks of each kind, and how the framework shards. torchtitan's gpt-oss does not
+    """Return the numbers of ranks, and how the framework shards. torchtitan's gpt-oss does not
     shard a sequence (models/gpt_oss/model/args.py; b5bcd76 models/common/decoder.py)."""
     titan = framework.name == "torchtitan"
     always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
@@ -313,7 +313,7 @@ def _asked(w: Train) -> dict[str, Any]:
 def _staged(
     shares: Sharding, subject: Subject, w: Train, framework: Framework, checkpointing: str
 ) -> Sharding:
-    """Return `shares` with each stage's layers and the order in which stages run."""
+    """Return `shares` with the layers per stage and the pipeline schedule."""
     layers = len(subject.body.blocks)
     shares = replace(shares, schedule=schedule(w, shares, layers, checkpointing))
     return replace(shares, layers=stages(w, framework, shares, layers))
@@ -332,7 +332,8 @@ def stages(w: Train, framework: Framework, shares: Sharding, layers: int) -> tup
 
 
 def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
+    """Raise UsageError for settings that the framework does not support, and for ranks that do not
+    divide the model."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
         raise UnsupportedError(sentence("compiles", known=known, framework=framework.name))
@@ -363,8 +364,8 @@ def _refuse_tuner(subject: Subject, w: Train, framework: Framework, shares: Shar
 
 
 def usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
-    """Return the framework's checkpointing, which may differ if it shards. litgpt's pretraining has
-    none (pretrain.py: activation_checkpointing_policy=None)."""
+    """Return the checkpointing used if the user sets none; some frameworks have another one under
+    FSDP. litgpt's pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:
         return "none"
     if (w.method or METHOD) != METHOD and framework.tuned_checkpointing:
@@ -387,7 +388,7 @@ def _refuse_reentry(w: Train, framework: Framework) -> None:
 
 
 def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
-    """Raise UsageError for kernels that the card does not have."""
+    """Raise UsageError if the GPU's compute capability lacks kernels that the settings need."""
     if part is None:
         return
     capability = part.capability  # chip_of would take an AMD card for an A100
@@ -405,7 +406,7 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
 def _autocast(
     chosen: Precision, framework: Framework, shares: Sharding, date: tuple[int, ...] | None
 ) -> DType | None:
-    """Return the dtype that products are cast to, None without a cast. torchtitan casts none
+    """Return the dtype that autocast casts products to, None without autocast. torchtitan has none
     without sharding before it had autocast, nor if ranks split only layers (maybe_enable_amp)."""
     if framework.name != "torchtitan" or shares.fully:
         return chosen.autocast
@@ -418,7 +419,7 @@ def _autocast(
 def _base(
     subject: Subject, w: Train, framework: Framework, chosen: Precision, shares: Sharding
 ) -> kbit.Base:
-    """Return the treatment of a quantized base. Unsloth, whose loss comes with its loader, never
+    """Return how a quantized base is treated. Unsloth, whose loss comes with its loader, never
     calls PEFT's preparation."""
     upcast = kbit.chosen(
         w.kbit_upcast,
@@ -468,8 +469,8 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
 
 
 def _loss(w: Train, framework: Framework, kind: str = "") -> str:
-    """Return the loss that the user set, or the framework's, by the framework's name of it; the
-    class's own if it does not predict the next token, unless the user set one."""
+    """Return the loss, the user's or the framework's default, by the framework's name for it. A
+    class that does not predict the next token has its own loss unless the user sets one."""
     if w.loss is None and not predicts_next(kind):
         return USUAL_LOSS
     loss = w.loss or framework.loss
@@ -481,8 +482,8 @@ def _loss(w: Train, framework: Framework, kind: str = "") -> str:
 def _attention(
     subject: Subject, w: Train, framework: Framework, version: tuple[int, int]
 ) -> str | None:
-    """Return the attention that the user set, or the framework's; eager if the class had nothing
-    else in that version."""
+    """Return the attention, the user's or the framework's; eager if the class had no other in this
+    version."""
     class_rules = rules(version, subject.model_type)
     if framework.attention is None:
         attends(w.attention, class_rules, subject.model_type)
@@ -492,9 +493,9 @@ def _attention(
 
 
 def _reentrant(w: Train, framework: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
-    """Return whether checkpoints are reentrant: as the user sets, else the framework or
-    transformers (up to 4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets
-    nobody choose for adapters under ZeRO-3 (sft_trainer.py)."""
+    """Return whether checkpoints are reentrant: as the user sets, else by the framework or
+    transformers (True up to 4.57: modeling_utils.py, gradient_checkpointing_enable). TRL always has
+    them for adapters under ZeRO-3 (sft_trainer.py)."""
     adapted = (w.method or METHOD) != METHOD and shares.kind == "zero3"
     release = numbers(w.framework_version) or REENTERS_ZERO_3
     if adapted and framework.name == "trl" and release >= REENTERS_ZERO_3:
@@ -511,8 +512,8 @@ def _images(w: Train) -> int:
 
 
 def _stepping(w: Train, framework: Framework) -> Optimizer:
-    """Return the user's optimizer, or the framework's, adapted to its arguments and torch version;
-    `in_backward` steps each parameter separately."""
+    """Return the optimizer, the user's or the framework's, adapted to its arguments and torch
+    version; with `in_backward` it updates each parameter separately."""
     chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, framework)), _torch(w)
     chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
@@ -544,7 +545,7 @@ def _usual_optimizer(w: Train, framework: Framework) -> str:
     if framework.dated and (date_of(w) or FUSES) < FUSES:
         return USUAL_OPTIMIZER
     if framework.arguments and _torch(w) >= FUSED_TORCH:
-        release = numbers(w.engine_version) or FUSED_SINCE  # of transformers; the newest if unsaid
+        release = numbers(w.engine_version) or FUSED_SINCE  # of transformers; None means the newest
         return OF_ARGUMENTS if release >= FUSED_SINCE else USUAL_OPTIMIZER
     return framework.optimizer or USUAL_OPTIMIZER
 
@@ -552,8 +553,8 @@ def _usual_optimizer(w: Train, framework: Framework) -> str:
 def _adapters(
     subject: Subject, w: Train, framework: Framework, chosen: Precision
 ) -> Adapters | None:
-    """Return the adapters with the framework's own defaults, or PEFT's: all linears if it has none
-    for the model type. None if all parameters are trained."""
+    """Return the adapters with the framework's defaults, or PEFT's: all linears if it has none for
+    the model type. None for full training."""
     if (w.method or METHOD) == METHOD:
         return None
     lowered = framework.lowers_packed and subject.choice.scheme is not None
@@ -591,8 +592,8 @@ def _adapters(
 
 
 def _had(subject: Subject, framework: Framework) -> tuple[str, ...]:
-    """Return a framework's targets; none if transformers' class has none of them: Unsloth takes all
-    linears then (models/vision.py, get_peft_model)."""
+    """Return the framework's target modules; empty if transformers' class has none of them: Unsloth
+    takes all linears then (models/vision.py, get_peft_model)."""
     if framework.loads != "transformers":
         return framework.targets
     specs = members(subject.part.blueprint, major=MERGES).specs if framework.targets else ()

@@ -35,7 +35,8 @@ OF_LINEARS = ("lora_r", "lora_alpha", "lora_targets", "lora_dropout", "modules_t
 
 
 def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError or UnsupportedError if PEFT, or weighbridge, does not support it."""
+    """Raise UsageError or UnsupportedError if PEFT or weighbridge does not support prompt methods
+    with this model and these settings."""
     alone(w, framework, shares)
     method, body = w.method or "", subject.body
     for name in OF_LINEARS:
@@ -56,8 +57,8 @@ def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -
 
 
 def key_heads(body: Body) -> list[tuple[int, int]]:
-    """Return (heads, size) of each layer's keys, and of its values. Raises UnsupportedError if a
-    layer's keys and values differ, or it has no plain attention."""
+    """Return (KV heads, head size) of each layer. Raises UnsupportedError if a layer's keys and
+    values differ in size, or it has no plain attention."""
     found = []
     for block in body.blocks:
         mixers = block.mixers
@@ -72,8 +73,8 @@ def key_heads(body: Body) -> list[tuple[int, int]]:
 def put_before(
     make: Maker, adapters: Adapters, body: Body, dtype: DType, params: dict[str, LeafTensor]
 ) -> Prompt | KeyPrefix:
-    """Allocate the trained prompt or prefix, and add it to `params`; `dtype` is that of the model's
-    weights, which keys get."""
+    """Allocate the trained prompt or key prefix, add it to `params` and return it. `dtype` is that
+    of the model's weights, in which keys are cached."""
     tokens, width = adapters.virtual_tokens, body.hidden
 
     def parameter(name: str, *shape: int) -> LeafTensor:

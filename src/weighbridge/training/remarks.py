@@ -16,7 +16,7 @@ from weighbridge.training.parameters import members
 from weighbridge.training.plan import TrainingPlan
 
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
-# Frameworks that have it as a setting; torchtune's selective mode recomputes whole layers
+# Frameworks with selective checkpointing as a setting; torchtune's recomputes whole layers
 OWN_SELECTION = ("torchtitan",)
 
 
@@ -25,7 +25,7 @@ def remarks(plan: TrainingPlan) -> list[str]:
 
 
 def _emulated(plan: TrainingPlan) -> str:
-    """Return a remark on bfloat16 on a card without units for it."""
+    """Return a remark that the GPU emulates bfloat16; "" if it has units for it."""
     asked = plan.framework.lowers and plan.precision.autocast
     emulation = formats.emulated(plan.part, asked or plan.computing)
     if not emulation:
@@ -45,7 +45,7 @@ EMULATES = (2, 4)
 
 
 def refused(plan: TrainingPlan) -> str:
-    """Return why the launch does not run with these settings; "" if no reason is known."""
+    """Return why the trainer refuses bf16 on this GPU; "" if no reason is known."""
     trainers = ("trainer", "trl", "axolotl")
     if plan.framework.name not in trainers or plan.precision.name not in ("bf16", "bf16-mixed"):
         return ""
@@ -55,8 +55,8 @@ def refused(plan: TrainingPlan) -> str:
 
 
 def _float32_base(plan: TrainingPlan) -> str:
-    """Return a remark on TRL's default of float32 (model_init_kwargs: dtype); others load 16
-    bits."""
+    """Return a remark that TRL loads float32 by default (model_init_kwargs: dtype), others 16 bits;
+    "" if it does not apply."""
     named = plan.asked_dtype or plan.framework.name != "trl"
     if named or plan.dtype != FLOAT32 or plan.precision.autocast is None:
         return ""
@@ -82,7 +82,8 @@ def _upcast(plan: TrainingPlan) -> str:
 
 
 def _barred(plan: TrainingPlan) -> str:
-    """Return a remark that newer releases of PEFT refuse one of the targets."""
+    """Return a remark that newer releases of PEFT refuse an adapter on one of the targets; "" if
+    none does."""
     since, adapters = facts(plan.subject.model_type).training.no_lora_since, plan.adapters
     if not since or adapters is None:
         return ""
@@ -106,8 +107,8 @@ def _packed(plan: TrainingPlan) -> str:
 
 
 def _kernels(plan: TrainingPlan) -> str:
-    """Return a remark that layers with kernels in packages are counted as torch runs them, if the
-    user did not set whether those are installed."""
+    """Return a remark that layers with package kernels are counted as torch runs them, if the user
+    did not set whether the packages are installed."""
     names = packages.of(plan.subject.body)
     if plan.asked_kernels is not None or not names or plan.framework.loads != "transformers":
         return ""
@@ -124,7 +125,8 @@ def _balanced(plan: TrainingPlan) -> str:
 
 
 def _virtual(plan: TrainingPlan) -> str:
-    """Return a remark on the number of virtual tokens if it is assumed: PEFT has no default."""
+    """Return a remark that the number of virtual tokens is assumed, as PEFT has no default; "" if
+    it is set."""
     if plan.adapters is None or not plan.adapters.assumed_tokens:
         return ""
     return sentence("virtual_tokens", count=plan.adapters.virtual_tokens)
@@ -137,7 +139,8 @@ def _selective(plan: TrainingPlan) -> str:
 
 
 def _items(plan: TrainingPlan) -> str:
-    """Return a remark that without images or audio the encoder's step is not counted."""
+    """Return a remark that the step of an encoder is not counted without images or audio; "" if
+    there are some."""
     kinds = {t.kind for t in plan.subject.body.towers}
     asked = {kind for kind, count in plan.items.items() if count}
     if differs(plan.subject.model_type, "own_items"):
@@ -157,7 +160,8 @@ def _of_a_batch(plan: TrainingPlan, kinds: set[str]) -> str:
 
 
 def _whole(plan: TrainingPlan) -> str:
-    """Return a remark on quantized weights that every rank has whole (sharding/numbers.py)."""
+    """Return a remark on quantized weights that are replicated on every rank
+    (sharding/numbers.py)."""
     form, s = plan.subject.choice.scheme, plan.sharding
     if form is None or plan.codes in ("parts", "all") or not s.parameters:
         return ""
@@ -170,15 +174,14 @@ def _whole(plan: TrainingPlan) -> str:
 
 
 def _version(plan: TrainingPlan) -> str:
-    """Return a remark that a framework's version changes nothing: silence would suggest that it
-    does."""
+    """Return a remark that the framework's version changes nothing here, if the user sets one."""
     if plan.release is None or plan.framework.versioned or plan.framework.older:
         return ""
     return sentence("framework_version", framework=plan.framework.name)
 
 
 def _newer(plan: TrainingPlan) -> str:
-    """Return a remark on releases newer than those that our rules follow."""
+    """Return a remark on set releases that are newer than those whose sources were read."""
     asked = {
         "torch": plan.torch,
         "accelerate": plan.accelerate,

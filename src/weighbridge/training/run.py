@@ -45,7 +45,7 @@ from weighbridge.training.sharding.schedule import INTERLEAVED, in_flight, waiti
 from weighbridge.training.stage_buffers import StageBuffers
 
 STEPS = 2
-# Capacities to try, as multiples of what tensors take at most: a run that does not fit is tried
+# Memory sizes to try, as multiples of the most that tensors take: a run that does not fit is tried
 # with each in turn if more is reserved than the last
 LEAST = (1.02, 1.15)
 ENDED = 4  # latest capacities whose runs are kept
@@ -53,8 +53,8 @@ ENDED = 4  # latest capacities whose runs are kept
 
 @dataclass(slots=True, kw_only=True)
 class TrainingRun:
-    """Result of a run. `moments` are the peaks by phase, of all steps; `first` of the first step
-    only."""
+    """Peaks of a run of one rank. `moments` holds the peak of each phase over all steps; `first`
+    those of the first step."""
 
     program: TrainingProgram
     bounded: bool = False  # by the card: cached blocks went back to the driver if it was full
@@ -65,16 +65,16 @@ class TrainingRun:
     largest: int = 0  # elements of the largest trained parameter
     saved: int = 0  # bytes saved for backward when the first backward begins
     flight: int = 1  # micro-batches in flight that hold them
-    packed: int = 0  # elements of quantized linears, of all and of the layer that has most
+    packed: int = 0  # elements of quantized linears: of all, and of the layer with most
     packed_in_layer: int = 0
-    unsure: int = 0  # bytes that the optimizer may take besides, for one parameter at a time
+    unsure: int = 0  # bytes that the optimizer may take besides, per parameter
     host: int = 0  # bytes of parameters and master copies in host memory
-    pinned: int = 0  # the same in pinned blocks
-    groups: tuple[int, ...] = ()  # elements of this rank that ZeRO steps at once
-    away: int = 0  # bytes of activations in host memory, at most
-    waiting: int = 0  # micro-batches that wait for the gradients of weights
+    pinned: int = 0  # the same with each tensor in a pinned block
+    groups: tuple[int, ...] = ()  # elements of this rank's groups that ZeRO updates at once
+    away: int = 0  # most bytes of activations in host memory
+    waiting: int = 0  # micro-batches that still lack their weight gradients
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
-    states: int = 0  # bytes of all of them
+    states: int = 0  # bytes of all optimizer states
     assumed: list[str] = field(default_factory=list)  # assumptions about the class
     kernels: KernelFacts = field(default_factory=KernelFacts)
     noted: list[tuple[str, bool]] = field(default_factory=list)  # phases, and whether of the first
@@ -91,10 +91,10 @@ class TrainingRun:
 def run(
     plan: TrainingPlan, capacity: int | None = None, stage: int = 0, *, splices: bool = True
 ) -> TrainingRun:
-    """Run one rank of a stage and return its peaks. `capacity` is what the allocator can have of
-    the card: when full, it returns cached blocks to the driver. If tensors alone take more, the run
-    is that of the smallest card on which it completes, or of an unlimited one. `splices`: only few
-    layers of each kind are walked, if the others repeat them."""
+    """Return the peaks of one rank of a stage. `capacity` is what the allocator can have of the
+    card; when full, it returns cached blocks to the driver. If tensors alone take more, the run is
+    that of the smallest card on which it completes, or of an unlimited one. `splices`: only few
+    layers of each kind are traced, if the others repeat them."""
     return StageRuns(plan, stage, splices=splices).within(capacity)
 
 
@@ -104,14 +104,14 @@ def runs_of(plan: TrainingPlan) -> "tuple[StageRuns, ...]":
 
 
 class WalkedRun(NamedTuple):
-    """A run that was walked, with the tape of its allocations."""
+    """A traced run, with the tape of its allocations."""
 
     run: TrainingRun
     tape: HeapTape
 
     def again(self, plan: TrainingPlan, capacity: int | None) -> TrainingRun:
-        """Return the run of a plan that differs only in the card, if rules decide the same for
-        both."""
+        """Return the run of `plan`, which differs only in the card, replayed from the tape; kernel
+        rules must decide the same for both cards."""
         walked, on_card = self.run, self.run.kernels.on(plan.chip)
         made = replace(walked, kernels=on_card, moments={}, first={}, reserved={}, noted=[])
         told = self.tape.again(Heap(capacity, plan.allocator), on_card.size, [])
@@ -128,8 +128,8 @@ class WalkedRun(NamedTuple):
 
 
 class StageRuns:
-    """Runs of one rank of a stage, within one capacity after another. The unlimited run is made
-    once and walked once: other capacities and cards replay the walk's allocations."""
+    """Runs of one rank of a stage at several memory capacities. The unlimited run is traced once:
+    other capacities and cards replay the trace's allocations."""
 
     def __init__(self, plan: TrainingPlan, stage: int = 0, *, splices: bool = True) -> None:
         self._p, self._stage = plan, stage
@@ -141,7 +141,7 @@ class StageRuns:
         self._ended: dict[int, TrainingRun | None] = {}  # by capacity; None: it does not complete
 
     def on(self, plan: TrainingPlan) -> "StageRuns | None":
-        """Return this stage for a plan that differs only in the card, with its runs so far; None if
+        """Return this stage for a plan that differs only in the card, with the runs so far; None if
         that card's kernels take other bytes."""
         run = self._free or self._counted
         if run is None or not run.kernels.hold(plan.chip):
@@ -155,8 +155,8 @@ class StageRuns:
         return other
 
     def walked(self, plan: TrainingPlan) -> "StageRuns | None":
-        """Return the stage with its walk for a card whose kernels differ only in bytes, else
-        None."""
+        """Return this stage with its trace, for a card whose kernels differ only in bytes; None if
+        they differ in more, or without a trace."""
         if self._walked is None or not self._walked.run.kernels.decide(plan.chip):
             return None
         if [n > 0 for n in _workspace(plan)] != [n > 0 for n in _workspace(self._p)]:
@@ -168,20 +168,20 @@ class StageRuns:
         return other
 
     def forget(self) -> None:
-        """Drop the walk: results stay, another card walks again."""
+        """Drop the trace; results stay, but another card needs a new trace."""
         self._walked = None
 
     def within(self, capacity: int | None) -> TrainingRun:
         return self._repeated(lambda: self._bounded(capacity))
 
     def least(self) -> TrainingRun:
-        """Return a lower bound of each peak, in half the time: the same tensors at the same
-        moments, of which only the bytes are counted."""
+        """Return a lower bound of each peak in half the time: tensors are the same, but only their
+        bytes are counted, without an allocator."""
         return self._repeated(self._least_of_all)
 
     @property
     def counted(self) -> bool:
-        """Return whether the least is known."""
+        """Return whether the lower bounds are known."""
         return self._counted is not None
 
     def _least_of_all(self) -> TrainingRun:
@@ -190,8 +190,8 @@ class StageRuns:
         return self._counted
 
     def _repeated(self, runs: Callable[[], TrainingRun]) -> TrainingRun:
-        """Return `runs()` with few layers of each kind walked; with all, if the others do not
-        repeat them."""
+        """Return `runs()` with few layers of each kind traced; if the others do not repeat them,
+        with all traced."""
         with _uncollected():
             try:
                 return runs()
@@ -223,7 +223,7 @@ class StageRuns:
         return replace(free_run, bounded=True)
 
     def _to_its_end(self, capacity: int) -> TrainingRun | None:
-        """Return the run within `capacity` bytes, made once; None if they are not enough."""
+        """Return the run within `capacity` bytes, cached; None if they are too few."""
         if capacity not in self._ended:
             for oldest in list(self._ended)[: 1 - ENDED]:
                 del self._ended[oldest]
@@ -234,9 +234,8 @@ class StageRuns:
         return self._ended[capacity]
 
     def _least(self, result: TrainingRun, tensors: int) -> TrainingRun:
-        """Return a run that does not fit, on a card as small as it completes on, without spare
-        cached blocks: what an unlimited allocator keeps of them says little of the card that the
-        run needs."""
+        """Return a run that does not fit, repeated on the smallest card on which it completes: an
+        unlimited allocator caches more blocks than the card would need."""
         reserved = max(result.reserved.values())
         for times in LEAST:
             if reserved <= LEAST[-1] * tensors:
@@ -263,8 +262,8 @@ class StageRuns:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Disable the cyclic garbage collector: nodes and storages are freed by their counts, so it
-    finds nothing among them, and walks over all of them again and again."""
+    """Disable the cyclic garbage collector: reference counts free all nodes and storages, so it
+    finds nothing, but would scan them again and again."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -326,8 +325,8 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
 
 
 def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
-    """Allocate what is frozen besides the policy: a copy of the model, sharded like it, and copies
-    of the adapter."""
+    """Allocate what stays frozen besides the policy: the reference, sharded like it, and copies of
+    the adapter."""
     objective = plan.objective
     if objective is None:
         return
@@ -338,8 +337,8 @@ def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
 
 
 def _copied(m: Machine, built: BuiltModel, name: str, copy: str, parts: int = 1) -> None:
-    """Allocate a copy of component `name`, or one of `parts` equal parts of it, tensor by tensor if
-    each has its own storage."""
+    """Allocate a copy named `copy` of component `name`, or one of `parts` equal parts of it, tensor
+    by tensor if each has its own storage."""
     storages = {id(x.storage): x.storage for x in built.own if x.storage is not None}
     sizes = [x.nbytes for x in storages.values() if x.name == name]
     lacking = m.heap.live(name) - sum(sizes)
@@ -358,7 +357,7 @@ def _machine(plan: TrainingPlan, heap: TensorHeap) -> Machine:
 
 
 def _packed(built: BuiltModel) -> tuple[int, int]:
-    """Return the elements of quantized parameters: of all, and of the layer that has most."""
+    """Return (elements of all quantized parameters, those of the layer with most)."""
     lead = {layer.path for layer in built.layers}
     total, each = 0, Counter[str]()
     for path, x in zip(each_below(built.params, lead), built.params.values(), strict=True):
@@ -381,7 +380,8 @@ def _program(plan: TrainingPlan, built: BuiltModel) -> TrainingProgram:
 
 
 def _built(m: Machine, plan: TrainingPlan, around: Around, stage: int) -> BuiltModel:
-    """Return the class of a stage; litgpt has its own classes, with modules of other names."""
+    """Return the class in memory for a stage; LitGPT has its own classes, with other module
+    names."""
     if plan.framework.name == "litgpt":
         from weighbridge.training import litgpt
 
@@ -431,8 +431,8 @@ def _workspace(plan: TrainingPlan) -> tuple[int, int]:
 
 
 class Batches:
-    """The micro-batches of a step. Of an accumulation few are run: others repeat them. A stage of a
-    pipeline has several in flight (sharding/schedule.py)."""
+    """The micro-batches of a step. With accumulation only few are run, and the rest repeat them. A
+    pipeline stage has several in flight (sharding/schedule.py)."""
 
     def __init__(
         self, s: TrainingStep, plan: TrainingPlan, result: TrainingRun, stage: int
@@ -451,7 +451,7 @@ class Batches:
         self.late = self.last_stage and plan.sharding.schedule == INTERLEAVED
         self.count = _count(plan, s.around, self.in_flight)
         self.buffers = StageBuffers(s, plan, stage, self.count)
-        self.kept: list[Tensor] = []  # held by the loop's variables, until the next forward has run
+        self.kept: list[Tensor] = []  # held by the loop's variables until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
@@ -468,7 +468,8 @@ class Batches:
         self.buffers.ends()
 
     def before(self, *, first: bool) -> None:
-        """Run the passes of a step without gradients that come before its forward."""
+        """Run the forwards without gradients that come before the step's own (log-probabilities,
+        reference)."""
         self.first = first
         objective = self.p.objective
         if objective is None:
@@ -494,9 +495,8 @@ class Batches:
         head: Callable[[TrainingStep, Tensor], object],
         tokens: int = 0,
     ) -> None:
-        """Run a forward without gradients, dropouts and checkpoints, with its loss, or the scores
-        of its tokens; the reference's has no adapters. `tokens` per row, 0 for those of the
-        step."""
+        """Run a forward without gradients, dropout or checkpoints, and `head` on its output; that
+        of the reference has no adapters. `tokens` per row, 0 for those of the step."""
         length = share(tokens, self.p.sharding.context) if tokens else self.s.length
         s = replace(self.s, batch=rows, length=length, checkpointing="none", inputs=[], outputs=[])
         m, adapted, trained = s.m, s.m.adapted, s.m.training
@@ -516,8 +516,8 @@ class Batches:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
-        """Run one micro-batch forward, and return its loss, or what is sent to the next stage; for
-        a late loss its input."""
+        """Run one micro-batch forward. Return its loss, or what is sent to the next stage; if the
+        loss runs later, the loss's input."""
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
@@ -547,7 +547,7 @@ class Batches:
             self._quiet(REFERENCE, self.s.batch, objective.head.quiet)
 
     def _ended(self, end: Tensor, logits: Tensor | None) -> Tensor:
-        """Free the inputs of a loss, except what the loop holds, and return it."""
+        """Free the inputs of a loss, except what the training loop holds; return the loss."""
         s, p = self.s, self.p
         s.inputs.clear()
         for given in s.outputs:
@@ -559,7 +559,8 @@ class Batches:
         return end
 
     def _compared(self, logits: Tensor | None) -> None:
-        """Copy all logits but the last of a sequence, for the accuracy of tokens."""
+        """Allocate a copy of all logits but each sequence's last, from which frameworks compute
+        token accuracy."""
         if self.p.framework.copies_logits and logits is not None:
             each = logits.numel // self.s.length * (self.s.length - 1)
             self.s.m.hidden(logits.dtype.size(each), name="logits")
@@ -582,15 +583,15 @@ class Batches:
         s.around.turns(s.m, s.built, last=last)
         sent = self.buffers.gradient(end)
         backward(s.m, end, sent, name="logits" if self.last_stage else TEMPORARIES)
-        del end  # and with it the graph, but where the loop holds the loss
+        del end  # and with it the graph, unless the loop holds the loss
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
         self._note("backward")
 
 
 def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
-    """Return `hidden` itself; the outputs get the cache of a prefix. Raises UnsupportedError if the
-    class that ran does not support prompts or prefixes."""
+    """Return `hidden` unchanged, and add a prefix's key-value cache to the outputs. Raises
+    UnsupportedError if the class that ran does not support prompts or prefixes."""
     prompt = s.built.prompt
     if prompt is not None and not prompt.used:
         raise UnsupportedError(sentence("prompts.before", kind=s.built.kind))
@@ -601,15 +602,15 @@ def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
 
 
 def _count(plan: TrainingPlan, around: Around, in_flight: int) -> int:
-    """Return the number of micro-batches of a step that differ: those in flight, and the next,
-    which finds the first's gradients. One more if only the last reduces."""
+    """Return how many micro-batches of a step must be run: those in flight, and the next, which
+    finds the first's gradients; one more if only the last reduces. Later ones are alike."""
     apart = around.waits and plan.sharding.pipeline == 1
     return min(in_flight + (2 if apart else 1), plan.accumulation)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:
-    """Mark the end of the loss in backward: the moment when the gradient of the hidden states
-    exists."""
+    """Return `hidden` with a node whose backward calls `ends`: the loss phase is over when the
+    gradient of the hidden states exists."""
     out = Computed(hidden.shape, hidden.dtype, hidden.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -57,8 +57,8 @@ WRITERS = {"trainer": "the Trainer", "trl": "TRL"}
 
 
 def line(run: TrainerRun) -> TrainingLine:
-    """Return the script of a run, or the command of a program for reinforcement learning; or why
-    there is none."""
+    """Return the script of a run, the command of a program for reinforcement learning, or the
+    reason why there is none."""
     if run.settings["framework"] not in WRITERS:
         from weighbridge.training.learning import lines
 
@@ -69,7 +69,7 @@ def line(run: TrainerRun) -> TrainingLine:
 
 
 def script(run: TrainerRun) -> str:
-    """Return the text of the whole file."""
+    """Return the text of the whole script."""
     parts = (_about(run), ["import argparse"], _imports(run), _decides(run), _data(run))
     return "\n\n".join(map("\n".join, (*parts, _trains(run)))) + "\n"
 
@@ -88,7 +88,7 @@ def _about(run: TrainerRun) -> Iterator[str]:
 
 
 def _imports(run: TrainerRun) -> Iterator[str]:
-    """Yield imports in isort's order."""
+    """Yield the import lines in isort's order."""
     t, config, trl = run.settings, run.packs, run.framework == "trl"
     if t.get("expandable_segments"):
         yield "import os"
@@ -153,13 +153,14 @@ def _decides(run: TrainerRun) -> Iterator[str]:
 
 
 def _allocator(run: TrainerRun) -> Iterator[str]:
-    """Yield the setting of torch's allocator, which reads it when a device is first used."""
+    """Yield the line that sets torch's allocator, which reads it when a device is first used."""
     if run.settings.get("expandable_segments"):
         yield f'os.environ["{VARIABLES[0]}"] = "{GROWING}"'
 
 
 def _loading(run: TrainerRun, sign: str) -> Iterator[str]:
-    """Yield the arguments of from_pretrained, as keyword arguments or as items of a dict."""
+    """Yield the arguments of from_pretrained; `sign` "=" writes keyword arguments, ": " items of a
+    dict."""
     quoted = (lambda name: f'"{name}"') if sign == ": " else str
     yield f"{quoted('dtype')}{sign}torch.{run.settings['dtype']}"
     if run.packs is not None:
@@ -170,7 +171,7 @@ def _loading(run: TrainerRun, sign: str) -> Iterator[str]:
 
 
 def assigned(name: str, call: str, values: Sequence[str]) -> Iterator[str]:
-    """Yield `name = call(values)` on one line, or with one argument per line."""
+    """Yield the lines of `name = call(values)`: one line, or one argument per line."""
     yield from _wrapped(f"{name} = {call}(", values, ")")
 
 
@@ -185,7 +186,7 @@ def _wrapped(start: str, values: Sequence[str], end: str) -> Iterator[str]:
 
 
 def _pretty(start: str, value: dict[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield a dict as Python writes it, with one item per line if it is long."""
+    """Yield the lines of a dict literal after `start`, with one item per line if it is long."""
     if len(f"{indent}{start}{value!r},") <= WIDE:
         yield f"{indent}{start}{_quoted(value)}{',' if indent else ''}"
         return
@@ -217,13 +218,14 @@ def _adapters(run: TrainerRun) -> tuple[str, ...]:
 
 
 def _saved(run: TrainerRun) -> list[str]:
-    """Return the modules that are trained whole, except the head that PEFT trains by its task."""
+    """Return the names of modules that are trained whole, except the head that PEFT trains by its
+    task."""
     head = ("score",) if run.learns == "Reward" else ()
     return [name for name in run.settings["modules_to_save"] or () if name not in head]
 
 
 def _arguments(run: TrainerRun) -> Iterator[str]:
-    """Yield the arguments that an answer depends on, the most telling first."""
+    """Yield the trainer's arguments that an answer depends on, the most important first."""
     t = run.settings
     yield f"per_device_train_batch_size={t['batch_size']}"
     if run.learns in WRITES:
@@ -253,12 +255,12 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
 
 
 def _tuning(run: TrainerRun) -> str:
-    """Return the method that trains the model."""
+    """Return the tuning method: "full", "lora", "qlora"..."""
     return str(run.settings["tuner"] if run.learns else run.settings["method"])
 
 
 def _answers(run: TrainerRun) -> Iterator[str]:
-    """Yield the arguments of generated answers: their number, their length, and the engine."""
+    """Yield the arguments for generated answers: their number, their length, and the engine."""
     t = run.settings
     yield f"num_generations={t['num_generations']}"
     yield f"max_completion_length={t['max_new_tokens']}"
@@ -276,7 +278,7 @@ def _answers(run: TrainerRun) -> Iterator[str]:
 
 
 def _reading(run: TrainerRun) -> Iterator[str]:
-    """Yield the arguments of data loading, and of evaluation during training."""
+    """Yield the arguments for data loading, and for evaluation during training."""
     t = run.settings
     if workers := t.get("dataloader_num_workers"):
         yield f"dataloader_num_workers={workers}"
@@ -300,7 +302,7 @@ def _shards(run: TrainerRun) -> Iterator[str]:
 
 
 def _deepspeed(run: TrainerRun) -> dict[str, Any]:
-    """Return DeepSpeed's configuration; the Trainer fills in what is "auto"."""
+    """Return DeepSpeed's configuration; the Trainer fills in values that are "auto"."""
     away, stage = run.settings["offload"], int(run.settings["shard"][-1])
     share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
     if stage == 3:
@@ -333,7 +335,7 @@ def _data(run: TrainerRun) -> Iterator[str]:
 
 
 def _standing(run: TrainerRun) -> Iterator[str]:
-    """Yield stand-in rows: as many as a few steps take on all ranks."""
+    """Yield the lines that make stand-in rows: as many as a few steps take on all ranks."""
     t = run.settings
     rows = STEPS * t["batch_size"] * t["gradient_accumulation"] * t["data_parallel_size"]
     if run.learns in WRITES:
@@ -361,7 +363,7 @@ def _standing(run: TrainerRun) -> Iterator[str]:
 
 
 def _named(run: TrainerRun) -> Iterator[str]:
-    """Yield the lines that load a data set: SFTTrainer tokenizes texts by itself."""
+    """Yield the lines that load a named data set, and tokenize it unless SFTTrainer does."""
     if run.framework != "trl":
         yield "from datasets import load_dataset"
         yield ""

@@ -14,7 +14,8 @@ GROWS = (2, 1)  # torch
 
 
 def refuse_segments(w: Train, part: "Part | None") -> None:
-    """Raise UsageError if segments are set to be expandable, but cannot be."""
+    """Raise UsageError if the user sets expandable segments, but the torch release or the GPU does
+    not support them."""
     if not w.expandable_segments:
         return
     torch = numbers(w.torch_version)

@@ -21,8 +21,8 @@ NO_OUTPUTS = (2025, 10, 22)  # torchtitan
 
 
 class StageBuffers:
-    """The buffers of one rank of a stage, empty if a framework has its own pipelines. `runs`
-    micro-batches are run: what earlier ones left is there from the first."""
+    """The communication buffers of one rank of a pipeline stage; empty if a framework has its own
+    pipelines. `runs` micro-batches are run: what earlier ones left exists from the first on."""
 
     def __init__(self, s: TrainingStep, plan: TrainingPlan, stage: int, runs: int) -> None:
         there = plan.framework.name == "torchtitan" and plan.sharding.pipeline > 1
@@ -45,17 +45,19 @@ class StageBuffers:
                 self._gradients = s.m.pile(plan.accumulation, nbytes)
 
     def gradient(self, end: Tensor) -> Tensor | None:
-        """Return the gradient of what was sent, None if it has no buffer of its own."""
+        """Return the gradient of what was sent to the next stage, in its receive buffer; None
+        without a separate buffer."""
         if self._gradients is None:
             return None
         return Computed(end.shape, end.dtype, self._gradients.storage)
 
     def begins(self) -> None:
-        """Forget the outputs of the step before."""
+        """Drop the outputs of the step before."""
         self._kept.clear()
 
     def keep(self, sent: Tensor) -> None:
-        """Keep a stage's output: hidden states, or the logits of the last."""
+        """Hold a stage's output to the end of the step: hidden states, or the logits of the last
+        stage."""
         if not self._keeps:
             return
         if self._passed and not self._kept:
@@ -64,6 +66,6 @@ class StageBuffers:
         self._kept.append(sent.detach())
 
     def ends(self) -> None:
-        """Join the outputs of the last stage."""
+        """Allocate the joined outputs of the last stage, as torch does at the end of a step."""
         if self._last and self._kept:
             self._s.m.hidden(sum(t.nbytes for t in self._kept), name="logits")

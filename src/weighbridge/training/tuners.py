@@ -43,13 +43,13 @@ from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS as TITLES
 
-Maker = Callable[[ParameterSpec], LeafTensor]  # makes trained parameters besides a frozen base
+Maker = Callable[[ParameterSpec], LeafTensor]  # makes a trained parameter besides a frozen base
 
 
 class Adapted(NamedTuple):
-    """A linear before it is adapted, and how: `rate` of the dropout before the adapter, `last` if
-    the linear ends an MLP; `cast` if the base is quantized, or in 16 bits: PEFT then moves its
-    parameters to the base's device and dtype."""
+    """A linear before it is adapted, and how. `rate`: dropout before the adapter; `last`: the
+    linear ends an MLP; `cast`: the base is quantized, or in 16 bits, so PEFT moves adapter
+    parameters to its device and dtype."""
 
     m: Machine
     make: Maker
@@ -184,7 +184,7 @@ def _boft(site: Adapted) -> Wrapped:
 
 
 def divisor(side: int, near: int) -> int:
-    """Return the divisor of `side` nearest to `near`, the smaller of two as near."""
+    """Return the divisor of `side` nearest to `near`, the smaller of two equally near."""
     if near >= side:
         return side
     away = (n for step in range(near) for n in (near - step, near + step))
@@ -192,7 +192,8 @@ def divisor(side: int, near: int) -> int:
 
 
 def near_root(side: int) -> tuple[int, int]:
-    """Return the two factors of `side` whose sum is least, the smaller first (factorization)."""
+    """Return two factors of `side` that are nearest to its square root, the smaller first
+    (factorization)."""
     return next((n, side // n) for n in range(isqrt(side), 0, -1) if side % n == 0)
 
 
@@ -207,7 +208,8 @@ def _projections(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tun
 
 
 def _bases(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.SharedMatrices:
-    """Return RandLoRA's frozen bases: one of the smaller side, all of the larger."""
+    """Return RandLoRA's frozen bases: one for the smaller side, and all for the larger; `sides` are
+    (in, out)."""
     inside, outside = (max(side) for side in zip(*sides, strict=True))
     least, most = sorted((inside, outside))
     count = ceil_div(least, rank)
@@ -217,23 +219,24 @@ def _bases(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.Sh
 
 
 class Tuner(NamedTuple):
-    """One method. `r` is its default rank, 0 if it has none; `size` the setting that it has
-    instead, and `usual` PEFT's default; `targets` by model type, if PEFT's defaults differ from
-    LoRA's."""
+    """One PEFT method. `r` is its default rank, 0 without ranks; `size` names the setting that
+    replaces the rank, and `usual` is PEFT's default for it; `targets` by model type, if PEFT's
+    defaults differ from LoRA's."""
 
     wrap: Callable[[Adapted], Wrapped]
     r: int = 8
     size: str = ""
     usual: int = 0
     packed: bool = False
-    unpacked: str = "no_packed_layer"  # why not: a key
+    unpacked: str = "no_packed_layer"  # message key: why it has none for quantized linears
     conv1d: bool = False  # whether PEFT has a layer for the Conv1D of transformers
     drops: bool = False  # whether it has a dropout before the adapter
     shared: Shared | None = None
     targets: Mapping[str, tuple[str, ...]] = {}
 
     def own_size(self, w: Train) -> int:
-        """Return the size that the method has instead of a rank, 0 if it has none."""
+        """Return the size that the method has instead of a rank, the user's or PEFT's default; 0
+        for methods with a rank."""
         return (getattr(w, self.size) or self.usual) if self.size else 0
 
 
@@ -280,8 +283,8 @@ TUNERS: Mapping[str, Tuner] = {
 
 
 def ends_feed_forward(name: str, model_type: str) -> bool:
-    """Return whether IA3 scales the input of linear `name`. Raises UsageError if PEFT has no MLP
-    names for the model type."""
+    """Return whether `name` ends an MLP, so IA3 scales its input. Raises UsageError if PEFT has no
+    MLP names for the model type."""
     known = TARGETS["ia3"].get(model_type)
     if known is None:
         raise TriedError(
@@ -292,7 +295,7 @@ def ends_feed_forward(name: str, model_type: str) -> bool:
 
 
 def alone(w: Train, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError if a framework supports only LoRA, or if the model is sharded."""
+    """Raise UsageError if the framework supports only LoRA, or if ranks shard the model."""
     if framework.loads != "transformers" or framework.fused_adapters:
         raise UnsupportedError(
             sentence("tuners.trainer", method=w.method, framework=framework.name)
@@ -302,7 +305,7 @@ def alone(w: Train, framework: Framework, shares: Sharding) -> None:
 
 
 def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError if PEFT, or weighbridge, does not support the method as set."""
+    """Raise UsageError if PEFT or weighbridge does not support the method with these settings."""
     tuner, title = TUNERS[w.method or ""], TITLES[w.method or ""]
     alone(w, framework, shares)
     if form is not None and not (tuner.packed and form.name.startswith(BITSANDBYTES)):

@@ -73,19 +73,20 @@ llava llava_next ministral3 mistral mistral3 mixtral mllama olmo2 olmo3 phi3 qwe
 qwen2_vl qwen3 qwen3_5 qwen3_moe qwen3_vl
 """
 DYNAMIC = tuple(_DYNAMIC.split())
-# percent of the weights. Loaded copies took this much more than with all linears in 4 bits: Llama
-# 3.3 70B 4, Gemma 4 31B 8, Phi-4 17, Qwen3 14B 22 (unslothai/notebooks bdda2efc)
+# percent of the weights. Loaded copies took more than with all linears in 4 bits: Llama 3.3 70B 4
+# %, Gemma 4 31B 8 %, Phi-4 17 %, Qwen3 14B 22 % (unslothai/notebooks bdda2efc)
 MOST_LEFT = 25
 UNPACKED_WITH = (5, 5)
 # Bytes per logit of a chunk: in 16 bits, and in float32 if torch.compile does not fuse it
 LOGIT, WIDE_LOGIT = 2, 4
-# Releases since which a kernel makes no logits, chunks of them are made, a chunk's float32 is at
-# most 4 GiB, and all of a chunk is
+# Unsloth releases since which a kernel makes no logits, logits are made in chunks, float32 logits
+# of a chunk take at most 4 GiB, and those in all dtypes do
 CUT, FUSED, CAPPED, SHORT = (2024, 11, 7), (2025, 8, 5), (2026, 7), (2026, 9, 3)
 
 
 def copied(model: Model) -> Model:
-    """Return the class of the copy that Unsloth downloads: Phi-3's with full rotary is Llama's."""
+    """Return the model with the class of the copy that Unsloth downloads: Phi-3's with full rotary
+    is Llama's."""
     config = model.parts[0].config
     if config.get("model_type") != "phi3" or config.get("partial_rotary_factor", 1) != 1:
         return model
@@ -94,7 +95,8 @@ def copied(model: Model) -> Model:
 
 
 def fetched(subject: Subject) -> Subject:
-    """Return the model as Unsloth loads it; one that is not in 4 bits is unchanged."""
+    """Return the model as Unsloth loads it, with experts in 4 bits; unchanged if it is not in 4
+    bits."""
     listed = subject.part.quantization is not None
     return experts_too(subject, NAME, others=listed or _kind(subject) not in EXPERTS_ALONE)
 
@@ -109,12 +111,12 @@ def checkpointing(subject: Subject, framework: "Framework") -> str:
 
 
 def lowers(subject: Subject, framework: "Framework", card: "Part | None") -> bool:
-    """Return whether an encoder is in float16 because the card has no bfloat16."""
+    """Return whether an encoder runs in float16 because the GPU has no bfloat16."""
     return bool(checkpointing(subject, framework)) and lacks(card, BFLOAT16_SINCE)
 
 
 def attention(subject: Subject, framework: "Framework") -> str | None:
-    """Return the attention of classes with sinks, flex attention in Unsloth; None for others."""
+    """Return "flex", Unsloth's attention for classes with sinks; None for others."""
     return "flex" if framework.own_copies and _kind(subject) in EXPERTS_ALONE else None
 
 
@@ -126,8 +128,9 @@ def widens(subject: Subject, framework: "Framework", card: "Part | None") -> boo
 def components(
     plan: "TrainingPlan", phase: str, loaded: int, activations: int
 ) -> Iterator[Component]:
-    """Yield what Unsloth's copies and older releases may hold besides; `loaded` bytes are on the
-    card when training begins, `activations` are the bytes counted in this phase."""
+    """Yield what Unsloth's own quantized copies and its older releases may hold besides; `loaded`
+    bytes are on the card when training begins, `activations` are the bytes counted in this
+    phase."""
     if not plan.framework.own_copies:
         return
     left = _left(plan.subject)
@@ -179,8 +182,8 @@ def components(
 
 
 def _stacks(plan: "TrainingPlan") -> int:
-    """Return the bytes by which stacks of experts are larger in 16 bits than quantized, for
-    releases of transformers whose Unsloth releases did not quantize them."""
+    """Return by how many bytes stacked experts are larger in 16 bits than quantized, for releases
+    of transformers whose Unsloth releases did not quantize them."""
     subject, form = plan.subject, plan.subject.choice.scheme
     if form is None or not form.stacks or _kind(subject) in EXPERTS_ALONE:
         return 0
@@ -190,16 +193,16 @@ def _stacks(plan: "TrainingPlan") -> int:
 
 
 def remark(plan: "TrainingPlan") -> str:
-    """Return a remark that the copy decides what is in 4 bits."""
+    """Return a remark that Unsloth's copy decides which linears are in 4 bits."""
     if not _left(plan.subject):
         return ""
     return sentence("unsloth_copy", percent=MOST_LEFT)
 
 
 def older_chunks(logits: int, free: int | None, *, capped: bool = False) -> int:
-    """Return the chunks that `logits` were split into up to 2026.9.2: one if the `free` bytes are
-    unknown, or half of them are more than all take in float32; else the nearest multiple of four.
-    `capped`: of 4 GiB at most, and as many as are needed."""
+    """Return into how many chunks `logits` were split up to 2026.9.2: one if `free` bytes are
+    unknown, or half of them exceed all logits in float32; else the nearest multiple of four.
+    `capped`: chunks take 4 GiB at most, and their number is rounded up."""
     if free is None:
         return 1
     room = min(free // 2, 4 * GIB) if capped else free // 2
@@ -208,7 +211,8 @@ def older_chunks(logits: int, free: int | None, *, capped: bool = False) -> int:
 
 
 def _left(subject: Subject) -> int:
-    """Return the most bytes that a copy may hold besides, if no config lists what it left."""
+    """Return the most bytes that Unsloth's copy may take besides, if no config lists the linears
+    that it left in 16 bits."""
     form, part = subject.choice.scheme, subject.part
     packed = form is not None and form.maker == NAME and part.quantization is None
     if not packed or _kind(subject) not in DYNAMIC:

@@ -33,8 +33,8 @@ from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 
 
 class LoraLinear:
-    """Replaces the linear `base` by LoRA's. `packed`: `base` is a linear of bitsandbytes or
-    converts like one; PEFT's own layer around it casts inputs only without autocast."""
+    """Replaces the linear `base` by LoRA's. `packed`: `base` is a linear of bitsandbytes or casts
+    like one; PEFT's own layer around it casts inputs only without autocast."""
 
     __slots__ = ("a", "b", "base", "biased", "magnitude", "p", "packed", "weight")
 
@@ -70,7 +70,7 @@ class LoraLinear:
         return cast(m, out, dtype) if self.packed and converts else out
 
     def _dora(self, m: Machine, x: Tensor, result: Tensor) -> Tensor:
-        """DoraLinearLayer.forward; its local variables live to its end."""
+        """DoraLinearLayer.forward; its local variables live until it returns."""
         base_result = result
         if self.p and m.training:
             x = dropout(m, x, self.p)
@@ -108,14 +108,14 @@ class LoraLinear:
 
 
 class Stacked:
-    """Replaces the stacked weights of all experts, or a router's (ParamWrapper)."""
+    """Replaces the stacked weights of all experts, or a router's weight (ParamWrapper)."""
 
     __slots__ = ("a", "b", "base")
 
     def __init__(self, a: LeafTensor, b: LeafTensor, base: Wrap | None = None) -> None:
         self.a = a
         self.b = b
-        self.base = base  # dequantizes them
+        self.base = base  # dequantizes the weights
 
     def __call__(self, m: Machine, weight: Tensor) -> Tensor:
         return adapted(m, weight if self.base is None else self.base(m, weight), self.a, self.b)
@@ -142,14 +142,15 @@ TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"
 
 
 def fuses(name: str, adapted: Collection[str], params: Mapping[str, LeafTensor]) -> bool:
-    """Return whether one of Unsloth's kernels runs the linear `name`."""
+    """Return whether one of Unsloth's kernels runs the linear `name`: all linears of that kernel
+    have adapters, and none a bias."""
     path, _, last = name.rpartition(".")
     beside = [f"{path}.{x}" for names in TOGETHER if last in names for x in names]
     return bool(beside) and all(x in adapted and f"{x}.bias" not in params for x in beside)
 
 
 class FusedLora:
-    """Replaces the linear `base` at `path` by Unsloth's."""
+    """Replaces the linear `base` at `path` by Unsloth's LoRA kernel."""
 
     __slots__ = ("a", "b", "base", "keeps", "p")
 

@@ -20,13 +20,13 @@ from weighbridge.training.forward.splice import SplicedLayer, Splices, UnlikeLay
 from weighbridge.training.forward.step import BuiltModel
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
-Facts = Callable[[int], Hashable]  # layer number -> what a class does there beyond its block
+Facts = Callable[[int], Hashable]  # layer number -> what distinguishes it beyond its block
 Whole = Callable[[Tensor], Tensor]
 PLAIN = (int, float, str, bool, type(None), type, DType, CodeType)
 
 
 class LayerPlace(NamedTuple):
-    """The place of a layer: its kind, and its number in its stack."""
+    """A layer's kind, and its number in its module list."""
 
     kind: int
     number: int
@@ -66,7 +66,7 @@ class Alike:
                 self._places[path] = LayerPlace(kind, i, layer)
 
     def run(self, m: Machine, p: Module, called: tuple[Any, ...], whole: Whole) -> Whole:
-        """Return the function that runs the layer at `p`, walked or spliced. `called`: the layer's
+        """Return the function that runs the layer at `p`, traced or spliced. `called`: the layer's
         function, its arguments, and all else that it depends on."""
         go_on()
         place = self._places.get(p.path)
@@ -92,7 +92,8 @@ class Alike:
         return run
 
     def _counted(self, whole: Whole) -> Whole:
-        """Return `whole`, which in a very deep model raises an error after LAYERS calls."""
+        """Return `whole`; in a very deep model the function raises UnlikeLayersError after LAYERS
+        calls."""
         if self._left is None:
             return whole
 
@@ -107,13 +108,13 @@ class Alike:
 
 
 def _cast(m: Machine, params: Sequence[LeafTensor]) -> tuple[int, ...]:
-    """Return the indices of parameters that autocast has cast before, as a second batch finds them:
-    they are not cast again."""
+    """Return the indices of parameters that autocast has already cast, in an earlier batch: they
+    are not cast again."""
     return tuple(i for i, p in enumerate(params) if id(p) in m.casts) if m.casts else ()
 
 
 def _trained(values: Iterable[Any]) -> bool:
-    """Return whether a layer has another argument than its input with a gradient."""
+    """Return whether any of a layer's arguments but its input requires a gradient."""
     for x in values:
         if isinstance(x, Tensor):
             if x.requires_grad:
@@ -127,7 +128,7 @@ def _trained(values: Iterable[Any]) -> bool:
 
 
 class _Names:
-    """The parameters of a layer, and what distinguishes it from others."""
+    """The parameters of a layer, and the facts that distinguish it from other layers."""
 
     __slots__ = ("params", "told")
 
@@ -137,7 +138,7 @@ class _Names:
 
 
 class _Number:
-    """Placeholder of a layer's number in the key of a kind, in which alike layers differ."""
+    """Placeholder for a layer's number in its kind's key, so that alike layers have equal keys."""
 
 
 def _by_layer(built: BuiltModel) -> dict[str, _Names]:
@@ -157,7 +158,7 @@ def _by_layer(built: BuiltModel) -> dict[str, _Names]:
 
 
 def _description(value: Any) -> Hashable:
-    """Return what distinguishes a value from others of its type, without its identity."""
+    """Return a hashable description of a value, equal for values that are alike."""
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, Tensor):

@@ -29,14 +29,14 @@ from weighbridge.training.forward.tape import SpliceTape
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 GRADIENTS, TEMPORARIES = "gradients", "temporaries"
-BETWEEN = 32  # nodes between two checks whether the answer is still wanted
+BETWEEN = 32  # nodes between two checks whether the answer is still needed
 
 
 def backward(
     m: Machine, loss: Tensor, grad: Tensor | None = None, *, name: str = TEMPORARIES
 ) -> None:
-    """Accumulate `.grad` of all parameters that `loss` depends on; memory taken meanwhile counts as
-    `name`."""
+    """Accumulate `.grad` of all parameters that `loss` depends on; memory allocated meanwhile is
+    component `name`."""
     root = loss.node
     if root is None:
         raise UnsupportedError(sentence("no_loss_part"))
@@ -84,7 +84,7 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
 
 
 def _in_turn(ready: list[tuple[int, GradNode]]) -> Iterator[GradNode]:
-    """Yield the nodes, the youngest first, as others make them ready."""
+    """Yield the nodes that are ready, the last made first; the caller adds to `ready` meanwhile."""
     for number in count():
         if not ready:
             return
@@ -121,7 +121,7 @@ def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
 
 
 def _owned(buffer: list[Any], slot: int) -> bool:
-    """Return whether only the buffer refers to the tensor and its memory."""
+    """Return whether `buffer` holds the only reference to the tensor and its memory."""
     return not shared(buffer, slot) and holders(buffer[slot]) == 1
 
 

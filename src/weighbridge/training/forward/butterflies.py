@@ -47,7 +47,8 @@ class Butterfly:
 
 
 def _orthogonal(m: Machine, blocks: LeafTensor) -> Tensor:
-    """Return (1 + Q)^-1 (1 - Q) of a skew-symmetric Q, by solving a linear system per block."""
+    """Return the orthogonal blocks (1 + Q)^-1 (1 - Q), with Q skew-symmetric, by solving a linear
+    system per block."""
     skew = scale(m, sub(m, blocks, blocks))
     left, right = m.new(skew.shape, FLOAT32), m.new(skew.shape, FLOAT32)
     factors = m.new(skew.shape, FLOAT32)

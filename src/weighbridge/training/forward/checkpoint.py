@@ -22,10 +22,11 @@ Choice = Callable[[str], bool]
 
 
 def every_second_product() -> Choice:
-    """Return torchtitan's choice of what to keep of a layer: attention, batched products, sums and
-    communication of ranks, and of the products the first, third and so on; a router's does not
-    count (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block; later
-    distributed/activation_checkpoint.py, per_op_sac_force_recompute_mm_shapes_by_fqns)."""
+    """Return torchtitan's selective checkpoint: a test of which results of a layer are kept. They
+    are attention, batched products, sums, communication, and every second product from the first
+    on; a router's does not count (models/llama3/infra/parallelize.py,
+    _apply_ac_to_transformer_block; later distributed/activation_checkpoint.py,
+    per_op_sac_force_recompute_mm_shapes_by_fqns)."""
     products = 0
 
     def keeps(kind: str) -> bool:
@@ -37,11 +38,11 @@ def every_second_product() -> Choice:
 
 
 class _StopError(Exception):
-    """All saved tensors are recomputed."""
+    """Raised when all saved tensors are recomputed, to stop the layer early."""
 
 
 class _Holder:
-    """Placeholder of a saved tensor; called, it returns the recomputed one."""
+    """Placeholder of a saved tensor; calling it returns the recomputed tensor."""
 
     __slots__ = ("__weakref__", "frame", "number")
 
@@ -54,7 +55,7 @@ class _Holder:
 
 
 class Frame:
-    """One checkpointed region: how to run it again, and what of it is saved."""
+    """One checkpointed region: how to run it again, and which of its results are kept."""
 
     def __init__(self, m: Machine, layer: Layer, args: tuple[Any, ...]) -> None:
         self.m = m
@@ -67,12 +68,13 @@ class Frame:
         self.kept: dict[int, Any] = {}
         self.away = False  # the input is in host memory until it is needed
         self.again = False
-        self.made = 0  # results so far, in this run of the layer
-        self.chooses: Choice | None = None  # kinds of results that are kept
+        self.made = 0  # results so far in this run of the layer
+        self.chooses: Choice | None = None  # returns whether a kind of result is kept
         self.results: list[Any] = []
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
-        """Return a new result, kept if chosen; recomputed, the kept one, which is then freed."""
+        """Return a new result, kept if `chooses` says so; when recomputing, return the kept one,
+        which is then freed."""
         assert self.chooses is not None
         number, self.made = self.made, self.made + 1
         if not self.again:
@@ -83,8 +85,8 @@ class Frame:
         return self.m.new(shape, dtype) if storage is None else Computed(shape, dtype, storage)
 
     def given(self, kind: str, x: Tensor) -> Tensor:
-        """Return a region's input, which is kept like a result if `chooses` takes it; recomputed,
-        it is what was kept."""
+        """Return a region's input, which is kept like a result if `chooses` says so; when
+        recomputing, return the kept one."""
         assert self.chooses is not None
         number, self.made = self.made, self.made + 1
         if not self.again:
@@ -94,7 +96,8 @@ class Frame:
         return x if storage is None else Computed(x.shape, x.dtype, storage, x.node, x.slot)
 
     def pack(self, saved: list[Any]) -> list[Any]:
-        """Return what a node keeps instead of saved tensors: placeholders with their numbers."""
+        """Return numbered placeholders that a node keeps instead of saved tensors; when
+        recomputing, keep the tensors."""
         if self.again:
             return self._keep(saved)
         holders: list[Any] = []
@@ -109,13 +112,15 @@ class Frame:
         return holders
 
     def ahead(self, saved: Sequence[Any]) -> None:
-        """Keep inputs that an operator is about to save, if they are the last ones needed."""
+        """Keep inputs that an operator is about to save, if they are the last that backward
+        needs."""
         coming = sum(t is not None for t in saved)
         if self.again and coming and self.seen + coming == self.count:
             self._keep(list(saved))
 
     def _keep(self, saved: list[Any]) -> list[Any]:
-        """Keep recomputed tensors, except those whose node is gone."""
+        """Keep recomputed tensors for their placeholders, unless the node is gone. Raises
+        _StopError after the last."""
         for t in saved:
             if t is None:
                 continue
@@ -162,9 +167,8 @@ def checkpoint(
     chooses: Choice | None = None,
 ) -> Any:
     """Run `layer(*args)` and drop what it saved, to run it again in backward. The first argument is
-    the activation that runs through; `away`: it is kept in host memory. `chooses` tells of which
-    products and attentions the results are kept: those are not recomputed
-    (create_selective_checkpoint_contexts)."""
+    the activation; `away`: it is kept in host memory. `chooses` says of which products and
+    attentions the results are kept, not recomputed (create_selective_checkpoint_contexts)."""
     if not m.grad:
         return layer(*args)
     if reentrant and chooses is None:
@@ -185,16 +189,16 @@ def checkpoint(
 
 
 def _elsewhere(x: Tensor, storage: TensorStorage | None) -> Tensor:
-    """Return the same input in another storage. A leaf that needs a gradient still does, so that
-    the recomputed layer saves the same; the graph holds the leaf itself."""
+    """Return the input `x` in another storage, None for host memory. A leaf that needs a gradient
+    stays one, so that the recomputed layer saves the same; the graph holds the original leaf."""
     if isinstance(x, LeafTensor):
         return LeafTensor(x.name, x.shape, x.dtype, storage, trainable=x.trainable, kind=x.kind)
     return Computed(x.shape, x.dtype, storage, x.node, x.slot)
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
-    """Return the layer's output as one node that keeps the inputs. Other arguments with a node are
-    inputs, too: what is attended to has a gradient from every layer."""
+    """Return the layer's output as one node that saves the inputs. Arguments with a node count as
+    inputs, too: states that layers attend to get a gradient from each."""
     x, *arguments = args
     if not x.requires_grad:  # enable_input_require_grads: without, nothing would be trained
         x = _leaf(x)
@@ -224,7 +228,7 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
 
 
 def _taken(m: Machine, leaf: LeafTensor) -> Tensor | None:
-    """Return the gradient of an input, taken from the leaf."""
+    """Return the gradient of an input, and take it off the leaf."""
     grad, leaf.grad = leaf.grad, None
     if grad is not None and grad.storage is not None:
         grad.storage.rename(m.name)
@@ -232,7 +236,7 @@ def _taken(m: Machine, leaf: LeafTensor) -> Tensor | None:
 
 
 def _of_graph(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors with a node among arguments, and in their tuples."""
+    """Yield the tensors with a graph node among arguments, tuples included."""
     if isinstance(value, Tensor):
         if value.node is not None:
             yield value
@@ -242,7 +246,7 @@ def _of_graph(value: Any) -> Iterator[Tensor]:
 
 
 def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
-    """Return the same arguments with the tensors of `by` in the places of others."""
+    """Return the arguments with tensors replaced by those of `by`, keyed by `id`."""
     if not by:
         return value
     if isinstance(value, Tensor):

@@ -56,10 +56,10 @@ class Scattered:
         self.weight = weight
         self.bias = bias
         self.values = values
-        self.places = places  # two 32-bit integers per place, stored in addition to the model
+        self.places = places  # two 32-bit integers per place, stored besides the model
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        weight = self._weight(m)  # a variable, which lives to the end
+        weight = self._weight(m)  # the local variable lives until the method returns
         return linear(m, x, weight, self.bias)
 
     def _weight(self, m: Machine) -> Tensor:
@@ -137,7 +137,7 @@ class Fourier:
         places = m.new((2, count), INT64)
         complex_ = (*shape, 2)  # two float32 elements each
         with m.no_grad():
-            dense = m.new(shape, FLOAT32)  # a variable, which lives to the end
+            dense = m.new(shape, FLOAT32)  # the local variable lives until the method returns
             wide = m.new(complex_, FLOAT32)
             out = m.new(complex_, FLOAT32)
             del wide

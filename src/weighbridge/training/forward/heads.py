@@ -51,7 +51,7 @@ class Head:
 
 
 class TableRow(NamedTuple):
-    """A row of heads.txt, with the framework, methods and releases it covers."""
+    """A row of heads.txt: the framework, methods and releases it covers, and its scoring."""
 
     framework: str
     methods: frozenset[str]
@@ -93,8 +93,8 @@ def head(
 def _with_kernels(
     scoring: Scoring, framework: str, *, fused: bool, liger: bool, entropy: bool
 ) -> Scoring:
-    """Return the scoring with kernels that never make whole logits, or with entropy gradients: some
-    frameworks compile those, and no gradient is written over logits that they read."""
+    """Return the scoring with kernels that never make all logits, or with entropy gradients: some
+    frameworks compile the entropy, and no gradient is written over logits that it reads."""
     if liger:
         return replace(scoring, score="liger")
     if fused and framework in ("verl", "easyr1"):
@@ -106,15 +106,15 @@ def _with_kernels(
     return replace(scoring, score=score, entropy=form)
 
 
-COMPILED = ("verl", "easyr1", "openrlhf")  # torch.compile of their entropy
+COMPILED = ("verl", "easyr1", "openrlhf")  # torch.compile computes their entropy
 REWARD = "trl 1.16 trainer/reward_trainer.py: AutoModelForSequenceClassification, num_labels 1"
 PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
 ALIKE = dict.fromkeys(("gspo", "dapo", "cispo", "reinforce", "ppo"), "grpo")  # the same logits
 
 
 def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
-    """Return the youngest row that is not younger than the release; TRL's newest if the framework
-    has none."""
+    """Return the newest row that is not newer than `release`; TRL's newest row if the framework has
+    none."""
     for asked, when in ((framework, release), ("trl", NEVER)):
         for name in (method, ALIKE.get(method, method)):
             rows = [x for x in table() if x.framework == asked and name in x.methods]
@@ -124,9 +124,8 @@ def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
 
 
 def another(method: str, framework: str) -> str | None:
-    """Return an older release that a user who sets none may run, if it treats logits differently
-    than the newest: the first of the newest major release, else the one before; None without
-    one."""
+    """Return an older release that treats logits differently than the newest, for users who set
+    none: the first of the newest major release, else the one before; None without one."""
     names = {method, ALIKE.get(method, method)}
     rows = sorted(x.since for x in table() if x.framework == framework and names & x.methods)
     if len(rows) < 2:

@@ -10,27 +10,27 @@ from weighbridge.models.arch.mixers import Attention
 from weighbridge.models.arch.possible import wrong_attention
 
 WIDEST = 1 << 20  # elements of a hidden state
-LAYERS = 2048  # layers that a step walks one by one; real models have up to 200
-DEEPEST = 8192  # layers, if they repeat each other
-RUNS = 8192  # of layers forward, by all stages of a pipeline and all micro-batches in flight
+LAYERS = 2048  # layers traced one by one; real models have up to 200
+DEEPEST = 8192  # layers of a model in which they repeat each other
+RUNS = 8192  # layer forwards, in all pipeline stages and micro-batches in flight
 OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is none
 
 
 def possible(body: Body, model: str) -> None:
-    """Refuse a config with sizes that no step can have: raises UsageError."""
+    """Raise UsageError if a config has sizes that no step can run with."""
     said = next(_wrong(body), None)
     if said is not None:
         raise UsageError(sentence("no_step", model=model, why=said))
 
 
 def depth(body: Body) -> int:
-    """Return the layers of a model, with those of an encoder that it attends to."""
+    """Return the number of layers of a model, including those of its encoder."""
     return len(body.blocks) + (len(body.encoder.blocks) if body.encoder is not None else 0)
 
 
 def followed(body: Body, model: str, flights: Sequence[int]) -> None:
-    """Raise UsageError if a step has more layers than run in some seconds. `flights`: micro-batches
-    in flight, per stage of a pipeline."""
+    """Raise UsageError if a step has more layers than can be traced in some seconds. `flights`:
+    micro-batches in flight per pipeline stage."""
     count = depth(body)
     if count > DEEPEST:
         raise UsageError(sentence("deep", model=model, count=count, most=DEEPEST))
@@ -40,7 +40,8 @@ def followed(body: Body, model: str, flights: Sequence[int]) -> None:
 
 
 def unrepeated(model: str, count: int) -> UsageError:
-    """Return the error for more layers than are walked one by one, if they do not repeat."""
+    """Return the error for a model with too many layers to trace one by one, whose layers do not
+    repeat."""
     return UsageError(sentence("unrepeated", model=model, count=count, most=LAYERS))
 
 

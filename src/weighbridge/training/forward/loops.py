@@ -19,12 +19,12 @@ from weighbridge.training.forward.machine import Grads, Machine, record
 from weighbridge.training.forward.tensors import Computed, Tensor, TensorStorage
 
 Carried = list[Tensor]
-RUN, LAST = 5, 2  # iterations that are run, and those of them after the ones left out
+RUN, LAST = 5, 2  # iterations that are run; those of them after the ones left out
 
 
 @final
 class Pile(Tensor):
-    """Tensors that are saved and freed together."""
+    """Several tensors that are saved and freed together."""
 
     __slots__ = ("held",)
 
@@ -34,8 +34,8 @@ class Pile(Tensor):
 
 
 def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Carried) -> None:
-    """Run a loop of `count` iterations. `turn` replaces `carried` in place; its first tensor is
-    what every iteration needs of the one before."""
+    """Run a loop of `count` iterations, of which few are traced. `turn` updates the list `carried`
+    in place; its first tensor is passed from one iteration to the next."""
     if count <= RUN:
         for _ in range(count):
             turn(carried)
@@ -54,8 +54,8 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
 
 @final
 class Left:
-    """Iterations left out; each keeps for backward what the one run in this block does, besides its
-    result."""
+    """The iterations left out; each keeps for backward what the one run inside the `with` block
+    keeps, besides its result."""
 
     def __init__(self, m: Machine, count: int) -> None:
         self._m = m
@@ -73,7 +73,7 @@ class Left:
             self._watch.__exit__(*error)
 
     def kept(self, result: Tensor) -> Tensor:
-        """Return the result, after a node for what the left-out iterations keep."""
+        """Return the result behind a node that saves what the left-out iterations keep."""
         storages = (storage for storage in (weak() for weak in self._made) if storage is not None)
         alive = [one.nbytes for one in storages if one is not result.storage]
         if not alive:

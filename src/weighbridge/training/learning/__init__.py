@@ -31,9 +31,13 @@ from weighbridge.workload import Train
 from weighbridge.workload.train import RolloutSettings
 
 USUAL = "trl"  # if the user names no framework
-TOGETHER = (0, 20, 1)  # vLLM, whose pool turns expandable segments off itself (pull request 40812)
+TOGETHER = (
+    0,
+    20,
+    1,
+)  # vLLM, whose CuMem pool turns expandable segments off itself (pull request 40812)
 EVER: tuple[int, ...] = (*NEVER, 1)
-OF_ENGINE = [*fields(RolloutSettings)][1:]  # without its name
+OF_ENGINE = [*fields(RolloutSettings)][1:]  # rollout settings without the engine's name
 PAIRS = 21  # neighbouring releases whose laws were compared (answers/estimate/learning_roles.py)
 # A framework -> the file of its rules, its title, its releases and traits (programs.txt)
 ROWS = {row.split()[0]: row.split()[1:] for row in lines_beside(__file__, "programs.txt")}
@@ -42,8 +46,8 @@ TITLES: Mapping[str, str] = {name: row[1] for name, row in ROWS.items()}
 
 
 class Lack(NamedTuple):
-    """Methods that a framework does not have from one release to another, and the source of that;
-    only with Megatron's backend if `split` (lacks.txt)."""
+    """Methods that a framework lacks in a range of releases, with the source (lacks.txt). With
+    `split`, only its Megatron backend lacks them."""
 
     framework: str
     since: tuple[int, ...]
@@ -66,8 +70,8 @@ __all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    """Return the roles of a run and their settings. Raises UnsupportedError if the framework's
-    rules for the method are unknown, UsageError if settings contradict each other."""
+    """Return the run's roles and settings. Raises UnsupportedError if the framework's rules for the
+    method are unknown, UsageError if settings contradict each other."""
     name = asked.framework or USUAL
     if name not in FILES:
         known = ", ".join(FILES)
@@ -81,8 +85,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def outside(asked: Train) -> str:
-    """Return "earlier" or "newer" for a release outside those whose rules are known; "" for others,
-    and if the user names none."""
+    """Return "earlier" or "newer" if the framework's release is outside those whose rules are
+    known, else "", also if the user names no release."""
     release = numbers(asked.framework_version)
     oldest, newest = map(numbers, ROWS[asked.framework or USUAL][2:4])
     if release is None:
@@ -93,13 +97,13 @@ def outside(asked: Train) -> str:
 
 
 def fine_tuned(asked: Train) -> Train:
-    """Return the question of plain fine-tuning in a framework for rewards, by its training
-    settings."""
+    """Return the settings of plain fine-tuning in a framework that also trains on rewards."""
     return _rules(asked.framework or USUAL)(asked, counted(asked)).trained
 
 
 def counted(asked: Train) -> int:
-    """Return the cards of a run: those that are named, else as many as its ranks take."""
+    """Return the number of GPUs of a run: of `--gpu` if it is set, else as many as there are
+    ranks."""
     budget = asked.budget()
     return Ranks.of(asked.said).cards if budget is None else budget.choice.count
 
@@ -120,7 +124,8 @@ def _refuse(asked: Train, name: str) -> None:
 
 
 def _refuse_answers(asked: Train, name: str, release: tuple[int, ...]) -> None:
-    """Raise UsageError if it does not count tokens, or cannot generate answers so, or so few."""
+    """Raise UsageError if the framework cannot limit tokens per forward, or cannot generate answers
+    with this engine or in this number."""
     title, counts, traits = TITLES[name], ROWS[name][4], ROWS[name][5:]
     if asked.max_tokens_per_gpu and release < (EVER if counts == "-" else numbers(counts) or ()):
         raise UsageError(sentence("learning.no_tokens", framework=title))
@@ -135,7 +140,8 @@ def _refuse_answers(asked: Train, name: str, release: tuple[int, ...]) -> None:
 
 
 def _lacking(row: Lack, method: str) -> Sentence:
-    """Return why a framework does not have a method, and which do, from which release."""
+    """Return the message that a framework does not have a method, with the frameworks that do and
+    since which release."""
     title, newest = TITLES[row.framework], (r for r in LACKS if r.until > NEVER)
     without = {r.framework for r in newest if method in r.methods}
     if row.until <= NEVER:
@@ -149,8 +155,8 @@ def _lacking(row: Lack, method: str) -> Sentence:
 
 
 def own_cards(rollout: Rollout) -> int:
-    """Return the cards that only the engine uses: those that are named, or one per rank if a card
-    is named without a count; 0 if it has none."""
+    """Return the number of GPUs that only the engine uses; 0 if it shares the trainer's. A GPU
+    named without a count means one per rank."""
     ranks = rollout.infer.tensor_parallel_size or 1
     budget = Train(gpu=rollout.cards).budget() if rollout.cards else None
     if budget is None:
@@ -160,7 +166,8 @@ def own_cards(rollout: Rollout) -> int:
 
 
 def _divides(rollout: Rollout, ranks: int) -> None:
-    """Raise UsageError if ranks do not divide the cards that only the engine uses."""
+    """Raise UsageError if the engine's own GPUs are not a multiple of its tensor-parallel
+    `ranks`."""
     cards = own_cards(rollout)
     if cards % ranks:
         values = {"ranks": ranks, "gpu": rollout.cards, "fewer": gcd(ranks, cards)}
@@ -168,8 +175,8 @@ def _divides(rollout: Rollout, ranks: int) -> None:
 
 
 def _forwards(one: LearningRun, asked: Train) -> None:
-    """Raise UsageError if verl's forward has fewer tokens than the longest row, which
-    context-parallel ranks split."""
+    """Raise UsageError if verl's token limit per forward, times context-parallel ranks, is below
+    the longest row."""
     tokens, ranks = record.tokens_of(asked)
     row = int(one.effective.get("seq_len") or one.trained.seq_len or 0)
     if one.effective["framework"] == "verl" and 0 < tokens < row:
@@ -182,8 +189,8 @@ def _forwards(one: LearningRun, asked: Train) -> None:
 
 
 def _meet(one: LearningRun, asked: Train, cards: int) -> None:
-    """Raise UsageError if rows are longer than a forward, or the engine cannot be on its cards, or
-    cannot sleep there."""
+    """Raise UsageError if rows are longer than a forward's token limit, or the engine does not fit
+    its GPUs' number or cannot sleep there."""
     _forwards(one, asked)
     rollout = one.rollout
     if rollout is None or rollout.generates:
@@ -205,7 +212,7 @@ def _meet(one: LearningRun, asked: Train, cards: int) -> None:
 
 
 def _idle(one: LearningRun, asked: Train) -> Iterator[Sentence]:
-    """Yield notes on settings that change nothing, and on what is counted without effect."""
+    """Yield notes on settings that change nothing, and on memory that is counted without effect."""
     written = one.rollout is not None and one.rollout.generates
     named = [name for name in OF_ENGINE if written and getattr(asked, name) not in (None, False)]
     if named:
@@ -219,8 +226,8 @@ def _idle(one: LearningRun, asked: Train) -> Iterator[Sentence]:
 
 
 def _counted(one: LearningRun, asked: Train, cards: int) -> Iterator[Sentence]:
-    """Yield notes on what is counted instead of the settings: a known release, whole groups, fewer
-    cards."""
+    """Yield notes on settings that are replaced: a known release, whole groups of answers, or fewer
+    GPUs."""
     name = str(one.effective["framework"])
     side = outside(asked)
     if side:

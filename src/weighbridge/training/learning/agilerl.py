@@ -22,7 +22,7 @@ from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 ROW, GROUP, SHARE, BETA = 1024, 8, 0.3, 0.001
-PER_SEQUENCE = 8192  # tokens per sequence that the engine takes at once
+PER_SEQUENCE = 8192  # max_num_batched_tokens per concurrent sequence of the engine
 LEAVES = frozenset({"weights"})
 
 

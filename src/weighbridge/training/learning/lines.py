@@ -32,12 +32,13 @@ ACTOR, REF = "actor_rollout_ref.actor", "actor_rollout_ref.ref"
 
 
 def written(settings: Mapping[str, Any]) -> bool:
-    """Return whether a run has a command; with Megatron's own layout it has none."""
+    """Return whether weighbridge writes a command for the run: only for verl, without the user's
+    own Megatron arguments."""
     return settings["framework"] == VERL and not settings.get("megatron_args")
 
 
 def command(run: TrainerRun) -> TrainingLine:
-    """Return the command, or why there is none."""
+    """Return the command that starts verl, or the reason why there is none."""
     t, known = run.settings, wordings()[VERL]
     names = dict.fromkeys((*known.names, *(name for name, _ in known.phrases)))
     settings = {n: t[n] for n in names if n not in BESIDE and t.get(n) not in ABSENT}
@@ -54,7 +55,7 @@ def command(run: TrainerRun) -> TrainingLine:
 
 
 def _cards_and_roles(run: TrainerRun) -> Iterator[str]:
-    """Yield the settings that take several keys, and the cards."""
+    """Yield the keys of settings that take several keys each, and those of the GPUs."""
     t, count = run.settings, Ranks.of(run.settings).cards
     if t.get("kl_beta"):
         yield f"{ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_coef={t['kl_beta']}"

@@ -67,7 +67,7 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _arguments(asked: Train) -> tuple[str, ...]:
-    """Return Megatron's arguments: the user's, and those that the framework adds."""
+    """Return Megatron's arguments: the user's, followed by those that the framework adds."""
     said = asked.megatron_args or ()
     own = [NO_MASK]
     if asked.framework == "verl" and (asked.tensor_parallel_size or 1) > 1:

@@ -22,7 +22,7 @@ LENGTH = 1024
 ROW = 2048  # max_len of preferences
 SHARE = 0.95
 FLASH = (0, 8, 11)  # attn_implementation is flash_attention_2
-SLEEPS_SINCE = (0, 17, 6)  # DeepSpeed, whose stages 1 and 2 leave the card
+SLEEPS_SINCE = (0, 17, 6)  # DeepSpeed since which stages 1 and 2 can offload their states
 
 
 def run(asked: Train, cards: int) -> LearningRun:
@@ -54,8 +54,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _refuse(asked: Train) -> None:
-    """Raise TriedError for states that cannot leave: DeepSpeed's stages 1 and 2 could not offload
-    them."""
+    """Raise TriedError if optimizer states should be offloaded but DeepSpeed's release cannot do so
+    for stages 1 and 2."""
     stage = asked.shard or "zero2"
     known = numbers(asked.deepspeed_version)
     leaves = asked.rollout_offload in ("states", "weights", "all")

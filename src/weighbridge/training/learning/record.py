@@ -12,8 +12,8 @@ from weighbridge.training.objective import Objective, Reference
 from weighbridge.workload import Infer, Train
 
 PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")  # two rows of each example
-COMPARES = ("dpo", "ipo", "kto", "gkd")  # preference methods that run a frozen model, too
-NEXT_TOKEN = "orpo"  # uses the head of fine-tuning, and no frozen model
+COMPARES = ("dpo", "ipo", "kto", "gkd")  # preference methods that also run a frozen reference model
+NEXT_TOKEN = "orpo"  # uses fine-tuning's loss head, and no reference model
 # Frameworks whose adapters are on the linears that PEFT, or their own rules, name; all others adapt
 # all (verl 0.9 config/model/hf_model.yaml, ms-swift 4.6 arguments/tuner_args.py, NeMo-RL lora_cfg,
 # OpenRLHF 0.11 cli/, llamafactory 0.9.5 finetuning_args.py, AgileRL llm_finetuning/)
@@ -23,12 +23,12 @@ Release = tuple[int, ...] | None  # None is the newest
 
 @frozen_record
 class Rollout:
-    """The engine that generates answers. `sleep`: level, 0 if it never sleeps; `cards`: its own, ""
-    if it is on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights
-    and cache wake together, before the weights are sent; `shared`: it has the trainer's own
-    weights; `sends`: the card sends it weights, before its cache exists; `generates`: rows that the
-    trainer's model generates at once, without an engine; `of_free`: its share is of what the
-    trainer leaves free."""
+    """The engine that generates answers. `sleep`: sleep level, 0 if it never sleeps; `cards`: its
+    own GPUs, "" if it shares the trainer's; `same_process`: it shares the trainer's CUDA context;
+    `whole_wake`: weights and cache wake together, before weights are synced; `shared`: it uses the
+    trainer's weights; `sends`: the GPU sends it weights before its cache exists; `generates`: rows
+    that the trainer's model generates at once, without an engine; `of_free`: its memory share is of
+    what the trainer leaves free."""
 
     infer: Infer
     sleep: int = 0
@@ -43,13 +43,13 @@ class Rollout:
 
 @frozen_record
 class LearningRun:
-    """One run. `trained` is the question of what is trained, `effective` the method's other
-    settings. `away`: what is in host memory while the engine generates (weights, states, others).
-    `in_turn`: policy and critic are on the cards in turn; `workers`: a critic has its own process;
-    `one_base`: it has the policy's base. `gathers`: ZeRO-3 has all weights on each card while they
-    generate, or are sent. `capped`: rows may be shorter than their cap. `notes`: remarks on the
-    answer. `unsaid`: settings that matter and are not set. `outside`: its release is "earlier" or
-    "newer" than known ones."""
+    """One run that learns from rewards or preferences. `trained` is the Train request of the
+    policy, `effective` the method's other settings. `away`: what is in host memory while the engine
+    generates (weights, states, others). `in_turn`: policy and critic are on the GPUs in turn;
+    `workers`: a critic has its own process; `one_base`: it shares the policy's base. `gathers`:
+    ZeRO-3 gathers all weights on each GPU to generate, or to send them. `capped`: rows may be
+    shorter than their cap. `notes`: remarks on the answer. `unsaid`: settings that matter and are
+    not set. `outside`: "earlier" or "newer" if the release is outside the known ones."""
 
     trained: Train
     objective: Objective
@@ -74,13 +74,14 @@ def released(asked: Train) -> Release:
 
 
 def before(release: Release, *number: int) -> bool:
-    """Return whether a release is older than `number`; the newest is not."""
+    """Return whether `release` is older than `number`; False for None, the newest."""
     return release is not None and release < number
 
 
 def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]:
-    """Return the most tokens of (a row, its answer): the user's, or the framework's own of a prompt
-    and its answer; of a `row` if no answers are generated, and 0 for an answer that is not set."""
+    """Return the most tokens (per row, per answer). A row is the prompt and its answer, by the
+    user's lengths or the framework's; without generation, `row`, and 0 for an answer length that is
+    not set."""
     if not asked.writes:
         return asked.seq_len or row, asked.max_new_tokens or 0
     answer = asked.max_new_tokens or answer
@@ -96,8 +97,8 @@ def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]
 
 
 def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) -> Train:
-    """Return the question of only what is trained: `rows` of `length` tokens, all else as the user
-    sets, or as in `usual`."""
+    """Return the Train request of the trained model: `rows` of `length` tokens, other settings as
+    the user's, else as in `usual`."""
     rows, length = packed(asked, rows, length)
     if asked.tuning != "full" and asked.framework not in OTHERS_SAY:
         usual["lora_targets"] = ("all-linear",)
@@ -121,8 +122,8 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
 
 
 def packed(asked: Train, rows: int, length: int) -> tuple[int, int]:
-    """Return (rows, tokens of each) of a forward: packed rows are one, of as many tokens as they
-    may have."""
+    """Return (rows, tokens per row) of a forward. Packed samples are one row with as many tokens as
+    allowed."""
     tokens, _ = tokens_of(asked)
     if tokens:
         return 1, max(length, tokens)
@@ -144,25 +145,27 @@ OF_ROLES = (
 
 
 def sixteen(asked: Train, *, whole: bool = False) -> str | None:
-    """Return the dtype of a base with adapters, and of `whole` trained weights if they are loaded
-    so, too; None for the rest."""
+    """Return the dtype of a base with adapters, "bfloat16"; also of full weights if `whole` says
+    that they load in it; else None."""
     wide = asked.tuning == "full" and not whole
     return None if wide or asked.tuning == "qlora" else "bfloat16"
 
 
 def compares(asked: Train) -> bool:
-    """Return whether the method runs a frozen model, if its KL weight has the usual default."""
+    """Return whether the method runs a frozen reference model; an unset KL weight counts as
+    nonzero."""
     return asked.learns in COMPARES or (asked.writes and asked.kl_beta != 0)
 
 
 def critic(asked: Train) -> str:
-    """Return the model that values tokens; "" if the method has none."""
+    """Return the critic, PPO's value model, as a reference; "same" is the policy's model, ""
+    without PPO."""
     return (asked.critic or "same") if asked.learns == "ppo" else ""
 
 
 def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Reference:
-    """Return where the frozen model is: as the user sets; with adapters it is the base without
-    them."""
+    """Return where the frozen reference model is: the user's choice, else `copy`, or with adapters
+    the base with them off."""
     if asked.reference is not None:
         if asked.reference == "adapter" and asked.tuning == "full":
             raise ContradictionError(sentence("learning.no_adapter"))
@@ -179,7 +182,8 @@ def pairs(asked: Train) -> int:
 
 
 def away(asked: Train, usual: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Return what is offloaded from the cards while the engine generates."""
+    """Return which parts are offloaded while the engine generates: the user's choice, else
+    `usual`."""
     if asked.rollout_offload is None:
         return usual if asked.writes else frozenset()
     return LEAVES[asked.rollout_offload]
@@ -197,8 +201,8 @@ LEAVES: Mapping[str, frozenset[str]] = {
 def serving(
     asked: Train, share: float | None, *, sleep: int, context: int, **usual: Any
 ) -> Rollout:
-    """Return the engine's part of the question: as the user sets, else as the framework starts it,
-    with a `share` of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
+    """Return the engine's settings: the user's, else the framework's, with `share` of GPU memory.
+    `usual` are settings of `infer`, and fields of `Rollout`."""
     engine = asked.rollout_engine or ("sglang" if asked.framework == "slime" else "vllm")
     level = sleep if asked.sleep_level is None else asked.sleep_level
     facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
@@ -248,9 +252,9 @@ def objective(
     copy: Reference = "copy",
     answer: int = 0,
 ) -> Objective:
-    """Return the objective of a step: passes without gradients of `rows` (or logprob_batch_size) of
-    `row` tokens if answers are generated; and a frozen model if it `compares`, in the place `copy`.
-    `answer`: tokens of an answer, for heads that score no others. Most frameworks empty torch's
+    """Return the objective of a step. Generated answers add forwards without gradients of `rows`
+    (or logprob_batch_size) x `row` tokens; `compares` adds a frozen model, kept as `copy` says.
+    `answer`: tokens per answer, for heads that score only those. Most frameworks empty torch's
     cache between passes."""
     scores = head(
         asked.learns or NEXT_TOKEN,
@@ -282,8 +286,8 @@ def answered(
     number: int = 1,
     **facts: Any,
 ) -> LearningRun:
-    """Return the run with its effective settings. `row`: tokens of a row, and of its answer;
-    `number`: answers per prompt. `facts` are fields of `LearningRun`."""
+    """Return the run with its effective settings. `row`: tokens (per row, per answer); `number`:
+    answers per prompt. `facts` are fields of `LearningRun`."""
     writes = asked.writes
     usual: dict[str, Any] = {"away": away(asked), "critic": critic(asked)}
     facts = {"capped": writes or not asked.packing, **usual, **facts}
@@ -332,21 +336,22 @@ def answered(
 
 
 def forward_rows(asked: Train, row: int) -> int:
-    """Return the rows of a forward: the user's, or as many of the longest as its tokens hold."""
+    """Return the rows per forward: the user's, or how many of the longest rows fit its token
+    limit."""
     tokens, _ = tokens_of(asked)
     return max(1, tokens // row) if tokens else asked.batch_size or 1
 
 
 def tokens_of(asked: Train) -> tuple[int, int]:
-    """Return (tokens of a forward, ranks that split its rows); 0 tokens if it is set in rows.
-    NeMo-RL counts tokens per row."""
+    """Return (tokens per forward, ranks that split its rows); 0 tokens if the user sets rows
+    instead. NeMo-RL counts tokens per row."""
     ranks = 1 if asked.framework == "nemo-rl" else asked.context_parallel_size or 1
     return (asked.max_tokens_per_gpu or 0) * ranks, ranks
 
 
 def unsaid(asked: Train, *names: str) -> tuple[str, ...]:
-    """Return the settings that matter and are not set; a row's length may be set by any of its
-    names."""
+    """Return the names of settings that matter and are not set. Any of a row's length settings will
+    do."""
     length = (asked.seq_len, asked.max_new_tokens, asked.max_tokens_per_gpu)
     lacks = [name for name in names if getattr(asked, name) is None]
     if all(n is None for n in length):

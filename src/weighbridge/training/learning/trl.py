@@ -39,16 +39,16 @@ from weighbridge.training.learning.record import LearningRun, Release, Rollout, 
 from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
-SWIFTS = 16  # rows of a step by default (ms-swift arguments/train_args.py)
+SWIFTS = 16  # default rows per step (ms-swift arguments/train_args.py)
 SHARE, SERVER = 0.3, 0.9
 # (GiB of a card from which, share of what is free) (unsloth_zoo ce232d6c vllm_utils.py), 95 % of it
 # since vLLM 0.11; before
 STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
 OLD_STANDBY = ((90, 0.9), (40, 0.875), (25, 0.85), (20, 0.825), (14, 0.8), (10, 0.75), (0, 0.7))
-PACKED_ENGINE = "0.27"  # the last vLLM that reads what bitsandbytes quantizes by itself
-KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # keep torch's cache between passes
+PACKED_ENGINE = "0.27"  # the last vLLM that loads a model which bitsandbytes quantizes on load
+KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # do not empty torch's cache between passes
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
-ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
+ROW = 1024  # most tokens per preference pair (DPOConfig.max_length)
 CUTOFF = 2048  # the same of LLaMA-Factory (@ ff6d4d12 hparams/data_args.py, cutoff_len)
 ROWS = GENERATIONS = 8  # per_device_train_batch_size, num_generations
 # vLLM at a release's time, by default: trl pyproject.toml, extra vllm
@@ -107,7 +107,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _rows(asked: Train, release: Release, batch: int, number: int) -> int:
-    """Return the rows of a forward. Unsloth splits them to what is free, at least one each."""
+    """Return the rows of a forward. Unsloth splits rows into chunks that fit free memory; at least
+    one row is counted."""
     if asked.framework == "unsloth" and asked.writes:
         return asked.logprob_batch_size or 1
     prompts = asked.writes and before(release, 0, 15) and asked.framework not in SWIFT
@@ -130,7 +131,7 @@ def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
 
 
 def _dtype(asked: Train) -> str | None:
-    """Return the dtype that weights are loaded in; None if TRL's own release decides."""
+    """Return the dtype that weights are loaded in, by name; None if the TRL release decides."""
     if _upcast(asked):
         return "float32"
     if asked.framework == "trl" or asked.tuning == "qlora" or asked.precision == "fp32":
@@ -139,15 +140,16 @@ def _dtype(asked: Train) -> str | None:
 
 
 def _upcast(asked: Train) -> bool:
-    """Return whether trained weights are cast to float32: not with DeepSpeed's own copies."""
+    """Return whether LLaMA-Factory casts trained weights to float32: not with ZeRO, which has its
+    own copies."""
     trains = asked.framework == "llama-factory" and asked.tuning == "full"
     apart = asked.dtype is None and asked.precision in (None, "bf16-mixed", "fp16-mixed")
     return trains and apart and not (asked.shard or "").startswith("zero")
 
 
 def _share(asked: Train) -> float:
-    """Return Unsloth's share as one of the card. Unsloth's is of what is free besides the process's
-    context; standby has its own by the card's size, whatever the user sets."""
+    """Return Unsloth's memory share as a fraction of the GPU. Unsloth takes it of what is free
+    besides the CUDA context; standby has its own by GPU size, whatever the user sets."""
     budget = asked.budget()
     part = None if budget is None else budget.choice.part
     size = 80 * GIB if budget is None else budget.usable.high
@@ -160,7 +162,7 @@ def _share(asked: Train) -> float:
 
 
 def _compares(asked: Train) -> None:
-    """Raise TriedError for one single row, which KTO cannot compare with another."""
+    """Raise TriedError if KTO has only one row per batch: it compares rows."""
     if (asked.batch_size or 2) < 2:
         raise TriedError(
             sentence("learning.kto"),

@@ -92,8 +92,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _grows(asked: Train) -> bool | None:
-    """Return whether verl sets expandable segments, only with torch for CUDA; None if it leaves
-    that to the environment."""
+    """Return True if verl sets expandable segments (only with torch for CUDA), None if it leaves
+    them to the environment."""
     budget = asked.budget()
     part = None if budget is None else budget.choice.part
     other = part is not None and part.stack == "own"

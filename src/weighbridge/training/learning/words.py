@@ -22,8 +22,9 @@ ANY, EACH, UNSAID, NONE_OF = "*", "{}", "-", "!"
 
 
 class ProgramWords(NamedTuple):
-    """The keys of one program: `rows` of words.txt; `names`, the keys of a setting; `phrases`, the
-    keys and values for one value of a setting; `follows`, settings derived from others."""
+    """The configuration keys of one program. `rows`: those of words.txt; `names`: a setting's keys;
+    `phrases`: keys and values for one value of a setting; `follows`: settings that the program
+    derives from others."""
 
     form: str
     rows: tuple[str, ...]
@@ -37,7 +38,7 @@ NONE = ProgramWords("", (), {}, {}, frozenset())
 
 @cache
 def wordings() -> Mapping[str, ProgramWords]:
-    """Return the keys of each program, from words.txt."""
+    """Return the configuration keys of each program, by its name, from words.txt."""
     known: dict[str, ProgramWords] = {}
     for title, lines in sections_beside(__file__, "words.txt").items():
         program, form, *more = title.split()
@@ -75,8 +76,8 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def program_of(settings: Mapping[str, Any]) -> str:
-    """Return the program whose keys a run uses: a framework, its Megatron backend, or its script
-    for preferences."""
+    """Return the name of the program whose keys a run uses: a framework, its Megatron backend, or
+    its script for preferences."""
     framework = str(settings.get("framework") or "")
     of_pairs = settings.get("method") not in REWARDS
     part = "megatron" if settings.get("megatron_args") else "pairs" if of_pairs else ""
@@ -85,13 +86,13 @@ def program_of(settings: Mapping[str, Any]) -> str:
 
 
 def follows(program: str) -> frozenset[str]:
-    """Return the settings that a program derives from others."""
+    """Return the names of settings that a program derives from others."""
     return wordings()[program].follows if program in wordings() else frozenset()
 
 
 def section(program: str) -> str:
-    """Return the rows of a program as a table of keys, in which a setting that takes any value has
-    the key that holds it; an empty table if it has none."""
+    """Return a program's rows of words.txt as a table of keys, empty if there are none. A setting
+    that takes any value is listed under its key."""
     settings, values = list[str](), list[str]()
     for row in wordings()[program].rows if program in wordings() else ():
         first, second, *phrase = row.split(maxsplit=2)
@@ -110,8 +111,8 @@ def _pairs(phrase: str) -> Iterator[tuple[str, Any]]:
 
 
 def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return a change of settings as keys of a program, `a|b` for older and newer names of one key,
-    the usual one last; None if it has no key for one of them."""
+    """Return changed settings as keys and values of a program; None if one has no key. `a|b` are
+    older and newer names of one key, the usual one last."""
     known = wordings().get(program)
     keys: dict[str, Any] = {}
     for name in sorted(change, key="offload".__eq__):  # last: files of DeepSpeed say shards, too
@@ -142,7 +143,7 @@ def _keyed(known: ProgramWords, name: str, value: Any) -> Mapping[str, Any] | No
 
 
 def spelled(program: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return a change as the program writes it, and the settings that it has no keys for."""
+    """Return (text in the program's syntax, settings without a key) for changed settings."""
     others = tuple(name for name in change if keyed(program, {name: change[name]}) is None)
     keys = keyed(program, {k: v for k, v in change.items() if k not in others}) or {}
     usual = {key.rpartition("|")[2]: value for key, value in keys.items()}

@@ -68,7 +68,7 @@ SPELLED: Mapping[str, str] = {**KEYS, **{_key(name): known for name, known in AL
 
 
 def optimizer(name: str) -> Optimizer:
-    """Return the optimizer of that name. Raises UsageError with the nearest names."""
+    """Return the optimizer called `name`. Raises UsageError with the nearest known names."""
     plain_name = name.strip().lower()
     known = plain_name if plain_name in ROWS else SPELLED.get(_key(name), plain_name)
     if known in ROWS:
@@ -84,7 +84,7 @@ def optimizer(name: str) -> Optimizer:
 
 
 def taken_as(name: str) -> str:
-    """Return a sentence if a name is read as another optimizer; "" for its own spelling."""
+    """Return a note if `name` is read as another optimizer's name; "" if it is its own."""
     known = optimizer(name).name
     return "" if _key(known) == _key(name) else sentence("optimizer_taken", name=name, known=known)
 
@@ -95,14 +95,14 @@ DECAY = "weight_decay"
 PROJECTED = tuple(row.name for row in lowrank.ROWS)
 WITHOUT_MEMORY = ("scale", "update_proj_gap")
 MOST_RANK = 1 << 20
-WORDS = {"true": True, "false": False, "none": None}  # torch: None leaves the choice to it
-FOREACH_SINCE = (2, 0)  # by default
+WORDS = {"true": True, "false": False, "none": None}  # None: torch chooses
+FOREACH_SINCE = (2, 0)  # torch release with foreach by default
 IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 
 def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
-    """Return the optimizer as a version of torch steps it with these arguments. Raises
-    UsageError."""
+    """Return the optimizer as this `torch` version runs it with the arguments `written`. Raises
+    UsageError for unknown ones."""
     if optimizer.name in PROJECTED:
         return _ranked(optimizer, written)
     if optimizer.name not in ADAMS:
@@ -136,7 +136,8 @@ def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...])
 
 
 def _ranked(optimizer: Optimizer, arguments: Sequence[str]) -> Optimizer:
-    """Return the optimizer with the given rank; the Trainer's other arguments take no memory."""
+    """Return GaLore or APOLLO with the rank that `arguments` set; the Trainer's other arguments
+    take no memory."""
     for one in arguments:
         name, _, value = one.partition("=")
         name, value = name.strip(), value.strip()
@@ -163,8 +164,8 @@ def _three(param: LeafTensor) -> Iterator[State]:
 
 
 def _decayed(step: plain.Step) -> plain.Step:
-    """Return `step` with weight decay: sums of all parameters are freed before the root (torch
-    2.13)."""
+    """Return the step function with weight decay added; the decayed copies are freed before the
+    square root (torch 2.13)."""
 
     def decayed(m: Machine, params: Sequence[LeafTensor]) -> None:
         if step is plain.two_of_each:

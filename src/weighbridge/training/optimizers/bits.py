@@ -33,7 +33,8 @@ TORCHAO = "torchao optim/adam.py"
 
 
 def _states(param: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterator[State]:
-    """Yield `count` states, as Optimizer1State and Optimizer2State keep them."""
+    """Yield the `count` states of one parameter in `bits` bits, each with its scales, as
+    Optimizer1State and Optimizer2State allocate them."""
     where: Where = "managed" if paged and param.numel >= PAGED else "device"
     wide = bits == 32 or param.numel < SMALL or param.kind == "embedding"
     for i in range(count):
@@ -43,7 +44,7 @@ def _states(param: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterato
 
 
 def _ademamix(param: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
-    """Yield the states of AdEMAMix; `state1` holds two averages in one tensor."""
+    """Yield the states of AdEMAMix for one parameter; `state1` holds two averages in one tensor."""
     where: Where = "managed" if paged and param.numel >= PAGED else "device"
     wide = bits == 32 or param.numel < SMALL or param.kind == "embedding"
     if not wide:
@@ -55,7 +56,8 @@ def _ademamix(param: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
 
 
 def _torchao(param: LeafTensor, *, bits: int, block: int, values: int) -> Iterator[State]:
-    """Yield codes, scales, and the map of `values`, as in OptimState8bit and OptimState4bit."""
+    """Yield torchao's states of one parameter: codes, scales and a map of `values` entries
+    (OptimState8bit, OptimState4bit)."""
     for name in ("exp_avg", "exp_avg_sq"):
         if param.numel < SMALL or param.numel % block:
             yield State(name, param.shape, param.dtype)
@@ -66,8 +68,8 @@ def _torchao(param: LeafTensor, *, bits: int, block: int, values: int) -> Iterat
 
 
 def _scaled(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """Take the compiled step of one parameter: both averages in float32, which their scales, their
-    codes and the update read (single_param_adam)."""
+    """Run single_param_adam's compiled step for each parameter: both moments are dequantized to
+    float32, which the update and requantization read."""
     for p in params:
         if p.numel >= SMALL and p.numel % BLOCK == 0:
             m.hidden(FLOAT32.size(p.numel), FLOAT32.size(p.numel))
@@ -78,16 +80,16 @@ PINNED_SINCE = (2, 7)  # torch: clones that would raise the peak go to pinned ho
 
 
 def clones(param: LeafTensor, bits: int) -> int:
-    """Return the bytes that a compiled step changes: the parameter and the codes of both
-    averages."""
+    """Return the bytes that a compiled step overwrites in place: the parameter and the codes of
+    both averages; 0 without codes."""
     if param.numel < SMALL or param.numel % BLOCK:
         return 0
     return param.nbytes + 2 * (param.numel * bits // 8)
 
 
 def tuned(optimizer: Optimizer, torch: tuple[int, ...]) -> Optimizer:
-    """Return the optimizer with the clones of its first step: Inductor's autotuner copies every
-    argument that a kernel changes, to try two configurations."""
+    """Return the optimizer with the autotuner's clones in the first step: Inductor copies every
+    argument that a kernel overwrites, to time two configurations."""
     bits = TUNED.get(optimizer.name)
     if bits is None:
         return optimizer

@@ -42,8 +42,8 @@ def factors(param: LeafTensor) -> Iterator[State]:
 
 
 def _adafactor(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """Step one parameter after the other; its local variables live until the next one's take their
-    names."""
+    """Run Adafactor's step, one parameter at a time; each temporary lives until the next
+    parameter's replaces it."""
     grad = wide = update = None
     for p in params:
         narrow = p.dtype != FLOAT32
@@ -93,7 +93,7 @@ States = Callable[[LeafTensor], Iterator[State]]
 
 
 def _low(param: LeafTensor, rank: int) -> tuple[int, ...]:
-    """Return the shape of the projected gradient: the shorter side is cut to the rank."""
+    """Return the shape of the projected gradient: the shorter side is reduced to `rank`."""
     m, n = param.shape
     return (m, min(rank, n)) if m >= n else (min(rank, m), n)
 
@@ -123,7 +123,8 @@ def _eight(rank: int) -> States:
 
 
 def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
-    """Yield states as bitsandbytes makes them (init_state), for small tensors as well."""
+    """Yield the two states of a tensor of `shape`, as bitsandbytes makes them (init_state), in
+    float32 if `count` elements are few."""
     for i in (1, 2):
         yield State(f"state{i}", shape, FLOAT32 if count < SMALL else UINT8)
         if count >= SMALL:
@@ -158,7 +159,8 @@ def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[Leaf
 
 
 def _decomposed(m: Machine, param: LeafTensor, dtype: DType) -> None:
-    """Take torch.linalg.svd(full_matrices=False) of the gradient: U, S, Vh besides a copy."""
+    """Allocate what torch.linalg.svd(full_matrices=False) of a gradient takes: U, S, Vh, and a copy
+    in `dtype`."""
     short, long = min(param.shape), max(param.shape)
     copy = dtype.size(short * long) if param.dtype != dtype else 0
     m.hidden(copy, dtype.size(short * long), dtype.size(short * short), dtype.size(short * long))
@@ -174,7 +176,7 @@ LAYERWISE = "_layerwise"
 
 
 def row(name: str, rank: int) -> Optimizer:
-    """Return the optimizer of that name with projections of this rank."""
+    """Return the optimizer `name` (GaLore or APOLLO) with projections of this rank."""
     galore, states = name.startswith("galore"), KINDS[name.removesuffix(LAYERWISE)](rank)
     return Optimizer(
         name=name,

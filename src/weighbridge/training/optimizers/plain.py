@@ -43,7 +43,8 @@ def two(param: LeafTensor) -> Iterator[State]:
 
 
 def with_step(states: States) -> States:
-    """Return `states` with the step's number: fused kernels count steps on the device."""
+    """Return `states` with a float32 step counter first: fused kernels count steps on the
+    device."""
 
     def all_states(param: LeafTensor) -> Iterator[State]:
         yield State("step", (), FLOAT32)
@@ -65,12 +66,13 @@ def none(param: LeafTensor) -> Iterator[State]:
 
 
 def copies(m: Machine, params: Sequence[LeafTensor]) -> list[Tensor]:
-    """Return a tensor like every parameter, all alive together."""
+    """Return a new tensor like each parameter, all alive at once."""
     return [m.new(p.shape, p.dtype) for p in params]
 
 
 def _row(m: Machine, params: Sequence[LeafTensor]) -> Sequence[LiveTensor]:
-    """Return such copies, allocated at once, last first: Python frees a list from its end."""
+    """Allocate one copy per parameter in one call; the list is reversed, as Python frees it from
+    its end."""
     return m.heap.row([p.nbytes for p in params], m.name)[::-1]
 
 
@@ -79,7 +81,7 @@ def one_copy(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def copy_of_each(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """Copy one parameter after the other; the variable holds the previous one's copy."""
+    """Copy one parameter after the other; each copy lives until the next exists."""
     denom = None
     for p in params:
         denom = m.new(p.shape, p.dtype)
@@ -87,9 +89,9 @@ def copy_of_each(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def two_of_each(m: Machine, params: Sequence[LeafTensor], beside: int = 0) -> None:
-    """Step as _single_tensor_adam, without foreach: (exp_avg_sq.sqrt() / correction).add_(eps). The
-    root is freed once the quotient exists, which stays until the next parameter's does. So do
-    tensors `beside` them."""
+    """Run _single_tensor_adam's step, without foreach: (exp_avg_sq.sqrt() / correction).add_(eps).
+    The root is freed once the quotient exists, which lives until the next parameter's does. So do
+    `beside` more tensors of its size."""
     denom: Tensor | None = None
     grads: list[Tensor] = []
     for p in params:
@@ -111,7 +113,7 @@ def nothing(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def by_muon(param: LeafTensor) -> bool:
-    """Return whether Muon steps a parameter: a matrix between the embedding and the head."""
+    """Return whether Muon updates a parameter: any matrix but the embedding and the head."""
     return len(param.shape) == 2 and param.kind not in EMBEDDED and not param.name.startswith(HEADS)
 
 
@@ -128,8 +130,8 @@ def _muon_step(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def _orthogonal(m: Machine, param: LeafTensor) -> None:
-    """Take _zeropower_via_newtonschulz: in bfloat16, two square matrices and two like the
-    gradient."""
+    """Allocate what _zeropower_via_newtonschulz takes in bfloat16: two square matrices and two like
+    the gradient."""
     short = min(param.shape)
     m.product()
     grad = m.new(param.shape, BFLOAT16) if param.dtype != BFLOAT16 else None
@@ -171,7 +173,7 @@ ROWS = (
 # ---- optimizers of other libraries
 
 LARGEST = 10_000  # max_precondition_dim
-TWO_SIDES = 2  # of a tensor whose rows and columns are summed
+TWO_SIDES = 2  # dimensions of a tensor with row and column sums
 
 
 def _schedule_free(param: LeafTensor) -> Iterator[State]:
@@ -238,8 +240,8 @@ def _shampoo(param: LeafTensor) -> Iterator[State]:
 
 
 def _soap_step(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """Take the projected gradient and average, the root, the product, and its projection back; now
-    and then a decomposition of the largest square."""
+    """Allocate what SOAP's step takes: projected gradient and average, root, product, its
+    projection back, and at intervals a decomposition of the largest square."""
     for p in params:
         sides = [n for n in p.shape if n <= LARGEST] if len(p.shape) > 1 else []
         square = p.dtype.size(max(sides, default=0) ** 2)

@@ -14,7 +14,7 @@ Where = Literal["device", "managed", "host"]  # managed: pages that move between
 
 
 class State(NamedTuple):
-    """One tensor that is kept for a parameter from the first step on."""
+    """One optimizer state of a parameter, allocated in the first step."""
 
     name: str
     shape: tuple[int, ...]
@@ -24,10 +24,10 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """Memory of one optimizer. `states` of a parameter depend on its shape, dtype and kind, and on
-    the first part of its name ("lm_head"); `step` allocates and frees what a step of all parameters
+    """Memory of one optimizer. `states` yields a parameter's states by its shape, dtype, kind and
+    the first part of its name ("lm_head"); `step` allocates and frees what updating all parameters
     takes. `early`: states are made with the optimizer, not in the first step. `in_backward`: every
-    parameter is stepped when its gradient exists, which is freed at once."""
+    parameter is updated as soon as its gradient exists, which is freed at once."""
 
     name: str
     states: Callable[[LeafTensor], Iterable[State]]
@@ -37,18 +37,18 @@ class Optimizer:
     early: bool = False
     in_backward: bool = False
     unsure: Callable[[LeafTensor], int] | None = (
-        None  # bytes that it may take besides, for one parameter
+        None  # bytes that a step may take besides, for one parameter
     )
-    assumed: bool = False  # read off its source and not followed step by step
+    assumed: bool = False  # read from its source, not measured step by step
 
 
 # ---- optimization
 
 
 class Optimization:
-    """The optimizer of one rank. `elsewhere` counts bytes of states outside the allocator's memory.
-    `zeroes`: gradients stay after a step, as zeros (torch 1) or until a later zero_grad. `apart`:
-    one parameter is stepped at a time."""
+    """The optimizer of one rank at work. `elsewhere` counts bytes of states outside the allocator's
+    memory. `zeroes`: gradients stay after a step, as zeros (torch 1) or until a later zero_grad.
+    `apart`: parameters are updated one at a time."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Optimization:
                 p.hooks.append(self._at_once)
 
     def start(self, m: Machine) -> None:
-        """Make the states of all parameters that have none yet."""
+        """Allocate the states of all parameters that have none yet."""
         self._start(m, self.params)
 
     def step(self, m: Machine) -> None:
-        """Step the parameters that have a gradient, then drop the gradients (zero_grad)."""
+        """Update the parameters that have a gradient, then drop the gradients (zero_grad)."""
         mine = [p for p in self.params if p.grad is not None]
         self._start(m, mine)
         with m.making("temporaries"):
@@ -97,7 +97,8 @@ class Optimization:
         param.grad = None
 
     def _start(self, m: Machine, params: Iterable[LeafTensor]) -> None:
-        """Make the states of parameters that have none yet, in a row; they stay to the end."""
+        """Allocate the states of parameters that have none yet, side by side; they live until the
+        run ends."""
         here: list[int] = []
         for param in params:
             if param.name in self._started:
@@ -112,7 +113,7 @@ class Optimization:
         m.heap.row(here, "optimizer_states")
 
     def _states(self, param: LeafTensor) -> tuple[tuple[Where, int], ...]:
-        """Return where a parameter's states are, and their bytes; cached for parameters alike."""
+        """Return (where, bytes) of each state of a parameter; cached by shape, dtype and kind."""
         key = param.shape, param.dtype, param.kind, param.name.partition(".")[0]
         if key not in self._sizes:
             self._sizes[key] = tuple(

@@ -35,16 +35,16 @@ from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding import fsdp1, fsdp2, zero
 from weighbridge.training.sharding.ddp import Replicated
 
-WIDENS_ALL = (1, 13)  # before
+WIDENS_ALL = (1, 13)  # accelerate: releases before it cast all parts
 UNITS_SINCE = (1, 14)
 WAITS = (1, 11)
-ROOTS_GO = (2, 8)  # torch
+ROOTS_GO = (2, 8)  # torch since which a root frees its parameters
 
 
 @frozen_record
 class AccelerateRules:
-    """Rules of accelerate. `widens`: parts cast to float32 in mixed precision: all, trained or
-    none."""
+    """What accelerate does around FSDP2. `widens`: which parts mixed precision casts to float32
+    (all, trained or none)."""
 
     widens: str
     carves: bool
@@ -54,7 +54,8 @@ class AccelerateRules:
 def accelerate_rules(
     framework: str, version: tuple[int, ...] | None, *, packed: bool
 ) -> AccelerateRules:
-    """Return the rules of a version, None for the newest; `packed`: weights are in 4 bits."""
+    """Return accelerate's rules for `version`, None for the newest. `packed`: weights are in 4
+    bits."""
     later = version is None or version >= UNITS_SINCE
     if framework == "axolotl":
         widens = "none"
@@ -72,8 +73,8 @@ def accelerate_rules(
 # ---- choice
 
 
-CARVES = (2025, 7, 28)  # torchtitan
-LLAMA_3 = 128_256  # outputs
+CARVES = (2025, 7, 28)  # torchtitan since which norm and head are a unit
+LLAMA_3 = 128_256  # outputs of Llama 3's head
 # transformers modeling_layers.py (GradientCheckpointingLayer); llama and some more since 4.52
 CHECKPOINTS_WITHIN = (4, 53)
 HOOKS_ON_INPUTS = (2, 1)  # torch distributed/fsdp/_runtime_utils.py
@@ -138,10 +139,10 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
 
 
 def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
-    """Return whether the root gets reshard_after_forward: from torchtune (training/_distributed.py,
-    shard_model, 0.3 to 0.6), from accelerate before it made units of embedding and head, and from a
-    loop whose fully_shard(model) has the argument (torch 2.13 _fully_shard.py: only without it does
-    the root stay)."""
+    """Return whether the root module gets reshard_after_forward: by torchtune
+    (training/_distributed.py, shard_model, 0.3 to 0.6), by accelerate before embedding and head
+    were units, or by a loop that calls fully_shard(model) with the argument (torch 2.13
+    _fully_shard.py: only without it does the root stay)."""
     if theirs is not None:
         return not theirs.carves
     asked = plan.framework.name == "plain" and plan.sharding.reshard is True
@@ -149,9 +150,9 @@ def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
 
 
 def _of_torchtune(plan: TrainingPlan) -> bool:
-    """Return whether recipes make embedding and head separate units: those that train Llama 3 whole
-    (custom_sharded_layers of llama3, llama3_1 and llama3_3; llama3_2, whose head is the embedding,
-    has none: recipes/configs of 0.4.0 to 0.6.1)."""
+    """Return whether torchtune wraps embedding and head in units of their own: in recipes that
+    train all of Llama 3 (custom_sharded_layers of llama3, llama3_1 and llama3_3; llama3_2, whose
+    head is the embedding, has none: recipes/configs of 0.4.0 to 0.6.1)."""
     if plan.framework.name != "torchtune" or plan.method != "full":
         return False
     subject = plan.subject
@@ -177,8 +178,9 @@ def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
 
 
 def order_open(plan: TrainingPlan) -> bool:
-    """Return whether a loop may have torch's checkpoints, which are not reentrant and on either
-    side of units (apply_activation_checkpointing), or those of transformers 4."""
+    """Return whether the order of checkpoints and FSDP units is unknown: a plain loop may use
+    torch's (apply_activation_checkpointing, not reentrant, on either side) or those of transformers
+    4."""
     return plan.framework.name == "plain" and plan.asked_reentrant is None
 
 

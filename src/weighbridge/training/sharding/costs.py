@@ -32,19 +32,19 @@ from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import WAITS
 
 LOW = 2  # bytes per element that is sent: bfloat16
-FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
+FORWARD = 1 / 3  # share of a step's FLOPs; the backward is twice that
 AGAIN = {"full": FORWARD, "selective": FORWARD / 2}
 GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
 HALVES = 2  # attention and MLP
-EXCHANGES = 2  # of Ulysses: in forward and in backward
+EXCHANGES = 2  # of Ulysses per step: one in forward, one in backward
 
 
 FINE = 200  # differences in work below 1 / FINE of a step are ignored
 
 
 class LayoutCost(NamedTuple):
-    """Cost of a layout. `again` and `bubble` are shares of a step's FLOPs and time; `near` and
-    `far` are bytes."""
+    """Cost of a layout. `again` and `bubble` are shares of a step's FLOPs and of its time; `near`
+    and `far` are bytes sent within a machine and beyond."""
 
     again: float
     bubble: float
@@ -53,21 +53,21 @@ class LayoutCost(NamedTuple):
 
     @property
     def work(self) -> float:
-        """Return the time of the slowest device relative to its FLOPs: with recomputing and
+        """Return the slowest device's time per step, relative to its FLOPs without recomputing or
         waiting."""
         return (1 + self.again) * (1 + self.bubble)
 
     @property
     def price(self) -> tuple[float, int, int]:
-        """Return (work, far, near) to compare layouts by, as coarse as they are certain: half a
-        percent of a step, and two digits of bytes."""
+        """Return the sort key (work, far, near), rounded to what is certain: half a percent of a
+        step, and two digits of bytes."""
         return round(self.work * FINE) / FINE, coarse(self.far), coarse(self.near)
 
 
 class SharedRun(NamedTuple):
-    """A run on several ranks. `tokens` are those of a micro-batch on a device, `steps` the
-    micro-batches of a step; `dense` and `experts` count parameters; `keys` the elements of keys and
-    values per token and layer."""
+    """A run on several ranks. `tokens` are those of one micro-batch on one device, `steps` the
+    micro-batches per step; `dense` and `experts` count parameters; `keys` counts elements of keys
+    and values per token and layer."""
 
     sharding: Sharding
     body: Body
@@ -80,7 +80,7 @@ class SharedRun(NamedTuple):
 
 
 def cost(run: SharedRun) -> LayoutCost:
-    """Return the cost of a run, by its longest stage."""
+    """Return the cost of a run: that of its longest pipeline stage."""
     stages, layers = run.sharding.pipeline, len(run.body.blocks)
     uneven = max(run.sharding.layers) * stages / layers if layers else 1.0
     waits = WAITS.get(run.sharding.schedule, 1.0)
@@ -95,12 +95,12 @@ def cost(run: SharedRun) -> LayoutCost:
 
 
 def others(nbytes: int, ranks: int) -> int:
-    """Return the share of `nbytes` that is on other ranks of a group."""
+    """Return how many of `nbytes`, sharded over `ranks`, are on the other ranks."""
     return nbytes * (ranks - 1) // ranks
 
 
 def _sent(run: SharedRun) -> list[tuple[int, int]]:
-    """Return (devices that a group spans, bytes that each sends per step) of each group."""
+    """Return (devices per group, bytes that each sends per step) for each group of ranks."""
     by = run.sharding
     tokens, layers = run.tokens * run.steps, max(by.layers)
     wide = LOW * tokens * run.body.hidden
@@ -128,7 +128,8 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
 
 
 def _states(run: SharedRun) -> list[tuple[int, int]]:
-    """Return, like `_sent`, what data ranks send each other of parameters and gradients."""
+    """Return (devices per group, bytes that each sends per step) for the parameters and gradients
+    that data-parallel ranks exchange."""
     by, steps = run.sharding, run.steps
     ranks = by.among
     if by.kind == "none" or ranks == 1:

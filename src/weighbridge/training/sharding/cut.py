@@ -47,7 +47,8 @@ OUTPUTS = ("query", "keys", "fused", "column", "states")
 
 
 def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpec:
-    """Return the first rank's shard of one parameter. `vocab`: embeddings are sharded, too."""
+    """Return the shape that the first rank holds of one parameter, as a spec. `vocab`: embeddings
+    are sharded, too."""
     if spec.kind == "experts" and len(spec.shape) == 3:
         return spec._replace(shape=_experts(spec, sharding))
     if spec.kind == "experts" and spec.name.endswith("_proj_bias"):
@@ -70,7 +71,7 @@ def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpe
 
 
 def spread(specs: Sequence[ParameterSpec], ranks: int) -> None:
-    """Raise UsageError if experts cannot be split over `ranks`."""
+    """Raise UsageError if the number of experts does not divide by `ranks`."""
     if ranks == 1:
         return
     counts = {h.shape[0] for h in specs if h.kind == "experts" and len(h.shape) == 3}
@@ -95,7 +96,8 @@ def _experts(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
 
 
 def _biases(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
-    """Return a rank's shape of biases, [experts, width]; those after an all-reduce are whole."""
+    """Return a rank's shape of expert biases, [experts, width]; those added after an all-reduce are
+    not split by width."""
     count, width = spec.shape
     parts = 1 if spec.name.endswith("down_proj_bias") else sharding.expert_width
     return share(count, sharding.expert), share(width, parts)
@@ -114,7 +116,7 @@ def body(whole: Body, sharding: Sharding, stage: int) -> Body:
 
 
 def _fewer(mixer: Mixer, ranks: int) -> Mixer:
-    """Return the mixer with the heads that one tensor-parallel rank has."""
+    """Return the mixer with the heads of one tensor-parallel rank."""
     match mixer:
         case Attention() | CrossAttention():
             _check(mixer.heads, ranks)
@@ -161,9 +163,10 @@ def _check(heads: int, ranks: int, what: str = "heads") -> None:
 def elsewhere(
     specs: Sequence[ParameterSpec], path: str, stage: range, *, first: bool, last: bool
 ) -> list[ParameterSpec]:
-    """Return `specs` for one stage: it has layers below `path` with numbers in `stage`; the first
-    stage also what comes before the layers, the last what comes after. A tied embedding is held by
-    both (Megatron-LM share_embeddings_and_output_weights)."""
+    """Return `specs` with the kind `ELSEWHERE` for parameters that another pipeline stage holds. A
+    stage has the layers below `path` numbered in `stage`; the `first` also what comes before the
+    layers, the `last` what comes after. Both hold a tied embedding (Megatron-LM
+    share_embeddings_and_output_weights)."""
     names = []
     headed = any(role(h.name) == "head" for h in specs)
     tied = "" if headed else next((h.name for h in specs if h.kind == "embedding"), "")

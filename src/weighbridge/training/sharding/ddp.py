@@ -26,7 +26,7 @@ PIECE = 250 * MIB
 
 @final
 class Replicated(Around):
-    """One rank of DistributedDataParallel; `views`: gradients live in the buckets."""
+    """One rank of DistributedDataParallel; `views`: gradients are views of the buckets."""
 
     def __init__(self, *, views: bool = False) -> None:
         self.views = views
@@ -42,7 +42,8 @@ class Replicated(Around):
                 p.hooks.append(_into_the_bucket)
 
     def begins(self, m: Machine, built: "BuiltModel") -> None:
-        """Rebuild the buckets once, in the order in which gradients came."""
+        """Rebuild the buckets in the first forward after a backward, in the order in which
+        gradients came."""
         if self._ready:
             self._ready = False
             self._buckets.clear()
@@ -55,13 +56,14 @@ class Replicated(Around):
 
 
 def _into_the_bucket(m: Machine, param: LeafTensor) -> None:
-    """Make a gradient a view of its bucket, without its own memory."""
+    """Make a gradient a view of its bucket, which takes no memory of its own."""
     assert param.grad is not None
     param.grad.storage = None
 
 
 def buckets(params: list[LeafTensor]) -> Iterator[int]:
-    """Yield the bytes of each bucket, gradients in the reverse order of their parameters."""
+    """Yield the bytes of each bucket, filled with gradients in the reverse order of their
+    parameters."""
     limit, size = FIRST, 0
     for p in reversed(params):
         size += p.nbytes

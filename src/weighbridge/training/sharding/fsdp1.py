@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from weighbridge.training.forward.modules import ParameterSpec
     from weighbridge.training.forward.step import BuiltModel
 
-BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
+BEFORE, GATHER, SCATTER = 1, 2, 3  # CUDA streams
 
 
 @frozen_record
@@ -62,29 +62,29 @@ class Fsdp1Options:
     prefetch: str = "pre"  # BACKWARD_PRE; post, none
     waits: bool = False
     widens: bool = False
-    one_flat: bool = False  # adapters are in the unit of their layer
-    holds: bool = False  # inputs of frozen units are held, with their gradients
+    one_flat: bool = False  # adapters are in their layer's flat parameter
+    holds: bool = False  # frozen units hold their inputs, and the inputs' gradients
     offload: bool = False
     spreads: bool = False  # sync_module_states
 
 
 BUCKET = 250 * MIB  # of sync_module_states: PARAM_BROADCAST_BUCKET_SIZE
-IN_FLIGHT = 2  # buckets at once (csrc/distributed/c10d/comm.cpp, broadcast_coalesced)
+IN_FLIGHT = 2  # buckets in flight (csrc/distributed/c10d/comm.cpp, broadcast_coalesced)
 
 
 @dataclass(slots=True, eq=False)
 class Fsdp1Unit:
-    """Parameters that are joined. `part` is the rank's, None without parameters. `leaf`: adapters
-    that are gathered and freed with it."""
+    """One FSDP unit, whose parameters are joined into a flat one. `part` is this rank's shard, None
+    without parameters. `leaf`: adapters that are gathered and freed with it."""
 
     leaf: "Fsdp1Unit | None" = None
     params: list[LeafTensor] = field(default_factory=list)
     part: LeafTensor | None = None
-    trained: LeafTensor | None = None  # what the optimizer steps of the part
+    trained: LeafTensor | None = None  # the trained piece of the shard, which the optimizer updates
     whole: TensorStorage | None = None
-    grad: TensorStorage | None = None  # of the whole unit, while it waits
+    grad: TensorStorage | None = None  # gradient of the whole unit, while no_sync keeps it
     done: bool = False
-    order: int = 0  # in the order in which forward last ran it
+    order: int = 0  # position in which forward last ran it
 
     @property
     def numel(self) -> int:
@@ -110,7 +110,7 @@ class FlatShard(Around):
         self._headless = self._tied = False
         self._order: list[Fsdp1Unit] = []
         self._held: list[Tensor] = []
-        self._sent: list[TensorStorage] = []  # gradients that the host has, too
+        self._sent: list[TensorStorage] = []  # gradients already copied to the host
         self._reduces = True
 
     @property
@@ -139,12 +139,12 @@ class FlatShard(Around):
                 assert into is not None
                 into.params.append(p)
         root = self.root, self.root.leaf
-        for unit in sorted(self.units, key=lambda unit: unit in root):  # what is below goes first
+        for unit in sorted(self.units, key=lambda unit: unit in root):  # inner units first
             self._flatten(m, unit, built.buffers if unit is self.root else [])
 
     def _flatten(self, m: Machine, unit: Fsdp1Unit, buffers: list[Tensor]) -> None:
-        """Bring a unit to the device whole, broadcast it if `how.spreads`, copy it into the flat
-        parameter, and keep a copy of the rank's part."""
+        """Bring a whole unit to the device, broadcast it if `how.spreads`, copy it into a flat
+        parameter, and keep a copy of this rank's shard."""
         first = unit.params[0].name
         dtype = self._dtypes[first]
         elements = share(unit.numel, self.how.ranks)
@@ -173,8 +173,8 @@ class FlatShard(Around):
         part.storage = copied
 
     def _spread(self, m: Machine, sizes: list[int]) -> None:
-        """Broadcast parameters from rank 0 in buckets, which are copied together unless they have
-        only one (_sync_params_and_buffers)."""
+        """Broadcast parameters from rank 0 in buckets; a bucket with several tensors is copied into
+        one buffer first (_sync_params_and_buffers)."""
         sent: deque[TensorStorage] = deque()
         bucket: list[int] = []
         for i, size in enumerate(sizes, 1):
@@ -202,7 +202,7 @@ class FlatShard(Around):
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         unit = self.layers.get(p.path)
-        if unit is None:  # a tower's, which the root has
+        if unit is None:  # an encoder's layer, part of the root unit
             return run(x)
         self._gather(m, unit)
         unit.order = len(self._order)
@@ -235,7 +235,7 @@ class FlatShard(Around):
             self._before_it(m, unit)
 
     def _before_it(self, m: Machine, unit: Fsdp1Unit) -> None:
-        """Gather the unit whose backward comes next."""
+        """Gather the unit whose backward comes after that of `unit`."""
         if unit.order:
             self._gather(m, self._order[unit.order - 1])
 
@@ -277,9 +277,8 @@ class FlatShard(Around):
             self._scatter(m, unit)
 
     def _join(self, m: Machine, unit: Fsdp1Unit) -> None:
-        """Make the gradient of the flat parameter, of which parameters are views: joined, on the
-        stream on which the views were made. Autograd sums the two gradients of tied weights there,
-        too."""
+        """Make the flat parameter's gradient from those of its views: joined on the stream on which
+        the views were made, where autograd also sums the two gradients of tied weights."""
         added = (p for p in unit.params if self._tied and p.kind == "embedding")
         twice = [p for p in added if p.grad is not None]
         sums = [TensorStorage(m.heap, p.nbytes, TEMPORARIES, GATHER) for p in twice]

@@ -56,31 +56,31 @@ if TYPE_CHECKING:
     from weighbridge.training.forward.modules import ParameterSpec
     from weighbridge.training.forward.step import BuiltModel
 
-GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
+GATHER, SCATTER, ACROSS = 1, 2, 3  # CUDA streams
 
 
 @frozen_record
 class Fsdp2Options:
-    """Options of FSDP2. `compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay
-    in their own. `carved`: embedding and head are units, `apart`: without the last norm; `waits`:
-    only the last micro-batch reduces; `outside`: the loss is outside the model, whose forward ends
-    with the head; `widens`: parts cast to float32: all, trained or none."""
+    """Options of FSDP2. `compute` and `reduce` are the dtypes of MixedPrecisionPolicy; shards keep
+    their own. `carved`: embedding and head are units, `apart`: without the last norm; `waits`: only
+    the last micro-batch reduces; `outside`: the loss is outside the model, whose forward ends with
+    the head; `widens`: shards cast to float32 (all, trained or none)."""
 
     ranks: int
     compute: DType
     reduce: DType
-    expert_ranks: int = 0  # that shard the same experts, if fewer
-    cuts_experts: bool = False  # by their rows, if there are fewer experts than ranks
+    expert_ranks: int = 0  # ranks that shard the same experts; 0: all ranks
+    cuts_experts: bool = False  # experts are split by rows if there are fewer than ranks
     reshard: bool = True
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
     apart: bool = False
-    head_stays: bool = True  # between forward and backward, if it is a unit
-    root_stays: bool = True  # between forward and backward
+    head_stays: bool = True  # the head's unit is not resharded after forward
+    root_stays: bool = True  # the root is not resharded after forward
     widens: str = "none"
     outside: bool = False
     waits: bool = False
-    staged: bool = False  # a stage of a pipeline
+    staged: bool = False  # the model is a pipeline stage
     offload: bool = False
     across: bool = False
     small: Callable[["ParameterSpec"], bool] | None = None  # parameters gathered in 8 bits
@@ -88,24 +88,24 @@ class Fsdp2Options:
 
 @dataclass(slots=True, eq=False)
 class Fsdp2Unit:
-    """Parameters that are gathered together, with the rank's own parts."""
+    """One FSDP unit: parameters that are gathered together, and this rank's shards of them."""
 
-    stays: bool = False  # gathered from forward to backward
+    stays: bool = False  # not resharded between forward and backward
     params: list[LeafTensor] = field(default_factory=list)
     parts: list[LeafTensor] = field(default_factory=list)
-    gathered: TensorStorage | None = None  # all parts in one buffer
+    gathered: TensorStorage | None = None  # the all-gather buffer of the unit
     whole: list[LiveTensor] = field(default_factory=list)  # the parameters, while gathered
-    sizes: tuple[int, ...] = ()  # bytes of each of them
+    sizes: tuple[int, ...] = ()  # bytes of each parameter
     # Gradients that wait in the reduce dtype
     waiting: list[TensorStorage] = field(default_factory=list)
-    used: bool = False  # in this forward
-    done: bool = False  # with its backward
-    order: int = -1  # in the order in which forward ran
+    used: bool = False  # in the current forward
+    done: bool = False  # its backward is over
+    order: int = -1  # position in which forward ran it
 
 
 @final
 class Fsdp2Rank(Around):
-    """One rank under FSDP2, which holds the first rows of each parameter."""
+    """One rank under FSDP2, which holds a shard of each parameter, by its first dimension."""
 
     saves = True
 
@@ -122,7 +122,7 @@ class Fsdp2Rank(Around):
         self._copied: TensorStorage | None = None  # the buffer of the unit before, in forward
         self._scattered: TensorStorage | None = None  # that of the unit before, in backward
         self._across: list[TensorStorage] = []
-        self._order: list[Fsdp2Unit] = []  # as forward ran
+        self._order: list[Fsdp2Unit] = []  # units in the order in which forward ran them
         self._reduces = True
 
     @property
@@ -131,15 +131,15 @@ class Fsdp2Rank(Around):
 
     @property
     def _tied(self) -> bool:
-        """Return whether the embedding is in the head's unit, whose first module then has no input
-        gradient: such a unit waits for the end of backward."""
+        """Return whether the embedding is in the head's unit. Its first module then gets no input
+        gradient, so the unit is freed only when backward ends."""
         return any(p.kind == "embedding" for p in self.last.params)
 
     # Placing
 
     def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
-        """Return the parameter, which takes memory when it is gathered; the rank's part takes it
-        once units are known."""
+        """Return the full parameter, which takes memory while gathered. Its shard is allocated once
+        units are known."""
         rows, others = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
         ranks = self._ranks(spec.kind)
         shape = (share(rows, ranks), *others)
@@ -155,7 +155,8 @@ class Fsdp2Rank(Around):
         return self.how.expert_ranks or self.how.ranks if kind == "experts" else self.how.ranks
 
     def _padded(self, parts: Iterable[LeafTensor]) -> int:
-        """Return the elements of all ranks' parts, each as large as this rank's."""
+        """Return the elements of an all-gather of `parts`: each rank's shard is padded to the size
+        of this rank's."""
         return sum(part.numel * self._ranks(part.kind) for part in parts)
 
     def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
@@ -180,7 +181,7 @@ class Fsdp2Rank(Around):
             self._share(m, unit)
 
     def _share(self, m: Machine, unit: Fsdp2Unit) -> None:
-        """Bring a unit to the device whole, and keep this rank's parts of it."""
+        """Bring a whole unit to the device, then keep only this rank's shards of it."""
         pairs = list(zip(unit.params, unit.parts, strict=True))
         unit.sizes = tuple(p.dtype.size(self._padded([part])) for p, part in pairs)
         whole = m.heap.row((part.dtype.size(p.numel) for p, part in pairs), "weights")
@@ -239,7 +240,7 @@ class Fsdp2Rank(Around):
         if not self._order and self.first.params:
             x = self._leave(m, self.first, x)
         unit = self.layers.get(p.path)
-        if unit is None:  # an encoder's, which the root has
+        if unit is None:  # an encoder's layer, part of the root unit
             return run(x)
         self._enter(m, unit)
         out = self._leave(m, unit, run(passing(m, x, lambda: self._post_backward(m, unit))))
@@ -250,7 +251,8 @@ class Fsdp2Rank(Around):
         return out
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        """Keep a head that is called for each chunk until the last of them."""
+        """Return the logits; if the head runs once per chunk, it stays gathered until the last
+        chunk."""
         if self.how.outside:
             self._copied = None
         if not self.last.params:
@@ -318,7 +320,8 @@ class Fsdp2Rank(Around):
         brought.clear()
 
     def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
-        """Prepare the parts before they are gathered: cast, or copied to the device."""
+        """Yield the buffers of shards that are cast, or copied to the device, before the
+        all-gather."""
         compute = self.how.compute
         if self.how.offload:
             for part in unit.parts:
@@ -347,7 +350,8 @@ class Fsdp2Rank(Around):
         unit.gathered = None
 
     def _copy_alone(self, m: Machine, unit: Fsdp2Unit) -> None:
-        """Copy and cast one parameter after the other; each source lives until the next."""
+        """Copy and cast the parameters of a one-rank group one after the other; each source lives
+        until the next."""
         before: list[TensorStorage] = []
         for nbytes, part in zip(unit.sizes, unit.parts, strict=True):
             made = []
@@ -379,8 +383,8 @@ class Fsdp2Rank(Around):
             self._scatter(m, unit, pairs)
 
     def _wait(self, m: Machine, unit: Fsdp2Unit) -> None:
-        """Keep whole gradients; the first are cast to the reduce dtype, later ones are added to
-        them."""
+        """Keep whole gradients until the last micro-batch: the first are cast to the reduce dtype,
+        later ones are added to them."""
         how = self.how
         if how.reduce == how.compute:
             return
@@ -420,6 +424,6 @@ class Fsdp2Rank(Around):
 
 
 def _given_back(m: Machine, unit: Fsdp2Unit) -> None:
-    """Free what was gathered, in the order in which it was allocated."""
+    """Free the gathered parameters of a unit, in the order in which they were allocated."""
     m.heap.drop(*unit.whole)
     unit.whole.clear()

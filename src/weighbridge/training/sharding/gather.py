@@ -31,8 +31,8 @@ PASSES = 3  # one without an order, and two with it: the second reserves no more
 
 
 class GatherLimits(NamedTuple):
-    """Limits of what is whole at once, in elements; `hosted`: parts of parameters wait on the
-    host."""
+    """DeepSpeed's limits of what is gathered at once, in elements; `hosted`: shards of parameters
+    are in host memory."""
 
     live: int
     prefetch: int
@@ -48,9 +48,9 @@ def follow(
     calls: tuple[tuple[int, ...], ...],
     limits: GatherLimits,
 ) -> tuple[int, int]:
-    """Return the most bytes of parameters whole at once, and the bytes that their stream reserves.
-    `calls` are the modules of one forward and backward in their order, each as the indices of its
-    parameters; `numels` and `sizes` are the parameters' elements and bytes."""
+    """Return (most bytes of gathered parameters, bytes that their stream reserves). `calls` are the
+    modules of one forward and backward in their order, each as the indices of its parameters;
+    `numels` and `sizes` are the parameters' elements and bytes."""
     stream = _GatherStream(numels, sizes, calls, limits)
     for turn in range(PASSES):
         stream.turn(ordered=turn > 0)
@@ -70,8 +70,8 @@ class _GatherStream:
         self._calls = calls
         self._limits = limits
         self.allocator = Allocator(limits.allocator)
-        self._blocks: dict[int, Block | None] = {}  # blocks of whole parameters
-        self._numbers = self._nbytes = self.most = 0  # elements and bytes of whole parameters
+        self._blocks: dict[int, Block | None] = {}  # blocks of gathered parameters
+        self._numbers = self._nbytes = self.most = 0  # elements and bytes of gathered parameters
         # elements of the calls before each call
         self._before = [0, *accumulate(sum(numels[i] for i in call) for call in calls)]
 
@@ -89,7 +89,7 @@ class _GatherStream:
             self._release(i)
 
     def _stays(self) -> list[Sequence[int]]:
-        """Return the parameters of each call that are not released after it."""
+        """Return, for each call, the indices of parameters that are not released after it."""
         stays: list[Sequence[int]] = []
         following: dict[int, int] = {}  # elements before its next call
         for place in reversed(range(len(self._calls))):
@@ -99,7 +99,8 @@ class _GatherStream:
         return stays[::-1]
 
     def _fetch_ahead(self, place: int) -> int:
-        """Gather parameters of the calls from `place` on. Return the first call that is left."""
+        """Gather parameters of the calls from `place` on, within the limits; return the first call
+        that is not gathered."""
         most = min(self._limits.live - self._numbers, self._limits.prefetch)
         wanted: list[int] = []
         numbers = 0

@@ -44,17 +44,17 @@ FLAT = ("fsdp1", "zero3")
 
 @frozen_record
 class Sharding(Ranks):
-    """Ranks, and what they shard: `kind` is how data-parallel ranks do."""
+    """Numbers of ranks, and what they shard; `kind` is the strategy of data-parallel ranks."""
 
     kind: str = "none"  # none, ddp, zero1, zero2, zero3, fsdp1, fsdp2, hsdp
-    schedule: str = ""  # of a pipeline's stages; "" for one stage
-    layers: tuple[int, ...] = ()  # of each stage
+    schedule: str = ""  # pipeline schedule; "" for one stage
+    layers: tuple[int, ...] = ()  # layers per stage
     offload: str = "none"
-    context_by: str = ""  # how context-parallel ranks attend to all of it; "" for one rank
-    reshard: bool | None = None  # layers are freed after forward; None: the default
-    prefetch: str | None = None  # FSDP1 in backward: pre, post, none; None: the default
+    context_by: str = ""  # method of context-parallel attention; "" for one rank
+    reshard: bool | None = None  # whether layers are resharded after forward; None: the default
+    prefetch: str | None = None  # FSDP1's backward prefetch: pre, post, none; None: the default
     reduced: DType | None = None  # dtype in which FSDP reduces gradients; None: the default
-    whole_experts: bool = False  # tensor parallelism splits no expert under expert parallelism
+    whole_experts: bool = False  # tensor parallelism splits no expert if experts are parallel
 
     @property
     def fully(self) -> bool:
@@ -68,15 +68,15 @@ class Sharding(Ranks):
 
     @property
     def shares(self) -> int:
-        """Return the ranks that parameters, gradients or states are sharded over. With HSDP, unless
-        the user sets replicas, those of a machine, which tensor parallelism fills first."""
+        """Return the number of ranks that parameters, gradients or states are sharded over. With
+        HSDP and no replicas set, it is the ranks of a machine left by tensor parallelism."""
         if self.kind == "hsdp" and self.replicas is None:
             return min(max(1, self.per_machine // self.tensor), self.among)
         return self.sharing
 
     @property
     def expert_shares(self) -> int:
-        """Return the ranks that a rank's experts are sharded over: those with the same experts, not
+        """Return the number of ranks that shard a rank's experts: those with the same experts, not
         split again over expert ranks. In torchtitan (efsdp = fsdp x tp / ep) tensor ranks are among
         them; else these split each expert's width."""
         ranks = self.shares * (self.tensor if self.whole_experts else 1)
@@ -84,15 +84,16 @@ class Sharding(Ranks):
 
     @property
     def expert_width(self) -> int:
-        """Return the parts of each expert's width: tensor ranks that are no expert ranks."""
+        """Return into how many parts each expert's width is split: tensor ranks that are no expert
+        ranks."""
         if self.whole_experts:
             return 1
         return max(1, self.tensor * min(self.shares, self.expert) // self.expert)
 
 
 def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
-    """Return the sharding over `count` devices, None if none are named; `spreads`: the kind for
-    several ranks by default. Raises UsageError for contradictions."""
+    """Return the sharding over `count` devices, None if none are named. `spreads` is the default
+    strategy of several ranks. Raises UsageError for contradictions."""
     ranks = Ranks.of(w.said)
     total = None if w.data_parallel_size is not None else count or ranks.copy
     ranks = ranks if total is None else ranks.over(total)
@@ -108,8 +109,8 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
 
 
 def checked(shares: Sharding, total: int | None = None) -> Sharding:
-    """Return `shares` if it is possible, on `total` devices if they are known. Raises
-    UsageError."""
+    """Return `shares` unchanged. Raises UsageError if it is impossible, or does not fit `total`
+    devices."""
     wrong = next((one.why for one in shares.contradictions(total)), "")
     if wrong := wrong or next(_contradictions(shares), ""):
         raise UsageError(wrong)
@@ -117,12 +118,13 @@ def checked(shares: Sharding, total: int | None = None) -> Sharding:
 
 
 def _shares(ranks: Ranks, spreads: str) -> bool:
-    """Return whether ranks shard: context-parallel ones do, but do not replicate."""
+    """Return whether ranks shard anything by default: data-parallel ones, or context-parallel ones
+    if FSDP is the default."""
     return ranks.data > 1 or (spreads in FSDP and ranks.context > 1)
 
 
 def _contradictions(by: Sharding) -> Iterator[str]:
-    """Yield the reasons why ranks cannot shard in this way."""
+    """Yield a message for each reason why ranks cannot shard in this way."""
     if by.kind == "none" and by.data > 1:
         yield sentence("shard.none", ranks=by.data)
     if by.pipeline > 1 and by.kind in ("zero2", "zero3"):
@@ -159,7 +161,7 @@ def _of_fsdp(by: Sharding) -> Iterator[str]:
 
 
 def share(rows: int, ranks: int) -> int:
-    """Return the rows of the first rank, which has the largest part."""
+    """Return the rows of the first rank, which has the largest shard."""
     return ceil_div(rows, ranks)
 
 
@@ -170,17 +172,17 @@ Held = Literal["whole", "parts", "both", "all"]
 
 PARAMETERS = (*BITSANDBYTES, "hqq-", "eetq")
 EIGHT_BITS = "bnb-int8"
-INTEGERS_SHARED = (2, 12)  # torch
-IGNORES = (2, 7)  # torch: ignored_params
-LEAVES_OUT = (1, 14)  # accelerate
+INTEGERS_SHARED = (2, 12)  # torch since which FSDP2 shards integers
+IGNORES = (2, 7)  # torch since which FSDP2 has ignored_params
+LEAVES_OUT = (1, 14)  # accelerate since which bitsandbytes' 4 bits are left out
 SHARE_INTEGERS: Mapping[str, Held] = {"axolotl": "parts", "torchtune": "all"}
 
 
 @frozen_record
 class PackedRun:
-    """Facts of a run that decide, besides format and ranks, what is sharded. `floats`: codes are
-    stored as floats; `prepares`: accelerate wraps the model. An accelerate of None is the
-    newest."""
+    """Facts of a run that decide, besides format and ranks, whether quantized weights are sharded.
+    `floats`: codes are stored as floats; `prepares`: accelerate wraps the model. `accelerate` is
+    None for the newest."""
 
     framework: str
     prepares: bool
@@ -190,8 +192,8 @@ class PackedRun:
 
 
 def held_codes(form: Scheme | None, sharding: Sharding, run: PackedRun) -> Held:
-    """Return how much of the codes a rank has; `all`: a part of them and of their scales. Raises
-    UsageError if the libraries raise."""
+    """Return how a rank holds the codes of quantized weights: whole, in parts, or both; `all`:
+    scales are sharded, too. Raises UsageError if the libraries refuse."""
     if form is None or not sharding.parameters or not form.name.startswith(PARAMETERS):
         return "whole"
     if run.framework == "litgpt":  # has none at all (training/litgpt.py)

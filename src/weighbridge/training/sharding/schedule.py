@@ -26,14 +26,14 @@ from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
 
 USUAL, GPIPE, INTERLEAVED, ZERO_BUBBLE = "1f1b", "gpipe", "interleaved", "zero-bubble"
-PARTS = 2  # of the model per stage, if they take turns
+PARTS = 2  # parts of the model per stage, in interleaved schedules
 FOR_WEIGHTS = 32, 34  # of what a micro-batch keeps: M_W / M_B
 WAITS = {INTERLEAVED: 1 / PARTS, ZERO_BUBBLE: 1 / 3}  # of 1F1B's: a third of a step is for weights
 
 
 def schedule(w: Train, sharding: Sharding, layers: int, checkpointing: str) -> str:
-    """Return the order in which stages run micro-batches; "" for one stage. Raises UsageError for
-    one that is impossible, or not supported."""
+    """Return the pipeline schedule; "" for one stage. Raises UsageError for one that is impossible,
+    or not supported."""
     asked = w.pipeline_schedule
     if sharding.pipeline == 1:
         if asked:
@@ -49,7 +49,8 @@ def schedule(w: Train, sharding: Sharding, layers: int, checkpointing: str) -> s
 
 
 def in_flight(sharding: Sharding, batches: int, stage: int) -> int:
-    """Return the number of micro-batches for which a stage keeps all that backward needs."""
+    """Return the micro-batches in flight: those whose activations `stage` keeps for backward at
+    once."""
     left = sharding.pipeline - stage
     if sharding.schedule == GPIPE:
         return batches
@@ -60,7 +61,8 @@ def in_flight(sharding: Sharding, batches: int, stage: int) -> int:
 
 
 def waiting(sharding: Sharding, batches: int, stage: int) -> int:
-    """Return the number of micro-batches that wait only for the gradients of weights."""
+    """Return the number of micro-batches that still lack only their weight gradients; 0 unless the
+    schedule is zero-bubble."""
     if sharding.schedule != ZERO_BUBBLE:
         return 0
     return min(batches, sharding.pipeline) - in_flight(sharding, batches, stage)

@@ -41,8 +41,8 @@ BY_FLASH = (HEADS,)  # only flash-attention's own kernels
 def way(
     w: Train, framework: Framework, sharding: Sharding, body: Body, attention: str | None
 ) -> str:
-    """Return how context-parallel ranks attend, as the user sets or the framework does; "" without
-    such ranks, or attention. Raises UsageError if the libraries raise."""
+    """Return the method of context-parallel attention, the user's or the framework's; "" without
+    such ranks, or without attention. Raises UsageError if the libraries refuse."""
     asked = w.context_parallel_by
     refuse_alone(asked, sharding)
     if sharding.context == 1:
@@ -72,8 +72,8 @@ def _usual(framework: str, sharding: Sharding) -> str:
 
 
 def _refuse_heads(body: Body, sharding: Sharding) -> None:
-    """Raise UsageError if heads cannot be split: all of them must divide, and KV heads or the ranks
-    each other."""
+    """Raise UsageError unless heads divide by context-parallel ranks, and KV heads and ranks divide
+    one another."""
     ranks, tensor = sharding.context, sharding.tensor
     attentions = (x for b in body.blocks for x in b.mixers if isinstance(x, Attention))
     for heads, keys in sorted({(x.heads // tensor, x.kv_heads // tensor) for x in attentions}):

@@ -22,7 +22,7 @@ from weighbridge.engines.parallel.rules import bounds, given
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import INTERLEAVED, PARTS, ZERO_BUBBLE
 
-ENDS_COUNT = (2025, 4, 15)  # torchtitan
+ENDS_COUNT = (2025, 4, 15)  # torchtitan since which embedding and head count as layers
 
 
 def layers_of_stages(
@@ -33,9 +33,9 @@ def layers_of_stages(
     titan: bool = False,
     release: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
-    """Return the layers of each stage, of `count`: as `asked`, or as torchtitan at the date
-    `release` (None is the newest), or equally. Raises UsageError if a stage has none, or they do
-    not add up."""
+    """Return the number of layers of each stage, from `count` layers: as `asked`, or as torchtitan
+    at the date `release` (None is the newest), or equally. Raises UsageError if a stage has none,
+    or they do not add up."""
     stages = sharding.pipeline
     if asked:
         ends = given(asked, count, stages)
@@ -56,7 +56,8 @@ def layers_of_stages(
 
 
 def _second(parts: list[int], sharding: Sharding, rank: int) -> list[int]:
-    """Return the layers of a rank's second part; nothing if it has only one."""
+    """Return the layers of a rank's second model part, as a list of one; an empty list if there is
+    none."""
     others = parts[sharding.pipeline :]
     if sharding.schedule == ZERO_BUBBLE:
         others.reverse()
@@ -64,7 +65,7 @@ def _second(parts: list[int], sharding: Sharding, rank: int) -> list[int]:
 
 
 def first_and_end(each: tuple[int, ...], stage: int) -> tuple[int, int]:
-    """Return [first, end) of the layers that a stage has."""
+    """Return (first layer, one past the last) of a stage, from the layers of `each` stage."""
     ends = bounds([*each])
     return ends[stage], ends[stage + 1]
 

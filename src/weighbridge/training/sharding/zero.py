@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 @frozen_record
 class ZeroSizes:
-    """Sizes in elements: DeepSpeed's own defaults, or the Trainer's."""
+    """DeepSpeed's bucket and limit sizes, in elements: its own defaults, or the Trainer's."""
 
     reduce: int = 500_000_000
     prefetch: int = 50_000_000
@@ -76,12 +76,12 @@ class ZeroOptions:
     """Options of ZeRO. `offload`: none, optimizer, params or nvme. `eager`: states are made with
     the engine; `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is
     sharded; `flattens`: trained parameters are joined on the device, not on the host; `recomputes`:
-    layers run forward once more in backward."""
+    layers run forward again in backward."""
 
     stage: int
     ranks: int
     sizes: ZeroSizes
-    expert_ranks: int = 0  # that shard the same experts, if fewer
+    expert_ranks: int = 0  # ranks that shard the same experts; 0: all ranks
     offload: str = "none"
     eager: bool = False
     overlaps: bool = False
@@ -92,11 +92,11 @@ class ZeroOptions:
 
 
 EAGER = (0, 13, 2)  # the first that leaves the states to the first step
-FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
+FLATTENS = (0, 19)  # the first DeepSpeed that makes states in the first step
 HEAD = "head"
 NORM = 8  # bytes per element: get_norm_dtype is float64
 AT_ONCE = 250_000_000  # elements: buffer_size of _constant_buffered_norm2 (stage3.py)
-GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else uses
+GATHER, SCATTER = 1, 2  # CUDA streams, each with blocks of its own
 
 
 @final
@@ -114,21 +114,21 @@ class Zero(Around):
         self._parts: list[LeafTensor] = []
         self._kept: list[TensorStorage] = []
         self._buckets: list[TensorStorage] = []
-        self._filled = 0  # elements in the bucket of stage 3
-        self._largest_part = 0  # elements: the rank's part of a parameter in it, at most
-        self._embedded = 0  # bytes of an embedding that is the head too, and was made twice
-        self._alone: Tensor | None = None  # a gradient that is larger than the bucket
+        self._filled = 0  # elements in the reduce bucket of stage 3
+        self._largest_part = 0  # most elements of one parameter's shard in the bucket
+        self._embedded = 0  # bytes of the second copy of an embedding that is the head, too
+        self._alone: Tensor | None = None  # a gradient larger than the bucket
         self._whole = self._longest = 0  # elements: all the part touches, most of one parameter
-        self._reduces = True  # this micro-batch
+        self._reduces = True  # whether this micro-batch reduces
         self._averaged: TensorStorage | None = None  # and those of this micro-batch
         self._coming: TensorStorage | None = None
-        self._gathered: dict[str, TensorStorage] = {}  # by path of a layer
+        self._gathered: dict[str, TensorStorage] = {}  # gathered parameters, by layer path
         self._ahead: TensorStorage | None = None
-        self._pool: tuple[int, int, int] | None = None  # bytes of gathered parameters
-        self._room = 0  # bytes of them that are not gathered yet
-        self._largest: dict[str, int] = {}  # bytes, by path of a layer
-        self._knows = False  # the order of modules
-        self._head = self._words = 0  # bytes
+        self._pool: tuple[int, int, int] | None = None  # bytes of gathered parameters: see _follow
+        self._room = 0  # bytes of `_pool` that are not gathered yet
+        self._largest: dict[str, int] = {}  # bytes of the largest parameter, by layer path
+        self._knows = False  # the order of modules is known
+        self._head = self._words = 0  # bytes of the largest head and embedding parameter
         self._heads = False  # the head has its own parameters
         self._last = ""
 
@@ -185,7 +185,7 @@ class Zero(Around):
             p.hooks.append(self._reduced)
 
     def _buffers(self, mine: list[LeafTensor], elements: int) -> Iterator[tuple[int, str]]:
-        """Yield (bytes, component) of buffers that live from the start to the end."""
+        """Yield (bytes, component) of buffers that live as long as the run."""
         how, dtype = self.how, mine[0].dtype
         if how.stage == 3:
             if how.offload == "none":  # else grad_partitions_flat_buffer is on the host (host.py)
@@ -195,20 +195,19 @@ class Zero(Around):
             yield dtype.size(max(p.numel for p in mine)), "temporaries"
 
     def _share_of(self, param: LeafTensor) -> int:
-        """Return the elements of a parameter that the rank has; experts are sharded by fewer
-        ranks."""
+        """Return the elements of a rank's shard of `param`; fewer ranks shard experts."""
         among = self.how.expert_ranks if param.kind == "experts" else 0
         return ceil_div(param.numel, among or self.how.ranks)
 
     def _elements(self, mine: list[LeafTensor]) -> int:
-        """Return the elements of the rank's part: of experts, of those that it has and shards."""
+        """Return the elements of a rank's shard of all trained parameters, `mine`."""
         how, among = self.how, self.how.expert_ranks or self.how.ranks
         experts = sum(p.numel for p in mine if p.kind == "experts")
         rest = sum(p.numel for p in mine) - experts
         return ceil_div(rest, how.ranks) + ceil_div(experts, among)
 
     def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
-        """Take what is alive for a moment before all parameters are in their places."""
+        """Allocate what is alive only while parameters are partitioned."""
         how = self.how
         if built.headless:
             self._embedded = sum(p.nbytes for p in mine if p.kind == "embedding")
@@ -223,9 +222,9 @@ class Zero(Around):
 
     def _flatten(self, m: Machine, mine: list[LeafTensor]) -> None:
         """Copy the parameters of stages 1 and 2 into one tensor. The cache is emptied before each
-        group of parameters: a trainer has two, so the sources of the first are freed. Offloaded
-        states have DeepSpeed's own optimizer and its one group: those pieces stay cached, and what
-        is larger than each needs new segments."""
+        group of parameters: a trainer has two, so the first group's sources are freed. Offloaded
+        states have DeepSpeed's own optimizer with one group: those pieces stay cached, and tensors
+        larger than each need new segments."""
         sizes = [p.nbytes for p in mine if self.how.flattens]
         if self.how.offload == "none":
             m.hidden(sum(sizes), name="weights")
@@ -258,7 +257,7 @@ class Zero(Around):
         self._knows = True
 
     def _measure(self, built: "BuiltModel") -> None:
-        """Measure what is gathered with a layer, and for what is outside of layers."""
+        """Measure the largest gathered parameter of each layer, and of the embedding and head."""
         if self._largest:
             return
         stacks = built.stacks
@@ -276,8 +275,8 @@ class Zero(Around):
         self._last = next(reversed(stacks))
 
     def _follow(self, built: "BuiltModel") -> tuple[int, int, int]:
-        """Return bytes of gathered parameters: those always alive, how many more at most, and what
-        their stream reserves beyond both."""
+        """Return bytes of gathered parameters: (always alive, most in addition, reserved by their
+        stream beyond both)."""
         how, sizes = self.how, self.how.sizes
         gone = [p for p in built.own if self._large(p)]
         numels, nbytes = tuple(p.numel for p in gone), tuple(p.nbytes for p in gone)
@@ -291,8 +290,8 @@ class Zero(Around):
         return ahead, more, max(0, reserved - ahead - more)
 
     def _calls(self, built: "BuiltModel", gone: list[LeafTensor]) -> tuple[tuple[int, ...], ...]:
-        """Return the modules of a forward and a backward, each as the indices of its parameters.
-        All experts of a layer count as one module."""
+        """Return the modules of one forward and backward, each as the indices of its parameters in
+        `gone`. All experts of a layer count as one module."""
         layers: dict[str, dict[str, list[int]]] = {}  # modules by layer, others by their names
         words = []  # embeddings that are the head, too
         for i, p in enumerate(gone):
@@ -311,7 +310,8 @@ class Zero(Around):
         return tuple(map(tuple, forward + backward))
 
     def _large(self, param: LeafTensor) -> int:
-        """Return the bytes of a parameter that is sharded and not always whole; 0 for others."""
+        """Return the bytes of a parameter that is gathered on use; 0 if it is always whole or on
+        another stage."""
         there = param.kind == ELSEWHERE or param.numel <= self.how.sizes.persistent
         return 0 if there or param.name not in self._cut_up else param.nbytes
 
@@ -374,7 +374,8 @@ class Zero(Around):
     # Gradients
 
     def _reduced(self, m: Machine, param: LeafTensor) -> None:
-        """Put a gradient into the bucket, and the part's own into what is averaged."""
+        """Copy a gradient into the bucket, and this rank's part of it into the averaged
+        gradients."""
         how = self.how
         if how.stage < 3 and how.offload != "none":
             m.hidden(NORM * min(param.numel, self._longest))
@@ -391,9 +392,9 @@ class Zero(Around):
             param.grad = None
 
     def _scatter(self, m: Machine, dtype: DType) -> None:
-        """Scatter the bucket: padded, in the order of ranks, and the part's own cut off
-        (reduce_scatter_coalesced). A gradient larger than the bucket is sent as it is, and stays
-        until it has been sent."""
+        """Reduce-scatter the bucket: padded, in the order of ranks, with this rank's part cut off
+        (reduce_scatter_coalesced). A gradient larger than the bucket is sent by itself, and lives
+        until then."""
         alone, self._alone = self._alone, None
         if self._filled and (alone is None or self._filled % self.how.ranks):
             sent = TensorStorage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
@@ -406,9 +407,9 @@ class Zero(Around):
         self._filled = self._largest_part = 0
 
     def before_step(self, m: Machine, built: "BuiltModel") -> None:
-        """Make the gradients of a group of the part, first joined, then in float32; on the host if
-        states are there. Groups follow each other, in the same memory. Stages 1 and 2 free the
-        sources before the optimizer steps."""
+        """Allocate the gradients of each group of the shard, first joined, then in float32, unless
+        they are on the host. Groups reuse the same memory. Stages 1 and 2 free the sources before
+        the optimizer steps."""
         if not self._parts or self.how.offload != "none":
             return
         if self.how.stage < 3:
@@ -439,11 +440,11 @@ def flattens(version: tuple[int, ...] | None) -> bool:
 
 
 def in_groups(sizes: Sequence[int], most: int) -> tuple[int, ...]:
-    """Return the numbers of each group of parameters that stage 3 steps at once: of parameters with
-    so many numbers on a rank, a group has those up to the one that makes it `most` or more.
+    """Return the elements of each group of parameters that stage 3 updates at once. A group ends
+    with the parameter that makes it `most` elements or more; `sizes` are one rank's elements per
+    parameter.
 
-    >>> in_groups([3, 4, 2, 2], 5)
-    (7, 4)
+    >>> in_groups([3, 4, 2, 2], 5) (7, 4)
     """
     groups, filled = [], 0
     for i, size in enumerate(sizes, 1):
@@ -455,12 +456,11 @@ def in_groups(sizes: Sequence[int], most: int) -> tuple[int, ...]:
 
 
 def touched(sizes: Sequence[int], elements: int) -> tuple[int, int]:
-    """Return the numbers of all parameters that have some in one rank's part, and the most that one
-    of them has there; both of the ranks that have most. Parameters are of these sizes, end to end,
-    and each part takes `elements` of them.
+    """Return (elements of all parameters that overlap one rank's shard, longest overlap of one
+    parameter), each of the rank with most. Parameters of `sizes` lie end to end; each shard takes
+    `elements`.
 
-    >>> touched([10, 2, 4], 8)
-    (16, 8)
+    >>> touched([10, 2, 4], 8) (16, 8)
     """
     whole: dict[int, int] = {}
     longest = start = 0
