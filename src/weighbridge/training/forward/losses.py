@@ -36,14 +36,14 @@ from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Te
 
 Loss = Callable[
     [TrainingStep, Tensor], "tuple[Tensor, Tensor | None]"
-]  # (loss, logits that are kept)
-TILE = (4096, 32768)  # tokens, outputs
+]  # (loss, logits that the caller keeps)
+TILE = (4096, 32768)  # tokens and outputs per tile
 PADDED_SINCE = (4, 49)  # transformers loss/loss_utils.py
 MOST = 4_000_000_000  # bytes of Unsloth's chunks, at EACH bytes per token and output
 EACH = 16
 TILES = (128, 64)  # (tokens or outputs, hidden elements) per lock of Apple's kernel
-SCORE = "score.weight"  # the one output of a reward or value model
-CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
+SCORE = "score.weight"  # name of the single-output head of a reward or value model
+CHUNK = 256  # labelled tokens per chunk in TRL (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
 def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -129,7 +129,7 @@ def _places(m: Machine, rows: int) -> Tensor:
 
 
 def _sorted(m: Machine, outputs: int) -> Tensor:
-    """Return the order of the outputs by their mean (argsort, then in 32 bits)."""
+    """Return the output indices sorted by mean logit (argsort, then in 32 bits)."""
     values, places = m.new((outputs,), FLOAT32), m.new((outputs,), INT64)
     order = m.new((outputs,), INT32)
     del values, places
@@ -144,7 +144,8 @@ def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def tiled(s: TrainingStep, hidden: Tensor, rows: int, shape: Shape) -> Tensor:
-    """Return the log-probabilities of `rows` tokens, by TRL's tiles, or a sum of them."""
+    """Return the log-probabilities of `rows` tokens computed by TRL's tiles, or, with the shape (),
+    their sum."""
     m, weight = s.m, weight_of(s)
     dtype = s.computing
     with m.making("logits"):
@@ -167,7 +168,7 @@ def tiled(s: TrainingStep, hidden: Tensor, rows: int, shape: Shape) -> Tensor:
 
 
 def _counted(m: Machine, hidden: Tensor, rows: int) -> Tensor:
-    """Return the hidden states of the tokens that count, picked by their indices."""
+    """Return copies of the hidden states of the `rows` tokens that have a label."""
     shape, dtype = hidden.shape, hidden.dtype
     picked = m.new((rows, shape[-1]), dtype)
 
@@ -187,8 +188,8 @@ def _tiles(
     *,
     again: bool = False,
 ) -> Tensor:
-    """Return the buffer for a tile's logits, which is as wide if there are fewer outputs. A tile's
-    casts are freed when the next exist; those of the head, in forward, before."""
+    """Allocate a tile's logits and casts; return the logits' buffer, which is as wide with fewer
+    outputs. A tile's casts are freed when the next exist; in forward those of the head before."""
     rows, width = shape
     buffer = m.new((min(rows, TILE[0]), TILE[1]), computing)
     states = turned = None
@@ -207,7 +208,8 @@ def _tiles(
 
 
 def trl_chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return TRL's loss by checkpointed chunks. It drops tokens without a label; all have one."""
+    """Return TRL's loss by checkpointed chunks of tokens. TRL drops tokens without a label; here
+    all have one."""
     m, weight = s.m, weight_of(s)
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
@@ -261,8 +263,8 @@ def in_forward(
 
 
 def _fused(s: TrainingStep, hidden: Tensor, weight: LeafTensor, *, tile: tuple[int, int]) -> Tensor:
-    """Return the loss of one node: gradients are made in forward, a tile of logits at a time, and
-    kept for backward."""
+    """Return the fused loss as one graph node: gradients are computed in forward, one `tile` of
+    logits at a time, and kept for backward."""
     m = s.m
     hidden, used = lower(m, hidden), lower(m, weight)
     with m.making("logits"):
@@ -323,7 +325,8 @@ def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss with padded, shifted labels; logits are copied only to float32."""
+    """Return the loss over padded, shifted labels. The only copy of the logits is the float32
+    cast."""
     wide = cast(m, logits, FLOAT32)
     padded = m.new((labels.shape[0], labels.shape[1] + 1), INT64)
     one = labels.shape[0] == 1  # a slice of one row is contiguous, and not copied
@@ -333,8 +336,9 @@ def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def shifted_loss(m: Machine, logits: Tensor, labels: Tensor, *, plain: bool = False) -> Tensor:
-    """Return the loss of logits without their last position and labels without their first: copies,
-    but for one sequence. `plain`: logits keep their dtype without autocast (up to 4.48)."""
+    """Return the loss of logits without their last position and labels without their first; slices
+    of several sequences are copied. `plain`: logits keep their dtype without autocast (up to
+    4.48)."""
     batch, length, vocab = logits.shape
     wide = logits if plain else cast(m, logits, FLOAT32)
     shift_logits = part(m, wide, batch, length - 1, vocab)
@@ -350,7 +354,7 @@ def shifted_loss(m: Machine, logits: Tensor, labels: Tensor, *, plain: bool = Fa
 
 
 def head(s: TrainingStep, hidden: Tensor) -> Tensor:
-    """Return the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
+    """Return the logits, [batch, length, vocabulary]; some classes scale them, or cap them: cap *
     tanh(logits / cap)."""
     name, config = _named(s), s.built.config
     logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
@@ -369,20 +373,20 @@ def weight_of(s: TrainingStep) -> LeafTensor:
 
 
 def _named(s: TrainingStep) -> str:
-    """Return the head's path; "" if the embedding is the head."""
+    """Return the path of the head's linear; "" if the head is the embedding."""
     named = (n for n in s.built.params if n.endswith(".weight"))
     weights = (n for n in named if role(n) == "head" or n == SCORE)
     return next(weights, "").removesuffix(".weight")
 
 
 def _shape(weight: LeafTensor, hidden: Tensor) -> tuple[int, int]:
-    """Return (outputs, width) of the head."""
+    """Return (outputs, inputs) of the head."""
     width = hidden.shape[-1]
     return weight.numel // width, width
 
 
 def tied(s: TrainingStep) -> LeafTensor:
-    """Return the embedding that is also the head: the decoder's, or one it shares."""
+    """Return the embedding whose weight is also the head's: the decoder's, or the one it shares."""
     words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
     if not words:
         raise UnsupportedError(sentence("predicts_none", kind=s.built.kind))

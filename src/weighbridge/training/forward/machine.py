@@ -31,9 +31,9 @@ Asked = tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[str, Any], ...]]
 
 
 class GradNode:
-    """A node of the graph. `inputs` are (node or parameter, index of its output). `attributes` are
-    what a Python function keeps on its context: no checkpoint sees it, and it is freed with the
-    node."""
+    """A node of the autograd graph. `inputs` are (node or parameter, index of its output).
+    `attributes` are what a Python function keeps on its context: no checkpoint sees them, and they
+    are freed with the node."""
 
     __slots__ = ("attributes", "back", "inputs", "needs", "outputs", "saved", "seq")
 
@@ -56,8 +56,9 @@ class GradNode:
 
 
 class KernelFacts:
-    """Results of kernel rules for one chip, by rule and arguments. A run on another chip with equal
-    results is the same run. If only sizes differ, the program is the same with other bytes."""
+    """Cached results of kernel rules for one chip, by rule and arguments. A run on a chip with
+    equal results is the same run. If only sizes differ, the allocations are the same with other
+    bytes."""
 
     __slots__ = ("_said", "_sizes")
 
@@ -74,7 +75,8 @@ class KernelFacts:
     def sizes(
         self, chip: Chip, rule: Callable[..., Sizes], facts: Sequence[Any], **more: Any
     ) -> list[CardBytes]:
-        """Return the bytes that a rule computes, in a list as long for every chip."""
+        """Return the bytes that `rule` computes for the chip; the list has the same length for
+        every chip."""
         key = rule, tuple(facts), tuple(more.items())
         if key not in self._sizes:
             said = rule(*facts, chip=chip, **more)
@@ -82,16 +84,16 @@ class KernelFacts:
         return self._sizes[key]
 
     def hold(self, chip: Chip) -> bool:
-        """Return whether all rules return the same results and sizes for this chip."""
+        """Return whether all rules give the same results and sizes for `chip`."""
         same = (list(_asked(key, chip)) == sizes for key, sizes in self._sizes.items())
         return self.decide(chip) and all(same)
 
     def decide(self, chip: Chip) -> bool:
-        """Return whether all rules return the same results for this chip, sizes aside."""
+        """Return whether all rules give the same results for `chip`, apart from sizes."""
         return all(_asked(key, chip) == said for key, said in self._said.items())
 
     def on(self, chip: Chip) -> "KernelFacts":
-        """Return the results for a chip for which the rules decide the same."""
+        """Return the results for `chip`, for which the rules decide the same."""
         other = KernelFacts()
         other._said = self._said
         for rule, facts, more in self._sizes:
@@ -99,7 +101,7 @@ class KernelFacts:
         return other
 
     def size(self, nbytes: CardBytes) -> int:
-        """Return the bytes on this chip for those of another one."""
+        """Return the bytes on this chip that correspond to `nbytes` of another chip."""
         key, place = nbytes.origin
         return self._sizes[key][place]
 
@@ -110,18 +112,18 @@ def _asked(key: Asked, chip: Chip) -> Any:
 
 
 class Machine:
-    """The state of one process on one device: its heap, its modes, and the graph that it leaves."""
+    """One process on one device: its heap, its modes, and the autograd graph that it records."""
 
     def __init__(self, heap: TensorHeap) -> None:
         self.heap = heap
         self.grad = True
         self.training = True
-        self.adapted = True  # adapters are on; off, the model is its frozen base
+        self.adapted = True  # whether adapters are on; off, the model is its frozen base
         self.autocast: DType | None = None
-        self.name = "activations"  # what new memory counts as
+        self.name = "activations"  # component that new memory counts as
         self.in_backward = False
-        self.away = self.most_away = 0  # bytes of activations in host memory
-        self.sends = ""  # what nodes save goes there: their "inputs", or "all"
+        self.away = self.most_away = 0  # bytes of activations in host memory: now, at most
+        self.sends = ""  # which saved tensors go to the host: "inputs" of nodes, or "all"
         self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
         self.frames: list[Frame] = []
         self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
@@ -129,7 +131,7 @@ class Machine:
         self.unfolds = False  # a convolution is a product of columns, as in ggml
         self.beyond = False  # a convolution had more elements than 32 bits count
         self.chip = ASSUMED
-        self.installed = False  # packages with kernels of layers that are no attention
+        self.installed = False  # packages with kernels for recurrent layers are installed
         self.kernels = KernelFacts()
         self.temporary_workspace = 0  # bytes of cuBLAS, freed after each product
         self._watched: list[ref[TensorStorage]] | None = None
@@ -143,18 +145,21 @@ class Machine:
         return Computed(shape, dtype, storage)
 
     def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
-        """Allocate `count` tensors of one shape, then free them together."""
+        """Allocate `count` tensors of one shape, which are freed together; return them as one
+        tensor."""
         tensor = Computed((count, *shape), dtype, None)
         tensor.storage = TensorStorage(self.heap, tensor.nbytes // count, self.name, count=count)
         return tensor
 
     def pile(self, count: int, nbytes: int) -> Tensor:
-        """Allocate `count` tensors of `nbytes` each, then free them together."""
+        """Allocate `count` tensors of `nbytes` each, which are freed together; return them as one
+        tensor."""
         storage = TensorStorage(self.heap, nbytes, self.name, count=count)
         return Computed((count, nbytes), INT8, storage)
 
     def said(self, shape: Shape, dtype: DType, nbytes: int) -> Tensor:
-        """Allocate `nbytes`, computed by a rule of kernels, whatever the shape would take."""
+        """Return a tensor of `shape` that takes `nbytes`, as a kernel rule computed, not the
+        shape's own size."""
         storage = TensorStorage.of(self.heap, self.heap.again(nbytes, self.name, 0))
         if self._watched is not None:
             self._watched.append(ref(storage))
@@ -162,23 +167,24 @@ class Machine:
 
     @property
     def saves(self) -> bool:
-        """Return whether what is saved for backward stays: not if a checkpoint drops it."""
+        """Return whether tensors saved for backward are kept: not inside a checkpoint's first
+        forward."""
         return self.grad and (not self.frames or self.frames[-1].again)
 
     @property
     def recalls(self) -> bool:
-        """Return whether a layer is recomputed whose results a selective checkpoint kept."""
+        """Return whether a selective checkpoint is recomputing a layer."""
         return bool(self.frames) and self.frames[-1].again and self.frames[-1].chooses is not None
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
-        """Return the result of a product or an attention. If a selective checkpoint recomputes the
-        layer, it is the tensor that the checkpoint kept."""
+        """Return the result tensor of a product or an attention; when a selective checkpoint
+        recomputes the layer, the one it kept."""
         if self.frames and self.frames[-1].chooses is not None:
             return self.frames[-1].result(kind, shape, dtype)
         return self.new(shape, dtype)
 
     def given(self, kind: str, x: Tensor) -> Tensor:
-        """Return the input of a compiled region, which a selective checkpoint keeps with the
+        """Return `x`, the input of a compiled region, which a selective checkpoint keeps with the
         region's output."""
         if self.frames and self.frames[-1].chooses is not None:
             return self.frames[-1].given(kind, x)
@@ -192,20 +198,22 @@ class Machine:
         return out
 
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
-        """Take what a kernel takes besides its outputs, `sizes` in bytes, and free it."""
+        """Allocate a kernel's temporaries of `sizes` bytes, all alive together, and free them."""
         self.heap.passing(*[n for n in sizes if n or type(n) is CardBytes], name=name)
 
     def ask(self, rule: Callable[..., Said], *facts: Any, **more: Any) -> Said:
-        """Return the result of a rule of kernels for the chip, of which a run uses nothing else."""
+        """Return the result of kernel rule `rule` for the chip; all that a run uses of the chip
+        comes from such rules."""
         return self.kernels.of(self.chip, rule, facts, **more)
 
     def sizes(self, rule: Callable[..., Sizes], *facts: Any, **more: Any) -> list[CardBytes]:
-        """Return the bytes that a rule of kernels computes for the chip: a list as long for every
-        chip, 0 if a kernel takes nothing, so that the program does not depend on the chip."""
+        """Return the bytes that a kernel rule computes for the chip. The list has the same length
+        for every chip, 0 if a kernel takes nothing, so the allocations do not depend on the
+        chip."""
         return self.kernels.sizes(self.chip, rule, facts, **more)
 
     def product(self) -> None:
-        """Take a matrix product's workspace: a thread's first product allocates that of cuBLAS."""
+        """Allocate a matrix product's workspace: cuBLAS's in a thread's first product."""
         if self.workspace and self.in_backward not in self._threads:
             with self.heap.watched(None):
                 storage = TensorStorage(self.heap, self.workspace, "workspaces")
@@ -215,7 +223,8 @@ class Machine:
 
     @property
     def lasting(self) -> set[int]:
-        """Return the places of the workspaces that threads keep from their first product on."""
+        """Return the heap places of the workspaces that threads keep from their first product
+        on."""
         return {storage.held.place for storage in self._threads.values()}
 
     def number(self) -> int:
@@ -232,7 +241,8 @@ class Machine:
 
     @contextmanager
     def casting(self, dtype: DType | None) -> Iterator[None]:
-        """Run as under torch.autocast; copies of weights are freed at the end of the outermost."""
+        """Run the block as under torch.autocast; cached casts of weights are freed when the
+        outermost such block ends."""
         before, self.autocast = self.autocast, dtype
         outer, self.casts = self.casts, (self.casts if before is not None else {})
         try:
@@ -242,8 +252,8 @@ class Machine:
 
     @contextmanager
     def sending(self, what: str) -> Iterator[None]:
-        """Send saved tensors to host memory while the block runs, by hooks that are closer than a
-        checkpoint's."""
+        """Send saved tensors to host memory while the block runs; this takes precedence over a
+        checkpoint."""
         before, self.sends = self.sends, what
         try:
             yield
@@ -252,7 +262,7 @@ class Machine:
 
     @contextmanager
     def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
-        """Note the memory that is taken while the block runs."""
+        """Append a reference to `made` for each storage that is allocated while the block runs."""
         before, self._watched = self._watched, made
         try:
             yield
@@ -261,7 +271,7 @@ class Machine:
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
-        """Count the memory that is taken while the block runs as `name`."""
+        """Count memory allocated while the block runs as component `name`."""
         before, self.name = self.name, name
         try:
             yield
@@ -277,7 +287,8 @@ def record(
     *outputs: Tensor,
     attributes: tuple[Tensor, ...] = (),
 ) -> None:
-    """Write a node to the graph, unless gradients are off or no input has one."""
+    """Add a node to the graph, unless gradients are off or no input needs one. `back` computes the
+    gradients of `inputs`."""
     if not m.grad:
         return
     edges = [NO_EDGE if t is None else _edge(t) for t in inputs]
@@ -292,7 +303,7 @@ def record(
 
 
 class SentTensor:
-    """A saved tensor in host memory; called, it returns a new copy on the card."""
+    """A saved tensor in host memory; calling it returns a new copy on the GPU."""
 
     __slots__ = ("dtype", "m", "nbytes", "shape")
 
@@ -309,15 +320,16 @@ class SentTensor:
 
 
 def _packed(m: Machine, saved: list[Any], outputs: Sequence[Tensor]) -> list[Any]:
-    """Return what a node keeps of saved tensors, by the closest hooks."""
+    """Return what a node keeps instead of its saved tensors: placeholders of a checkpoint or of an
+    offload, or the tensors."""
     if m.sends:
         return [_sent(m, t, outputs) for t in saved]
     return m.frames[-1].pack(saved) if m.frames else saved
 
 
 def _sent(m: Machine, t: Any, outputs: Sequence[Tensor]) -> Any:
-    """Return what a node keeps of a tensor: leaves stay on the card, and results of kernels if only
-    inputs are sent."""
+    """Return what a node keeps of `t` when saved tensors go to the host. Leaves stay on the GPU,
+    and so do results of kernels if only inputs are sent."""
     if t is None or isinstance(t, LeafTensor):
         return t
     of_result = any(t.storage is out.storage for out in outputs)
@@ -327,7 +339,8 @@ def _sent(m: Machine, t: Any, outputs: Sequence[Tensor]) -> Any:
 
 
 def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
-    """Record what `out` was made from: its gradient makes one as large as `x`. Return `out`."""
+    """Return `out` after recording that it was made from `x`; backward allocates a gradient as
+    large as `x`, in the dtype of the incoming one."""
     shape = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -338,7 +351,8 @@ def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
 
 
 def made_like(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
-    """Record like `remade`, with a gradient in the dtype of `x`, whatever comes."""
+    """Return `out` after recording that it was made from `x`; backward allocates a gradient like
+    `x`, whatever the incoming dtype."""
     shape, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -349,12 +363,13 @@ def made_like(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tens
 
 
 def another(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-    """Make a gradient as large as the one that came."""
+    """Return a new gradient, as large as the incoming one."""
     return [m.new(grads[0].shape, grads[0].dtype)]
 
 
 def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
-    """Record what `out` was made from: `x` is given its gradient as it is. Return `out`."""
+    """Return `out` after recording that it was made from `x`; backward passes the gradient on
+    unchanged."""
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [grads[0]]
@@ -364,8 +379,8 @@ def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
 
 
 def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
-    """Save inputs before an operator runs: a recomputed layer ends here if these are the last that
-    are needed."""
+    """Save `inputs` before an operator runs. A recomputation ends here if backward needs nothing
+    beyond them."""
     if (
         m.frames
         and m.grad
@@ -386,8 +401,8 @@ def _edge(t: Any) -> tuple[Any, int]:
 
 
 def lower(m: Machine, t: Tensor) -> Tensor:
-    """Cast `t` as autocast does before a product. A trained weight is cast once; a frozen one, or
-    an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
+    """Return `t` cast as autocast does before a product. A trained float32 weight is cast once; a
+    frozen one, or an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
     from weighbridge.training.forward.ops.pointwise import cast
 
     target = m.autocast

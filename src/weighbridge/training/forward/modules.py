@@ -18,7 +18,7 @@ Wrap = Callable[[Machine, Tensor], Tensor]
 
 
 def below(name: str, paths: Container[str]) -> str:
-    """Return the one of `paths`, which end with a dot, that `name` is below; "" for none."""
+    """Return the path out of `paths` (each ends with a dot) that `name` is below; "" for none."""
     end = name.find(".")
     while end >= 0:
         if name[: end + 1] in paths:
@@ -28,7 +28,7 @@ def below(name: str, paths: Container[str]) -> str:
 
 
 def each_below(names: Iterable[str], paths: Container[str]) -> Iterator[str]:
-    """Yield `below` of each name; most often it is that of the name before."""
+    """Yield the result of `below` for each name; neighbouring names mostly share it."""
     path = ""
     for name in names:
         if not path or not name.startswith(path):
@@ -42,7 +42,7 @@ class ParameterSpec(NamedTuple):
     name: str
     shape: tuple[int, ...]
     kind: str
-    dtype: str = ""  # "" is the model's own
+    dtype: str = ""  # "": the model's own dtype
     role: str = ""  # as a Param's
 
 
@@ -69,7 +69,7 @@ class Module:
         return self.params.get(f"{self.path}{name}.bias")
 
     def bare(self, name: str) -> LeafTensor:
-        """Return a parameter of this module itself, which no module below it holds."""
+        """Return a parameter of this module itself, not of a submodule."""
         return self._param(self.path + name)
 
     def _param(self, name: str) -> LeafTensor:
@@ -78,13 +78,14 @@ class Module:
         return self.params[name]
 
     def stacked(self, m: Machine, name: str) -> Tensor:
-        """Return a bare parameter as it is used: with its adapter, if it has one."""
+        """Return a parameter of this module as its operators use it: with its adapter, if it has
+        one."""
         wrap = self._wrap(m, name)
         return self.bare(name) if wrap is None else wrap(m, self.bare(name))
 
     def _wrap(self, m: Machine, name: str) -> Wrap | None:
-        """Return the replacement of a linear, None without one; an adapter's base if adapters are
-        off."""
+        """Return the replacement of a linear, None without one; if adapters are off, the one below
+        the adapter."""
         wrap = self.wraps.get(self.path + name)
         return wrap if m.adapted else getattr(wrap, "base", wrap)
 
@@ -93,7 +94,7 @@ class Module:
         return f"{full}.weight" in self.params or full in self.wraps or full in self.params
 
     def first(self, *names: str) -> str:
-        """Return the first of several names that exists; "" for none."""
+        """Return the first of `names` that exists in the module; "" for none."""
         return next((name for name in names if self.has(name)), "")
 
     def linear(self, m: Machine, x: Tensor, name: str, kind: str = "product") -> Tensor:

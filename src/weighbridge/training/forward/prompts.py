@@ -24,8 +24,8 @@ Biased = tuple[LeafTensor, LeafTensor]  # the weight [out, in] and bias of a lin
 
 
 class Prompt:
-    """Trained vectors [tokens, width], which `linears` transform. `used`: a forward has begun with
-    them."""
+    """Trained prompt vectors [tokens, width], which `linears` transform. `used`: a forward has
+    begun with them."""
 
     __slots__ = ("_linears", "_vectors", "tokens", "used")
 
@@ -35,8 +35,8 @@ class Prompt:
         self.used = False
 
     def before(self, m: Machine, x: Tensor, *, held: bool) -> Tensor:
-        """Return the layers' input [batch, tokens and others, width], whose first tokens are these
-        vectors. `held`: the graph holds the embedding of the other tokens, and its gradient."""
+        """Return the layers' input [batch, prompt and other tokens, width]: the prompt, then `x`.
+        `held`: the graph holds the other tokens' embeddings and their gradient."""
         batch, length, width = x.shape
         self.used = True
         others = m.new((batch, (length - self.tokens) * width), x.dtype)
@@ -47,7 +47,7 @@ class Prompt:
         return join(m, made, others).view(batch, length, width)
 
     def _made(self, m: Machine) -> Tensor:
-        """Return the vectors of one sequence, [1, tokens, width], which are the same for all."""
+        """Return the prompt vectors [1, tokens, width], which all sequences share."""
         numbers = m.new((1, self.tokens), INT64)
         x = embedding(m, numbers, self._vectors)
         for i, (weight, bias) in enumerate(self._linears):
@@ -56,20 +56,20 @@ class Prompt:
 
 
 class KeyPrefix:
-    """Trained keys and values, [tokens, elements of all layers]; a layer takes its own once per
-    forward. `heads`: per layer, the KV heads and their size. `cache`: the keys and values of all
-    layers so far, which the outputs hold."""
+    """Trained keys and values, [tokens, elements of all layers]; each layer takes its own once per
+    forward. `heads`: (KV heads, head size) per layer. `cache`: the keys and values of all layers so
+    far, which the outputs hold."""
 
     __slots__ = ("_dtype", "_heads", "_left", "_vectors", "cache", "tokens")
 
     def __init__(self, vectors: LeafTensor, heads: Sequence[tuple[int, int]], dtype: DType) -> None:
         self._vectors, self._heads, self._dtype = vectors, heads, dtype
-        self._left: list[Tensor] | None = None  # a key and a value per layer, in turn
+        self._left: list[Tensor] | None = None  # a key and a value per layer that has not run yet
         self.cache: list[Tensor] = []
         self.tokens = vectors.shape[0]
 
     def begins(self, m: Machine, batch: int) -> None:
-        """Make the prefixes of all layers, each [batch, tokens, heads, size]."""
+        """Make the key and value prefixes of all layers, each [batch, tokens, heads, size]."""
         numbers = m.new((batch, self.tokens), INT64)
         whole = cast(m, embedding(m, numbers, self._vectors), self._dtype)
         shapes = [(batch, self.tokens, *shape) for shape in self._heads for _ in range(2)]
@@ -77,7 +77,8 @@ class KeyPrefix:
         self._left = [piece.view(*shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     def before(self, m: Machine, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the next layer's prefix followed by k and v [batch, length, heads, size]."""
+        """Return (keys, values) of the next layer: its prefix, followed by `k` and `v`, [batch,
+        length, heads, size]."""
         left = self._left
         if not left:
             raise UnsupportedError(sentence("attends_more"))

@@ -53,7 +53,7 @@ Score = Callable[[Machine, Tensor, Tensor], Tensor]
 
 @frozen_record
 class Scoring:
-    """A row of heads.txt: what a source does with the logits."""
+    """A row of heads.txt: how a source turns logits into log-probabilities."""
 
     score: str
     scored: str = "all"
@@ -72,27 +72,27 @@ class Scoring:
 
     @property
     def gaps(self) -> bool:
-        """Return whether the scored rows are not contiguous, if there are several."""
+        """Return whether the scored rows are not contiguous in memory, if there are several."""
         return bool(self.cuts) and not self.copied and self.temperature != "new"
 
     def tokens(self, answer: int, length: int) -> int:
-        """Return the tokens of a row that have log-probabilities, of `length` with logits."""
+        """Return how many tokens per row get log-probabilities, if `length` tokens have logits."""
         if self.scored == "answer" and answer:
             return min(answer, length - 1)
         return length - min(self.cuts, 1)
 
 
 class Tiles(NamedTuple):
-    """Logits of some tokens at a time. `forward`, `backward`: peak bytes per element of a tile;
-    `wide`: a copy of the head in float32."""
+    """Logits computed for some tokens at a time. `forward`, `backward`: peak bytes per element of a
+    tile; `wide`: a float32 copy of the head is made."""
 
-    tokens: Callable[[int], int]  # tokens of a tile, by the outputs
+    tokens: Callable[[int], int]  # outputs -> tokens per tile
     forward: int
     backward: int
     wide: bool = False
 
 
-FEW = 512  # tokens of verl's tiles (FusedLinearForPPO, chunk_size)
+FEW = 512  # tokens per tile in verl (FusedLinearForPPO, chunk_size)
 LIGER = (2048, 4096)  # tokens, outputs: liger_kernel 0.8.5 chunked_loss/fused_linear_ppo.py
 LIGER_BYTES = 16  # logits, the subtrahend, probabilities and their gradients, in float32
 WORKSPACE = 256 << 20  # agilerl 2.58 core/base.py, _resolve_fused_chunk_rows: bytes of float32
@@ -134,7 +134,8 @@ def quiet_pass(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> None:
 
 
 def _of_answer(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0) -> Tensor:
-    """Return the hidden states of the answer's tokens and `more`; of all if all are scored."""
+    """Return the hidden states of the answer's tokens and `more` besides; those of all tokens if
+    all are scored."""
     if scoring.scored == "all" or scoring.whole or scoring.score == "tiles" or not s.answer:
         return hidden
     count = min(s.answer + more, s.length)
@@ -155,7 +156,7 @@ def _logits(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Tensor:
 
 
 class Scored(NamedTuple):
-    """Log-probabilities of tokens, [batch, tokens], and what else is alive: entropies with
+    """Log-probabilities [batch, tokens], and the other tensors that stay alive: entropies with
     gradients, an additional loss, logits that the loop holds."""
 
     scores: Tensor
@@ -184,7 +185,7 @@ def _scored(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Scored:
 
 
 def _cut(m: Machine, scoring: Scoring, logits: Tensor, shape: Shape) -> Tensor:
-    """Return logits cut to `shape`, copied if the source does."""
+    """Return the logits sliced to `shape`, copied if the source copies them."""
     for _ in range(scoring.cuts):
         logits = part(m, logits, *shape)
     if scoring.temperature == "new":
@@ -199,7 +200,7 @@ def _without_gaps(m: Machine, scoring: Scoring, logits: Tensor) -> Tensor | None
 
 
 def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int) -> None:
-    """Allocate what is made for logging: logits of `chosen` tokens, and entropies."""
+    """Allocate the temporaries of logged metrics: logits of `chosen` tokens, and entropies."""
     if scoring.picked:
         m.hidden(logits.dtype.size(chosen * logits.shape[-1]), name="logits")
     if scoring.entropy == "chunks":
@@ -208,7 +209,8 @@ def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int) -> None:
 
 
 def _compiled(m: Machine, x: Tensor) -> Tensor:
-    """Return entropies computed in one kernel each way, which reads the logits again."""
+    """Return entropies of the logits `x`, computed by one compiled kernel each way; backward reads
+    the logits again."""
     out, sums = m.new(x.shape[:-1], FLOAT32), m.new(x.shape[:-1], FLOAT32)
     record(m, _of_saved, [x], [x, sums], out)
     return out
@@ -219,7 +221,8 @@ def _of_saved(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> G
 
 
 def _parallel(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Return probabilities of a softmax that is saved, and overwritten by the gradient."""
+    """Return log-probabilities from a tensor-parallel softmax that is saved, and overwritten by its
+    gradient."""
     soft = m.new(x.shape, x.dtype)
     out = m.new(x.shape[:-1], x.dtype)
 
@@ -245,7 +248,8 @@ WITH_GRADIENTS: Mapping[str, Callable[[Machine, Tensor], Tensor]] = {
 
 
 def _loss(m: Machine, scores: Tensor, entropy: Tensor | None = None) -> Tensor:
-    """Return the mean of clamped ratios times an advantage, each [batch, tokens] in float32."""
+    """Return the policy loss: the mean of clamped ratios times advantages, each [batch, tokens] in
+    float32."""
     ratio = of_result(m, sub(m, scores, scores.detach()))
     advantage = m.new((scores.shape[0], 1), FLOAT32)
     terms = add(m, mul(m, ratio, advantage), mul(m, clamp(m, ratio), advantage))
@@ -259,7 +263,8 @@ def _mean(m: Machine, terms: Tensor) -> Tensor:
 
 
 def _likelihood(m: Machine, logits: Tensor) -> Tensor:
-    """Return the cross entropy of the chosen half; its logits are copied but the last token's."""
+    """Return the cross entropy of the batch's chosen half, from a copy of its logits without the
+    last token's."""
     batch, length, vocab = logits.shape
     half = batch // 2
     x = part(m, part(m, logits, half, length, vocab), half, length - 1, vocab)
@@ -268,8 +273,9 @@ def _likelihood(m: Machine, logits: Tensor) -> Tensor:
 
 
 def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the generalized Jensen-Shannon divergence of student and teacher, whose logits are
-    made after the student's. Both are divided by a temperature, and mixed in a stack of two."""
+    """Return (generalized Jensen-Shannon divergence of student and teacher, logits kept). The
+    teacher's logits are made after the student's; both are divided by a temperature, and mixed in a
+    stack of two."""
     m, logits = s.m, _logits(s, scoring, hidden)
     batch, length, vocab = logits.shape
     shape = batch, length - 1, vocab
@@ -296,15 +302,16 @@ def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tens
 
 
 def _trl(s: TrainingStep, x: Tensor) -> Tensor:
-    """Return TRL's tiles (losses.tiled) of the scored tokens: all but a row's last, or those of the
-    answer, picked by a mask."""
+    """Return the log-probabilities of the scored tokens by TRL's tiles (losses.tiled): all but a
+    row's last, or those of the answer, picked by a mask."""
     tokens = s.answer or s.length - 1
     x = part(s.m, x, s.batch, s.length - 1, x.shape[-1])
     return losses.tiled(s, x, s.batch * tokens, (s.batch, tokens))
 
 
 def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
-    """Return scores of one node: logits of a tile at a time in forward, and again in backward."""
+    """Return log-probabilities as one graph node: each tile's logits are computed in forward, and
+    again in backward."""
     m, weight = s.m, losses.weight_of(s)
     outputs = weight.numel // x.shape[-1]
     size = min(tiles.tokens(outputs), x.rows) * outputs
@@ -332,8 +339,8 @@ def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
 
 
 def _liger(s: TrainingStep, x: Tensor) -> Tensor:
-    """Return Liger's scores. Gradients are made with the loss, row by row: those of the head in
-    float32 for each row, and added."""
+    """Return Liger's log-probabilities. Gradients are made with the loss, row by row: those of the
+    head in float32 for each row, and added."""
     m, weight = s.m, losses.weight_of(s)
     width = x.shape[-1]
     tokens, outputs = min(LIGER[0], x.shape[1]), min(LIGER[1], weight.numel // width)
@@ -363,7 +370,8 @@ UNWHOLE: Mapping[str, Callable[[TrainingStep, Tensor], Tensor]] = {
 
 
 def one_output(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the loss of a reward model: one score per token, one picked per sequence, in pairs."""
+    """Return a reward model's loss on pairs: one score per token, of which one per sequence
+    counts."""
     m = s.m
     with m.making("logits"):
         scores = losses.head(s, hidden)

@@ -43,30 +43,31 @@ from weighbridge.training.forward.tensors import (
     TensorView,
 )
 
-LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
-FEW = LAST + 2  # layers of a kind too few to splice any
+LAST = 3  # last layers of a kind that are traced, until it is known to repeat
+FEW = LAST + 2  # with this many layers of a kind, none is spliced
 Whole = Callable[[Tensor], Tensor]
-Slots = list[Any]  # tensors held; the last two slots are the layer's input and given gradient
+Slots = list[Any]  # tensors held, by slot; the last two are the layer's input and incoming gradient
 
 
 class UnlikeLayersError(Exception):
-    """Raised if layers that were taken for alike are not: the step is walked whole."""
+    """Raised if layers that were assumed alike are not: all layers of the step are traced then."""
 
 
 class LayerTrace:
-    """The tapes that layers of one kind left, and whether they are known to repeat."""
+    """The tapes of traced layers of one kind, and whether they are known to repeat."""
 
     __slots__ = ("courses", "grads", "last", "proven", "tape", "used")
 
     def __init__(self) -> None:
         self.tape: Any = None
-        self.last: Any = None  # the tape of the last of all layers
+        self.last: Any = None  # the tape of the model's last layer
         self.courses: dict[bool, HeapCourse | None] = {}
         self.grads: list[Event] = []
         self.proven = self.used = False
 
     def note(self, tape: Forward | Backward | None, layer: "SplicedLayer") -> None:
-        """Note the tape that one layer left. The first and the last may differ from the others."""
+        """Record the tape of one traced layer; raises UnlikeLayersError if it differs. The first
+        and the last layer may differ from the others."""
         if layer.ends:
             self.last = tape
         if not self.used:
@@ -77,7 +78,7 @@ class LayerTrace:
 
     @property
     def to_the_end(self) -> bool:
-        """Return whether the last layer is known to be like the others."""
+        """Return whether the model's last layer is known to be like the others."""
         return self.proven and self.last == self.tape
 
     def use(self) -> Any:
@@ -90,7 +91,7 @@ class LayerTrace:
 
 
 class AlikeLayers:
-    """Layers of one kind: their traces of forward and backward."""
+    """The forward and backward traces of the layers of one kind."""
 
     __slots__ = ("backward", "forward")
 
@@ -99,8 +100,8 @@ class AlikeLayers:
 
 
 class SplicedLayer(NamedTuple):
-    """One of `alike` layers, and its parameters, in the same order for each. `ends`: the last of
-    all, with which backward begins: others may hold the gradient it gets."""
+    """One of `alike` layers; its parameters are in the same order for each. `ends`: it is the
+    model's last, where backward begins, so others may hold its incoming gradient."""
 
     params: Sequence[LeafTensor]
     number: int
@@ -109,7 +110,7 @@ class SplicedLayer(NamedTuple):
 
 
 class Splices:
-    """The kinds of layers of one run, each with the tapes of those that were walked."""
+    """All kinds of layers of one run, with the tapes of the traced layers."""
 
     def __init__(self) -> None:
         self._kinds: dict[Hashable, AlikeLayers] = {}
@@ -117,12 +118,12 @@ class Splices:
     def run(
         self, m: Machine, key: Hashable, layer: SplicedLayer, whole: Whole, x: Tensor
     ) -> Tensor:
-        """Run `whole(x)`, walked or spliced."""
+        """Return `whole(x)`, traced or spliced."""
         kind = self._kinds.setdefault(key, AlikeLayers())
         known = kind.forward.proven and (kind.backward.proven or not m.grad)
         ends = layer.ends and not (kind.forward.to_the_end and kind.backward.to_the_end)
         last = ends or (not known and layer.alike - layer.number <= LAST)
-        checks = layer.number == 1  # in each run of the layers, one is compared with it
+        checks = layer.number == 1  # the second layer of each forward is compared with the tape
         if layer.number and not (checks or last) and kind.forward.proven:
             return _spliced(m, kind, layer.params, x)
         leaf = isinstance(x, LeafTensor)  # autocast keeps the casts of a leaf
@@ -132,9 +133,9 @@ class Splices:
         return Walk(m, kind, layer).run(whole, x)
 
     def repeat(self, m: Machine, key: Hashable, number: int, whole: Whole, x: Tensor) -> Tensor:
-        """Run `whole(x)` for the `number`th time, walked or spliced: layers that each micro-batch
-        runs through, with backwards in the order of the forwards. If another like run has spliced
-        them both ways, only the first time is walked, which may differ."""
+        """Return `whole(x)` in its `number`th run, traced or spliced: layers that each micro-batch
+        runs through, with backwards in the order of the forwards. If an equal run has spliced them
+        both ways, only the first run is traced, which may differ."""
         kind = self._kinds.setdefault(key, AlikeLayers())
         sure = kind.forward.used and kind.backward.used
         if number >= (1 if sure else LAST) and kind.forward.proven:
@@ -143,7 +144,7 @@ class Splices:
 
 
 class Walk:
-    """A layer that is walked and leaves its tapes."""
+    """A layer that is traced; its tapes are recorded."""
 
     def __init__(self, m: Machine, kind: AlikeLayers, layer: SplicedLayer) -> None:
         self.m = m
@@ -181,7 +182,8 @@ class Walk:
     def _forward(
         self, out: Tensor, casts: tuple[Cast, ...], keeps: tuple[bool, bool]
     ) -> Forward | None:
-        """Return a forward's tape; only what the graph keeps belongs to the layer from here on."""
+        """Return the tape of a forward, None if it cannot be repeated; from here on only what the
+        graph keeps belongs to the layer."""
         assert out.storage is not None
         tape, graph = self.tape, out.requires_grad
         result = tape.slot(out.storage.held)
@@ -243,7 +245,7 @@ class Walk:
 
 
 def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
-    """Yield the attributes of all nodes from `node` down to `end`."""
+    """Yield the attributes of all graph nodes from `node` back to `end`."""
     seen = {end}
     todo: list[Any] = [node]
     while todo:
@@ -255,7 +257,8 @@ def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]
 
 
 class Spliced:
-    """The tensors that one layer keeps for its backward, by slot. `stays`: freed with the graph."""
+    """The tensors that one spliced layer keeps for its backward, by slot. `stays`: slots that are
+    freed with the graph."""
 
     __slots__ = ("kind", "params", "slots", "stays")
 
@@ -290,7 +293,8 @@ class Spliced:
             self._play(m, events)
 
     def _runs(self, m: Machine, trace: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
-        """Return whether the allocator ran the whole course at once."""
+        """Return whether the allocator could run all of the events at once, as one recorded
+        course."""
         slots = self.slots
         if fresh not in trace.courses:
             trace.courses[fresh] = _course(events, slots, fresh)
@@ -309,7 +313,7 @@ class Spliced:
         return True
 
     def _play(self, m: Machine, events: Iterable[Event]) -> None:
-        """Allocate and free again what a tape records."""
+        """Run the allocations and frees of a tape one by one."""
         heap, slots = m.heap, self.slots
         for event in events:
             what, slot = event[:2]
@@ -331,13 +335,14 @@ class Spliced:
 
 
 def _alone(slots: Slots, slot: int) -> bool:
-    """Return whether only its slot refers to the tensor there."""
+    """Return whether the slot holds the only reference to its tensor."""
     return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
 
 
 def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
-    """Return the moves of a spliced layer; None if a tensor from before it would stay. `fresh`
-    gradients stay, others are added to existing ones, and freed."""
+    """Return the allocator moves of a spliced layer as one course; None if a tensor from before the
+    layer would stay. `fresh`: gradients are new and stay, otherwise they are added to existing ones
+    and freed."""
     steps: list[tuple[int, int, int, str]] = []
     several: dict[int, int] = {}
     taken: set[int] = set()

@@ -35,8 +35,8 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(slots=True, kw_only=True)
 class BuiltModel:
-    """The class in memory. `layers` are those of the language model; `base` is the module that
-    holds them."""
+    """The class in memory, as a forward uses it. `layers` are those of the language model; `base`
+    is the module that holds them."""
 
     root: Module
     base: Module
@@ -45,66 +45,67 @@ class BuiltModel:
     body: Body
     config: Config  # the language model's own
     kind: str  # its model type
-    whole: Config | None = None  # that of all the class
+    whole: Config | None = None  # config of the whole class
     buffers: list[Tensor] = field(default_factory=list)
     encoder: list[Module] = field(default_factory=list)  # layers of the encoder
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
-    parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
+    parts: dict[str, str] = field(default_factory=dict)  # the component that a parameter belongs to
     prompt: Prompt | KeyPrefix | None = None  # trained prompt or prefix, before the tokens
 
     @property
     def own(self) -> list[LeafTensor]:
-        """Return each parameter once, though a head that is the embedding has two names."""
+        """Return each parameter once; a head tied to the embedding has two names."""
         return list({id(p): p for p in self.params.values()}.values())
 
     @property
     def headless(self) -> bool:
-        """Return whether the head has no weight of its own: there is none, or the embedding is
-        one."""
+        """Return whether the head has no weight of its own: there is no head, or it is tied to the
+        embedding."""
         return not any(role(name) == "head" for name in self.params)
 
     @property
     def stacks(self) -> dict[str, Module]:
-        """Return all layers by their paths, in the order in which they run."""
+        """Return all layers by path, in the order in which they run."""
         return {layer.path: layer for layer in (*self.encoder, *self.layers)}
 
 
 class Around:
-    """The hooks of one rank, which do nothing here: abstract, never made. `early`: the states of
-    the optimizer are made with it; `apart`: it steps one parameter at a time; `host` bytes are kept
-    in host memory, `pinned` bytes where each tensor is in a pinned block of its own."""
+    """The hooks of one rank's sharding, which do nothing here: abstract, never instantiated.
+    `early`: optimizer states are made with the optimizer; `apart`: it updates one parameter at a
+    time; `host`: bytes kept in host memory, `pinned`: the same with each tensor in a pinned block
+    of its own."""
 
     early = apart = False
-    waits = False  # whether only a step's last micro-batch reduces
-    saves = False  # whether saving takes anything
+    waits = False  # whether only a step's last micro-batch reduces gradients
+    saves = False  # whether saving takes GPU memory
     host = pinned = 0
-    groups: tuple[int, ...] = ()  # elements that the optimizer steps at once, if it has groups
+    groups: tuple[int, ...] = ()  # elements per optimizer group, if it steps by groups
 
     def place(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
-        """Allocate one parameter of the class."""
+        """Return one parameter of the class, allocated."""
         return m.param(spec.name, spec.shape, dtype, kind=spec.kind)
 
     def adapter(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
-        """Allocate one parameter that is trained besides a frozen base."""
+        """Return one trained parameter besides a frozen base, allocated."""
         return m.param(spec.name, spec.shape, dtype, component="adapters", kind=spec.kind)
 
     def placed(self, m: Machine, built: BuiltModel) -> None:
-        """React when all of the model is in memory, and what is trained is known."""
+        """Run when the whole model is in memory, and it is known what is trained."""
 
     def stepped(self, built: BuiltModel) -> list[LeafTensor]:
-        """Return the parameters that the optimizer of this rank steps."""
+        """Return the parameters that this rank's optimizer updates."""
         return [p for p in built.own if p.trainable]
 
     def starting(self, m: Machine) -> TensorStorage | None:
-        """Return what is alive while states are made with the optimizer."""
+        """Return a tensor that lives while states are made with the optimizer, or None."""
         return None
 
     def begins(self, m: Machine, built: BuiltModel) -> None:
-        """React to the beginning of a forward."""
+        """Run before each forward."""
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Run the forward of one layer, with hooks around it and, through the graph, around its
-        backward."""
+        """Return `run(x)`, the forward of one layer, with hooks around it and, through the graph,
+        around its backward."""
         return run(x)
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
@@ -112,33 +113,33 @@ class Around:
         return logits
 
     def turns(self, m: Machine, built: BuiltModel, *, last: bool) -> None:
-        """React when a micro-batch's forward is over, and its backward begins; `last` of the
-        step."""
+        """Run between a micro-batch's forward and its backward; `last` of the step."""
 
     def after_backward(self, m: Machine, built: BuiltModel, *, last: bool) -> None:
-        """React when the gradients of a micro-batch exist; `last` of the step."""
+        """Run when the gradients of a micro-batch exist; `last` of the step."""
 
     def before_step(self, m: Machine, built: BuiltModel) -> None:
-        """React to an optimizer that is about to step."""
+        """Run before the optimizer steps."""
 
     def after_step(self, m: Machine, built: BuiltModel) -> None:
-        """React to a step of the optimizer; a process alone does nothing."""
+        """Run after the optimizer's step."""
 
     def saving(self, m: Machine, built: BuiltModel) -> None:
-        """Take what a checkpoint of the whole model takes: parameters are gathered one at a time,
-        and copied to the host. Called only if `saves`."""
+        """Allocate what saving a checkpoint of the whole model takes: parameters are gathered one
+        at a time, and copied to the host. Called only if `saves`."""
         largest = max(built.own, key=lambda p: p.numel)
         m.hidden(largest.nbytes, largest.nbytes)
 
 
 @final
 class Unshared(Around):
-    """A process that shards nothing: no hook does anything."""
+    """The hooks of a process that shards nothing: none does anything."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainingStep:
-    """One step. `dtype` is that of weights, and of activations unless autocast lowers them."""
+    """The inputs of one training step. `dtype` is that of weights, and of activations unless
+    autocast lowers them."""
 
     m: Machine
     built: BuiltModel
@@ -150,27 +151,27 @@ class TrainingStep:
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
     token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
-    sequence_ranks: int = 1  # that share the tokens of a sequence, of which `length` is one's part
-    sequence_by: str = ""  # how they attend (parts/sequence.py); "": to their own tokens
-    answer: int = 0  # scored tokens per row; 0 is all
-    compiled: bool = False  # layers and loss, by torch.compile
+    sequence_ranks: int = 1  # context-parallel ranks; `length` is one rank's part of a sequence
+    sequence_by: str = ""  # method of context-parallel attention (parts/sequence.py); "": none
+    answer: int = 0  # scored tokens per row; 0: all
+    compiled: bool = False  # torch.compile compiles layers and loss
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)
     patch: int = 0  # the third number of its release
-    stream: DType | None = None  # of the layers' input, if it is not the embedding's
+    stream: DType | None = None  # dtype of the layers' input, if it is not the embedding's
     padded: bool = False  # whether a mask is needed for padding
-    dropout: bool = True  # those that the config has
-    image_size: tuple[int, int] | None = None  # height, width; None is the config's own
+    dropout: bool = True  # whether the config's dropouts are applied
+    image_size: tuple[int, int] | None = None  # (height, width); None: the config's own
     items: dict[str, int] = field(default_factory=dict)  # images and audio clips per sequence
     around: Around = field(default_factory=Unshared)
-    alike: "Alike | None" = None  # layers, of which few are walked; None walks all
+    alike: "Alike | None" = None  # layers of which few are traced; None: all are
     inputs: list[Tensor] = field(
         default_factory=list
     )  # held by the training loop until the loss exists
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
-    arrivals: Tensor | None = None  # places of what the stage before sends
-    held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
-    assumed: list[str] = field(default_factory=list)  # of the run, in sentences
+    arrivals: Tensor | None = None  # receive buffer for the previous stage's output
+    held: list[Tensor] = field(default_factory=list)  # what the loop holds of the step before
+    assumed: list[str] = field(default_factory=list)  # assumptions about the run, as sentences
 
     @property
     def rows(self) -> int:
@@ -205,9 +206,9 @@ class TrainingStep:
 
 
 def entered(s: TrainingStep, x: Tensor) -> Tensor:
-    """Return the embeddings as layers get them. With checkpoints PEFT makes frozen ones require a
-    gradient (enable_input_require_grads): a leaf, which the graph holds, and its gradient with it.
-    Some layers get another dtype than the embedding's."""
+    """Return the embeddings as the layers' input. With checkpoints PEFT makes frozen ones require a
+    gradient (enable_input_require_grads): a leaf, which the graph holds with its gradient. Some
+    layers get another dtype than the embedding's."""
     x = x if s.stream is None or x.dtype == s.stream else s.m.new(x.shape, s.stream)
     prompt = s.built.prompt
     if isinstance(prompt, Prompt):
@@ -218,7 +219,7 @@ def entered(s: TrainingStep, x: Tensor) -> Tensor:
 
 
 def keeping(m: Machine, x: Tensor, gradients: list[Tensor]) -> Tensor:
-    """Return `x` itself; it is put into `gradients` with its gradient when that exists."""
+    """Return `x` itself; when its gradient exists, both are added to `gradients`."""
     out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -230,7 +231,7 @@ def keeping(m: Machine, x: Tensor, gradients: list[Tensor]) -> Tensor:
 
 
 def passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
-    """Return `x` itself; `call` runs when its gradient exists."""
+    """Return `x` itself; when its gradient exists, `call` runs."""
     out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -22,8 +22,8 @@ Event = tuple[Any, ...]
 
 
 class SpliceTape:
-    """Tape of one stretch. `alive`: live tensors, by identity; `params`: indices of parameters,
-    likewise; `whole`: no other tensor was touched."""
+    """Tape of one traced stretch. `alive`: live tensors, by identity; `params`: indices of the
+    layer's parameters, by identity; `whole`: no other tensor was touched."""
 
     def __init__(self, params: dict[int, int]) -> None:
         self.events: list[Event] = []
@@ -62,8 +62,8 @@ class SpliceTape:
                 self.know(slot, made)
 
     def given(self, leaf: LeafTensor, grad: Tensor, *, owned: bool) -> bool:
-        """Return whether `grad` is of a parameter of the layer; what happens to it later is not the
-        layer's."""
+        """Record that `grad` is handed to a parameter. Return whether it belongs to the layer; what
+        happens to the gradient later does not."""
         number = self.params.get(id(leaf))
         if number is None:
             self.whole = self.whole and not leaf.hooks
@@ -81,12 +81,12 @@ class SpliceTape:
 
 
 def _takes(live: LiveTensor) -> bool:
-    """Return whether it takes memory, on this card or on another one."""
+    """Return whether the tensor takes memory, on this chip or on another one."""
     return bool(live.nbytes) or isinstance(live.nbytes, CardBytes)
 
 
 class Cast(NamedTuple):
-    """A weight that autocast keeps to the end of forward; `held`: the graph keeps it, too."""
+    """A weight's cast that autocast keeps until forward ends; `held`: the graph keeps it, too."""
 
     number: int
     slot: int
@@ -96,7 +96,8 @@ class Cast(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """Tape of a forward. `keeps_input` and `keeps_result`: the graph does, if there is one."""
+    """Tape of a layer's forward. `keeps_input`, `keeps_result`: the graph keeps the input, or the
+    result."""
 
     events: tuple[Event, ...]
     slots: int
@@ -111,8 +112,8 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """Tape of a backward. `type` of the input's gradient: a view is not added to in place. `stays`:
-    slots that live as long as the graph."""
+    """Tape of a layer's backward. `type` is that of the input's gradient: a view is not added to in
+    place. `stays`: slots that live as long as the graph."""
 
     events: tuple[Event, ...]
     slots: int

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from weighbridge.training.forward.machine import GradNode
 
 Shape = tuple[int, ...]
-ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
+ELSEWHERE = "elsewhere"  # kind of a parameter that another pipeline stage holds
 
 
 class TensorStorage:
@@ -28,7 +28,8 @@ class TensorStorage:
 
     @classmethod
     def of(cls, heap: TensorHeap, source: "LiveTensor | TensorStorage") -> "TensorStorage":
-        """Wrap memory that is held already; a storage is returned as it is."""
+        """Return a storage for memory that is already allocated; `source` itself if it is a
+        storage."""
         if isinstance(source, TensorStorage):
             return source
         out = cls.__new__(cls)
@@ -36,12 +37,12 @@ class TensorStorage:
         return out
 
     def surrender(self) -> LiveTensor:
-        """Hand the memory over: from here on the caller frees it."""
+        """Return the memory and give up ownership: from here on the caller frees it."""
         self._heap = None
         return self._held
 
     def __del__(self) -> None:
-        heap = getattr(self, "_heap", None)  # None if the card had no room for it
+        heap = getattr(self, "_heap", None)  # None if allocating it failed
         if heap is not None and not heap.closed:
             heap.drop(self._held)
 
@@ -64,8 +65,8 @@ class TensorStorage:
 
 
 class Tensor:
-    """The fields of every tensor; abstract, never made. `node` made it, as its output `slot`; None
-    if it needs no gradient."""
+    """The base class of tensors; abstract, never instantiated. Node `node` made it as its output
+    `slot`; None if it needs no gradient."""
 
     __slots__ = ("dtype", "node", "shape", "slot", "storage")
 
@@ -93,7 +94,7 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """Return the rows: all dimensions but the last, as one."""
+        """Return the product of all dimensions but the last."""
         return prod(self.shape[:-1])
 
     @property
@@ -101,8 +102,7 @@ class Tensor:
         return self.node is not None
 
     def view(self, *shape: int) -> "Tensor":
-        """Return a view of the same memory, at the same place in the graph, since no bytes
-        differ."""
+        """Return a view of the same memory with the same graph node."""
         return Computed(shape, self.dtype, self.storage, self.node, self.slot)
 
     def detach(self) -> "Tensor":
@@ -111,14 +111,14 @@ class Tensor:
 
 @final
 class Computed(Tensor):
-    """A tensor that an operator made, or another that shares its memory."""
+    """A tensor that an operator computed, or another tensor with the same memory."""
 
     __slots__ = ()
 
 
 @final
 class TensorView(Tensor):
-    """A view that holds its base: nothing is added to it in place."""
+    """A view that holds its base, so no gradient is added to it in place."""
 
     __slots__ = ("base",)
 
@@ -129,8 +129,8 @@ class TensorView(Tensor):
 
 @final
 class TensorSlice(Tensor):
-    """A part of another tensor with gaps between its pieces: kernels that read one piece copy it.
-    `merges`: its dimensions can be viewed as one all the same, but for the last."""
+    """A slice of another tensor with gaps between its pieces: kernels that need contiguous input
+    copy it. `merges`: all dimensions but the last can still be viewed as one."""
 
     __slots__ = ("merges",)
 
@@ -143,7 +143,8 @@ class TensorSlice(Tensor):
 
 @final
 class LeafTensor(Tensor):
-    """A leaf. Its `storage` may be None: if it is sharded, the gathering code holds the memory."""
+    """A parameter or other leaf of the graph. Its `storage` may be None: if it is sharded, the
+    gathering code holds the memory."""
 
     __slots__ = ("grad", "hooks", "kind", "name", "trainable")
 
@@ -170,5 +171,6 @@ class LeafTensor(Tensor):
 
 
 def absent(t: Tensor | None) -> bool:
-    """Return whether another stage has the parameter and its operation."""
+    """Return whether `t` is a parameter of another pipeline stage, whose operation does not run
+    here."""
     return isinstance(t, LeafTensor) and t.kind == ELSEWHERE

@@ -38,7 +38,8 @@ from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 
 
 class AdaLora:
-    """Replaces the linear `base`; its output is added to in place."""
+    """AdaLoRA: replaces the linear `base`; the adapter's product is added to its output in
+    place."""
 
     __slots__ = ("a", "b", "base", "e", "p", "rank")
 
@@ -83,7 +84,7 @@ def _over_rank(m: Machine, x: Tensor, rank: Tensor) -> Tensor:
 
 
 class Scaled:
-    """IA3: replaces the linear `base`. `first`: its input is scaled, not its output."""
+    """IA3: replaces the linear `base`. `first`: its input is scaled instead of its output."""
 
     __slots__ = ("base", "first", "vector")
 
@@ -106,7 +107,7 @@ class Scaled:
         return cast(m, mul(m, result, vector), result.dtype)
 
     def _packed(self, m: Machine, x: Tensor, vector: Tensor) -> Tensor:
-        """Return the scaled output of a quantized linear, which stays in float32."""
+        """Return the scaled output of a quantized linear, in float32."""
         if m.autocast is None:
             x = cast(m, x, FLOAT32)
         if self.first:
@@ -120,7 +121,7 @@ class Scaled:
 
 
 class SharedMatrices:
-    """Two frozen float32 matrices that all linears of a model share, each a part of them."""
+    """Two frozen float32 matrices that all linears of a model share, each using a part of them."""
 
     __slots__ = ("a", "b")
 
@@ -130,7 +131,7 @@ class SharedMatrices:
 
 
 class Vera:
-    """Replaces the linear `base`; `middle` [r] and `after` [out] are trained."""
+    """VeRA: replaces the linear `base`; `middle` [r] and `after` [out] are trained."""
 
     __slots__ = ("after", "base", "inside", "middle", "p", "shared")
 
@@ -169,7 +170,7 @@ class Vera:
 
 
 class Miss:
-    """Replaces the linear `base`; `block` [r, out] multiplies the sums of every r-th input
+    """MiSS: replaces the linear `base`; `block` [r, out] multiplies the sums of every r-th input
     element."""
 
     __slots__ = ("base", "block", "p")
@@ -197,8 +198,8 @@ class Miss:
 
 
 class RandLora:
-    """Replaces the linear `base`. Scaled bases are made from the frozen ones in every forward; the
-    smaller side's is as large as all bases of that side together."""
+    """RandLoRA: replaces the linear `base`. Scaled bases are made from the frozen ones in every
+    forward; the smaller side's is as large as all bases of that side together."""
 
     __slots__ = ("base", "gamma", "inside", "lambdas", "outside", "p", "shared")
 
@@ -232,7 +233,7 @@ class RandLora:
         return cast(m, result, dtype)
 
     def _bases(self, m: Machine) -> tuple[Tensor, Tensor]:
-        """Return the smaller bases, scaled by the trained factors, and a view of the larger."""
+        """Return (smaller bases, scaled by the trained factors; view of the larger bases)."""
         least, most = sorted((self.inside, self.outside))
         rank, count = self.lambdas.shape
         shape = (rank * count, least)
@@ -273,13 +274,15 @@ class Rotated:
         return cast(m, self.base(m, narrow), dtype)
 
     def _rotated(self, m: Machine, x: Tensor) -> Tensor:
-        """einsum("...rk,rkc->...rc"): a product for each block, then a copy in the usual order."""
+        """Return einsum("...rk,rkc->...rc"): a product per block, then a copy in the usual
+        order."""
         low = matmul(m, turned(m, x), self._rotation(m), x.shape[-1])
         out = copied(m, low)
         return cast(m, out, x.dtype)
 
     def _rotation(self, m: Machine) -> Tensor:
-        """Return Cayley-Neumann: 1 + 2 Q + 2 Q^2 + 2 Q^3 + Q^4 of a skew-symmetric Q."""
+        """Return the rotation blocks by Cayley-Neumann: 1 + 2 Q + 2 Q^2 + 2 Q^3 + Q^4 of a
+        skew-symmetric Q."""
         dtype, shape = self.vectors.dtype, (self.vectors.shape[0], self.block, self.block)
         above = _placed(m, m.new(shape, dtype), self.vectors)
         skew = sub(m, above, above)
@@ -295,6 +298,6 @@ class Rotated:
 
 
 def _placed(m: Machine, whole: Tensor, vectors: Tensor) -> Tensor:
-    """whole[:, rows, columns] = vectors, in place; backward is a gather."""
+    """Return `whole` after whole[:, rows, columns] = vectors, in place; backward is a gather."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
     return made_like(m, vectors, out)

@@ -39,8 +39,8 @@ TARGETS = {
 
 
 def settings(w: "Train") -> dict[str, Any]:
-    """Return the settings of what is trained. Raises UnsupportedError for targets that are no
-    linears of Megatron's, and for what is not supported with adapters."""
+    """Return the settings of LoRA, {} without it. Raises UnsupportedError for targets that are no
+    linears of Megatron's, and for settings not supported with adapters."""
     if w.method != "lora":
         return {}
     parts = _targets(w.lora_targets)
@@ -50,7 +50,7 @@ def settings(w: "Train") -> dict[str, Any]:
 
 
 def _targets(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the linears of the named targets; an empty tuple for all."""
+    """Return Megatron's linears that the targets name; an empty tuple for all."""
     named = [t for t in names or () if t != ALL]
     unknown = next((t for t in named if t not in TARGETS), None)
     if unknown is not None:
@@ -61,15 +61,15 @@ def _targets(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def adapted(run: MegatronRun, weight: RankWeight) -> int:
-    """Return the elements of the adapter of one linear of a rank."""
+    """Return the elements of a rank's adapter on linear `weight`; 0 if it is no target."""
     name = weight.name.removeprefix("expert_").removeprefix("shared_")
     chosen = not run.targets or any(name.startswith(t) for t in run.targets)
     return run.lora * (weight.rows + weight.columns) if chosen else 0
 
 
 def kept(model: MegatronModel, run: MegatronRun, layers: list[int]) -> Component:
-    """Return what adapters keep of a micro-batch from forward to backward, of one layer if layers
-    are recomputed; at most with copies of dropped inputs, and one output."""
+    """Return what adapters save per micro-batch for backward, of one layer if layers are
+    recomputed; the upper bound has copies of dropped inputs, and one output."""
     each = [list(_linears(model, run, layer)) for layer in layers]
     kept_of = max if run.recompute != "none" else sum
     low = kept_of(WEIGHT * run.lora * sum(n for n, _ in layer) for layer in each)
@@ -88,7 +88,7 @@ def kept(model: MegatronModel, run: MegatronRun, layers: list[int]) -> Component
 def _linears(
     model: MegatronModel, run: MegatronRun, layer: int
 ) -> Iterator[tuple[int, RankWeight]]:
-    """Yield the linears of a layer that have an adapter, with the rows that each reads."""
+    """Yield (rows that it reads, linear) for each linear of a layer with an adapter."""
     copies = model.experts.top if model.experts is not None else 1
     for x in linears(model, run.tensor, run.expert_tensor, layer):
         if adapted(run, x):

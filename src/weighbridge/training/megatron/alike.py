@@ -17,11 +17,12 @@ from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, 
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor, TensorStorage
 
 Expert = Callable[..., Tensor]
-ENDS = 3  # experts that run, of those with equally many rows
+ENDS = 3  # experts that are traced, of those with equally many rows
 
 
 def one_by_one(m: Machine, count: int, inputs: Sequence[Tensor], expert: Expert) -> Tensor:
-    """Return the output of `count` experts for the rows of all inputs, one after the other."""
+    """Return the output of `count` experts that run one after the other on equal parts of all
+    inputs' rows."""
     each, more = divmod(inputs[0].rows, count)
     groups = [(rows, n) for rows, n in ((each + 1, more), (each, count - more)) if n]
     sizes = [(rows, n) for rows, many in groups for n in _runs(many)]
@@ -40,12 +41,12 @@ def one_by_one(m: Machine, count: int, inputs: Sequence[Tensor], expert: Expert)
 
 
 def _runs(count: int) -> list[int]:
-    """Return the sizes of groups: experts that run are 1 each, the others one group."""
+    """Return group sizes: 1 for each traced expert, and one group for all others."""
     return [1, 1, count - ENDS, 1] if count > ENDS else [1] * count
 
 
 def _noted(m: Machine, expert: Expert, given: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-    """Run one expert. Return its output, and the bytes of each tensor that stays alive."""
+    """Return the output of one traced expert, and the bytes of each tensor that stays alive."""
     made: list[ref[TensorStorage]] = []
     with m.watching(made):
         out = expert(*given)
@@ -57,8 +58,8 @@ def _noted(m: Machine, expert: Expert, given: Sequence[Tensor]) -> tuple[Tensor,
 def _many(
     m: Machine, count: int, given: Sequence[Tensor], one: Tensor, left: Sequence[int]
 ) -> Tensor:
-    """Return the output of `count` experts, each like `one`, with `left` bytes kept by each. In
-    backward those are freed first, then the gradients of their rows are made."""
+    """Return the output of `count` experts, each like `one`, with `left` bytes saved by each.
+    Backward frees those first, then makes the gradients of the experts' rows."""
     kept: list[Tensor | None] = [m.pile(count, nbytes) for nbytes in left]
     stand_in = Computed((1, 1), BFLOAT16, None)
     out = m.many(count, one.shape, one.dtype)
@@ -72,8 +73,8 @@ def _many(
 
 
 def _rows(m: Machine, x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Return views of the rows of one expert, or of `n` with equally many; in backward their
-    gradients are joined."""
+    """Return views of the rows of one expert, or of `n` with equally many, per item of `sizes`;
+    backward joins their gradients."""
     outs: list[Tensor] = [
         Computed((rows * n, x.shape[-1]), x.dtype, x.storage) for rows, n in sizes
     ]

@@ -39,13 +39,13 @@ from weighbridge.training.megatron.states import StageNumbers, layers_of
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices in a report
-THREADS = 2  # threads that multiply by torch, forward and backward
-MASKS = GIB  # bytes of a mask from which a warning mentions it
+THREADS = 2  # threads that multiply in torch: forward and backward
+MASKS = GIB  # bytes of an attention mask from which a warning mentions it
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
 FLOAT = 4  # bytes per element in float32
-MASTER, AVERAGES = 4, 8  # bytes per element on the host
+MASTER, AVERAGES = 4, 8  # bytes per element offloaded to the host
 OFFLOAD = "Megatron-LM d98e8a6 core/optimizer/cpu_offloading/hybrid_optimizer.py"
-PINNED = 1.4  # of what is copied: the mean of blocks rounded up to a power of two (assumed)
+PINNED = 1.4  # pinned bytes per copied byte: mean of blocks rounded up to a power of two (assumed)
 SAVING = "Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py"
 BESIDE = {  # share of allocated bytes that is reserved beyond the replay: least, usual, most
     "plain": (-0.01, 0.015, 0.05),
@@ -53,7 +53,7 @@ BESIDE = {  # share of allocated bytes that is reserved beyond the replay: least
     "adapters": (0.01, 0.035, 0.25),  # with experts: two of ms-swift's had 1.2 of what is counted
     "context": (0.0, 0.03, 0.1),
 }
-IN_CHUNKS = 0.3  # the most, of stages in several chunks
+IN_CHUNKS = 0.3  # upper bound for stages in several chunks
 EXCHANGES = {"deepep": "DeepEP", "hybridep": "HybridEP"}
 KERNEL_NAMES = {"fused": "cudnn", "flash": "flash", "unfused": "math", "local": "math"}
 GATHERED = ", shared out among ranks, and those that are gathered"
@@ -63,12 +63,12 @@ CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
 
 def stages(plan: MegatronPlan) -> tuple[StageRun, ...]:
-    """Return the run of each pipeline stage."""
+    """Return the run of each pipeline stage, in order."""
     return run_stages(plan.model, plan.run)
 
 
 def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
-    """Return the devices, one per rank, alike within a stage, and the host."""
+    """Return the devices: one per rank, all ranks of a stage alike, and the host."""
     alike = plan.run.cards // plan.run.pipeline
     listed = min(alike, max(1, LISTED // plan.run.pipeline))
     out = []
@@ -79,8 +79,8 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
 
 
 def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
-    """Return one machine's host memory: weights and states are made on devices, and copied when
-    saved."""
+    """Return the host memory of one machine: weights and states are made on devices, and copied
+    when saved."""
     ranks = plan.run.local
     process = host.processes(ranks)
     away = tuple(_away(plan, runs, ranks))
@@ -103,7 +103,8 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
 
 
 def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[Component]:
-    """Yield the states and activations that the ranks of one machine keep on the host."""
+    """Yield the optimizer states and activations that the ranks of one machine offload to the
+    host."""
     if plan.run.moves:
         most = ranks * max(run.saved for run in runs)
         yield Component(
@@ -136,7 +137,7 @@ def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[
 
 
 def _saved(plan: MegatronPlan, run: StageRun) -> int:
-    """Return the bytes of a checkpoint that one rank writes."""
+    """Return the bytes of a checkpoint that one rank of a stage writes."""
     states = muon.MATRIX if plan.run.muon else plan.run.states
     return StageNumbers(plan.model, plan.run, run.index).saved(plan.run, states)
 
@@ -148,8 +149,8 @@ def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Ins
 
 
 def _fuller(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
-    """Return the stages when their experts get the most tokens; `runs` if that is what is
-    expected."""
+    """Return the stage runs with the upper bound of tokens per expert; `runs` if that equals the
+    expected number."""
     _, expected, most = plan.uneven
     if expected == most:
         return runs
@@ -208,8 +209,8 @@ def _components(
 
 
 def _beside(plan: MegatronPlan) -> Component:
-    """Return the parts of a class besides Megatron's decoder, which its first stage holds: frozen
-    and whole on each tensor rank, or split over them; at most it is trained like the decoder."""
+    """Return the parameters besides Megatron's decoder, held by the first stage. They are frozen,
+    and replicated on tensor ranks or sharded; at most they are trained like the decoder."""
     run, numbers = plan.run, plan.model.beside
     trained = 0 if run.lora else run.main_gradient + ceil_div(run.states, plan.sharding.data)
     least = WEIGHT * numbers // run.tensor
@@ -224,7 +225,7 @@ def _beside(plan: MegatronPlan) -> Component:
 
 
 def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Component]:
-    """Yield the memory outside torch's allocator."""
+    """Yield the components outside torch's allocator: graphs, communication, context and others."""
     if plan.run.graphs:
         yield graphs.component(plan.model, plan.run, run.index, peak)
     if plan.run.cards > 1:
@@ -239,7 +240,8 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
 
 
 def _least(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> int:
-    """Return the least bytes of a component, which is `nbytes` with the fewest tokens."""
+    """Return the lower bound of a component that takes `nbytes` with the fewest tokens per
+    expert."""
     if name == "activations" and plan.run.moves:
         return _stays(plan, run, nbytes)
     if name == "workspaces":
@@ -250,7 +252,7 @@ def _least(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> int:
 
 
 def _copy(plan: MegatronPlan) -> int:
-    """Return the bytes of a float32 copy of the outputs in the native loss before Hopper, whose
+    """Return the bytes of a float32 copy of the logits in the native loss before Hopper; its
     kernels were not read and may avoid it."""
     run = plan.run
     if run.loss != "native" or run.capability >= HOPPER:
@@ -259,27 +261,27 @@ def _copy(plan: MegatronPlan) -> int:
 
 
 def _spared(plan: MegatronPlan, peak: LivePeak) -> int:
-    """Return the bytes of that copy, at moments without outputs."""
+    """Return the bytes of the float32 copy (`_copy`) at moments without logits, else 0."""
     copy = _copy(plan)
     return copy if peak.live.get("logits", 0) < copy else 0
 
 
 def _stays(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
-    """Return the bytes of activations that stay while others go to the host: those of the last
-    layer, and of one in transfer."""
+    """Return the bytes of activations that stay on the GPU while others are offloaded: those of the
+    last layer, and of one in transfer."""
     layers = sum(map(len, layers_of(plan.model, plan.run, run.index)))
     return min(nbytes, ceil_div(2 * nbytes, max(1, layers)))
 
 
 def _moved(plan: MegatronPlan, run: StageRun) -> int:
-    """Return the most bytes of activations that may go to the host."""
+    """Return the most bytes of activations that may be offloaded to the host."""
     most = max(peak.live.get("activations", 0) for peak in run.moments.values())
     return most - _stays(plan, run, most)
 
 
 def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
-    """Return the bytes that norms of queries and keys may keep beyond what was read, without rotary
-    embeddings: four published runs took 1.4 to 1.8 tensors of queries more per layer. The cause is
+    """Return the bytes that norms of queries and keys may save beyond what was read, without rotary
+    embeddings: four published runs took 1.4 to 1.8 query tensors more per layer. The cause is
     unknown, so it is taken as two (assumed)."""
     model, shares = plan.model, plan.run
     if not model.qk_norm or model.rotary:
@@ -290,7 +292,7 @@ def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _widened(plan: MegatronPlan, run: StageRun) -> int:
-    """Return the bytes of states that only older releases copy to float32 in a step."""
+    """Return the bytes of optimizer states that only older releases copy to float32 in a step."""
     before = plan.run.widened_before - plan.run.widened
     if before <= 0:
         return 0
@@ -299,16 +301,17 @@ def _widened(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _fewer(plan: MegatronPlan) -> float:
-    """Return how far below the expected the fewest tokens are, as a share of how far the most are
-    above. Bytes of a moment are linear in tokens, and the peak of several moments falls no faster:
-    at the fewest tokens there are no fewer bytes than the line has."""
+    """Return the distance from the fewest tokens per expert to the expected, as a share of that
+    from the expected to the most. Bytes at each moment are linear in tokens, and a peak over
+    moments falls no faster: with the fewest tokens they are no less than on that line."""
     low, expected, high = plan.uneven
     return (expected - low) / (high - expected) if high > expected else 0.0
 
 
 def _unread(plan: MegatronPlan) -> int:
-    """Return the bytes that kernels of the native loss take more on cards before Hopper: two runs
-    on A100 had 63 MiB besides copies of 394, a sixth, and the kernels were not read."""
+    """Return what kernels of the native loss take in addition on cards before Hopper, in bytes: two
+    runs on A100 had 63 MiB besides copies of 394, a sixth of these, and the kernels were not
+    read."""
     return _copy(plan) // 6
 
 
@@ -366,7 +369,8 @@ def _exchange(plan: MegatronPlan) -> Component:
 
 def _user_buffers(plan: MegatronPlan) -> Component:
     """Return the buffers that products share with tensor-parallel communication: one of all tokens
-    for each of ten products, those of 8 bits half as large; rings that scatter have nearly two."""
+    for each of ten products, those of 8 bits half as large; reduce-scatter rings have nearly
+    two."""
     run = plan.run
     whole = USER_BUFFERS * run.tokens * plan.model.hidden
     return Component(
@@ -428,7 +432,7 @@ def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
 
 
 def _trained(plan: MegatronPlan) -> int:
-    """Return the number of trained parameters of the whole model."""
+    """Return the number of trained parameters of the whole model, or of its adapters."""
     if not plan.run.lora:
         return plan.subject.part.blueprint.parameters
     one = MegatronRun(multiple=1, lora=plan.run.lora, targets=plan.run.targets)
@@ -436,7 +440,7 @@ def _trained(plan: MegatronPlan) -> int:
 
 
 def warnings(plan: MegatronPlan) -> Iterator[str]:
-    """Yield assumptions of the answer that a reader may not expect."""
+    """Yield warnings about assumptions that a user may not expect."""
     run = plan.run
     if plan.filled:
         yield (

@@ -17,7 +17,7 @@ from weighbridge.base.wording import spelled_like
 from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 
 MOST = 1 << 20
-# Context parallelism: Megatron's value -> that of --context-parallel-by. For the last, within
+# Context parallelism: Megatron's value -> ours of --context-parallel-by. For the last, within
 # groups of ranks and among them, each rank copies as for a2a
 CONTEXT_BY = {"p2p": RING, "a2a": ULYSSES, "allgather": ALLGATHER, "a2a+p2p": ULYSSES}
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
@@ -25,8 +25,8 @@ SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2,
 
 
 class MegatronArgument(NamedTuple):
-    """An argument: the field of a run that it sets, the parser of its value, and a switch's value
-    `on`."""
+    """A command-line argument: the field of a run that it sets, the parser of its value, and for
+    switches the value `on`."""
 
     field: str
     reads: Callable[[str], Any] | None = None
@@ -118,7 +118,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = Parsed(
     lambda columns: _argument(*columns),
 )
 
-OWN: Mapping[str, str] = {  # arguments that are settings of every framework
+OWN: Mapping[str, str] = {  # Megatron's arguments with a setting in every framework
     "use_distributed_optimizer": "--shard zero1",
     "tensor_model_parallel_size": "--tensor-parallel-size",
     "pipeline_model_parallel_size": "--pipeline-parallel-size",
@@ -131,18 +131,18 @@ OWN: Mapping[str, str] = {  # arguments that are settings of every framework
 
 
 def name_of(word: str) -> str:
-    """Return the name of an argument as in `ARGUMENTS`, from one with or without dashes."""
+    """Return an argument's name as in `ARGUMENTS`, from one written with or without dashes."""
     return word.partition("=")[0].strip().removeprefix("--").replace("-", "_")
 
 
 def plainly(word: str) -> str:
-    """Return an argument with the name that `ARGUMENTS` has."""
+    """Return an argument, with its value, under the name that `ARGUMENTS` has."""
     _, equals, value = word.partition("=")
     return f"{name_of(word)}{equals}{value.strip()}"
 
 
 def read(words: Iterable[str]) -> dict[str, Any]:
-    """Return the values of arguments, by the fields of `ARGUMENTS`. Raises UsageError for unknown
+    """Return the values of arguments, keyed by the run's fields. Raises UsageError for unknown
     arguments or values."""
     found: dict[str, Any] = {}
     for word in words:
@@ -159,7 +159,7 @@ def read(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _unknown(name: str, key: str) -> str:
-    """Return a message that names the argument like an unknown one, else all that are known."""
+    """Return the message for an unknown argument: the most similar known name, else all names."""
     near = spelled_like(key, (*ARGUMENTS, *OWN))
     if near:
         return sentence("megatron.argument_near", name=name, near=near[0])
@@ -180,7 +180,7 @@ def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> 
 
 def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
     """Raise UsageError for arguments that Megatron refuses together (TransformerConfig's
-    __post_init__), or with expandable segments, `growing` (DistributedDataParallelConfig)."""
+    __post_init__), or with expandable segments if `growing` (DistributedDataParallelConfig)."""
     for wrong, key in _contradictions(asked):
         if wrong:
             raise UsageError(sentence(key, names="+".join(_norms(asked.get("modules", ())))))
@@ -189,7 +189,7 @@ def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
 
 
 def recipe(asked: Mapping[str, Any]) -> str | None:
-    """Return how products in 8 bits, or 4, are scaled; None if no argument sets them."""
+    """Return the scaling recipe of fp8 or fp4 products; None if no argument enables them."""
     if "float4_format" in asked:
         return str(asked.get("float4", "nvfp4"))
     return asked.get("float8", "delayed") if "float8_format" in asked else None

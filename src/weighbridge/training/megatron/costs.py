@@ -34,7 +34,8 @@ from weighbridge.training.sharding.costs import (
 
 
 def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
-    """Return the cost of a layout, by its last stage except for what is sent once per step."""
+    """Return the cost of a layout, from its last stage; bytes sent once per step are from the
+    first."""
     sent = _sent(model, run)
     near = sum(n for inside, n in sent if inside)
     return LayoutCost(
@@ -46,13 +47,13 @@ def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
 
 
 def _uneven(model: MegatronModel, run: MegatronRun) -> float:
-    """Return the layers of the longest stage, relative to the mean."""
+    """Return the layers of the longest stage, divided by the mean."""
     most = max(sum(map(len, layers_of(model, run, i))) for i in range(run.pipeline))
     return most * run.pipeline / model.layers
 
 
 def again(model: MegatronModel, run: MegatronRun) -> float:
-    """Return the FLOPs that are recomputed, as a share of a step's."""
+    """Return the recomputed FLOPs, as a share of a step's."""
     if run.recompute != "none":
         return FORWARD
     return feed_forward_again(model) if "mlp" in run.modules else 0.0
@@ -69,11 +70,11 @@ def feed_forward_again(model: MegatronModel) -> float:
 
 
 def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
-    """Return (whether within a machine, bytes that a device sends per step) of each kind of
+    """Return (whether within a machine, bytes that a device sends per step) for each kind of rank
     group."""
     tokens = run.tokens * run.accumulation
     layers = model.layers // run.pipeline
-    wide = LOW * tokens * model.hidden  # of all tokens that a tensor group has
+    wide = LOW * tokens * model.hidden  # all tokens of a tensor-parallel group
     out = [(run.span("data") <= MACHINE, _states(model, run))]
     if run.tensor > 1:
         passes = GATHERS + SCATTERS + (2 if run.recompute != "none" else 0)
@@ -96,8 +97,7 @@ def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
 
 
 def _states(model: MegatronModel, run: MegatronRun) -> int:
-    """Return the bytes of gradients and parameters that data ranks send each other once per
-    step."""
+    """Return the bytes of gradients and parameters that each data-parallel rank sends per step."""
     numbers = StageNumbers(model, run, 0)
     each = run.main_gradient + LOW
     dense = others(each * numbers.dense, run.among)

@@ -29,19 +29,19 @@ from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers
 from weighbridge.training.parameters import LANGUAGE
 
-LETTERS: Mapping[type, str] = dict(  # kind of the only part of a hybrid model's layer -> its letter
+LETTERS: Mapping[type, str] = dict(  # type of a hybrid layer's only part -> its letter
     zip((Mamba2, Attention, Dense, Experts), (MAMBA, ATTENDS, FEEDS, EXPERTS), strict=True)
 )
 ATTENDING = ("q", "k", "v", "qkv")
-GROUPS = ("n_group", "num_expert_groups")  # of experts, in configs
+GROUPS = ("n_group", "num_expert_groups")  # config keys for the number of expert groups
 GATE = "shared_expert_gate"  # SharedExpertMLP.gate_weight
 CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
 FEW = 0.001  # share of a decoder's parameters (assumed): 6.6 M of gpt-oss' 20.9 B
 
 
 def described(subject: Subject, *, values: bool = False) -> MegatronModel:
-    """Return the model as GPTModel builds it, with one output if it `values` tokens. Raises
-    UnsupportedError if GPTModel cannot."""
+    """Return the model as GPTModel builds it; with `values` it is a critic with one output. Raises
+    UnsupportedError if GPTModel cannot build it."""
     model = _described(subject)
     return replace(model, values=True) if values else model
 
@@ -84,8 +84,8 @@ def _described(subject: Subject) -> MegatronModel:
 
 
 def _hybrid(subject: Subject) -> MegatronModel:
-    """Return a model whose layers are Mamba, attention, an MLP or experts, each alone, as
-    HybridModel builds it. Raises UnsupportedError for other layers."""
+    """Return the model as HybridModel builds it: each layer is Mamba, attention, an MLP or experts
+    alone. Raises UnsupportedError for other layers."""
     body, name = subject.body, subject.model.reference
     params = _decoder(subject)
     parts = [(*block.mixers, *block.feeds) for block in body.blocks]
@@ -117,13 +117,14 @@ def _hybrid(subject: Subject) -> MegatronModel:
 
 
 def _decoder(subject: Subject) -> list[Param]:
-    """Return the tensors of a model without its encoders."""
+    """Return the parameters of a model without its encoders."""
     plan = subject.part.blueprint
     return [p for p in plan.counted if plan.part(p.name) == LANGUAGE]
 
 
 def _traits(params: Sequence[Param]) -> dict[str, Any]:
-    """Return the model's biases, its kind of norms, and whether its head is tied."""
+    """Return which linears have biases, the kind of norms, and whether the head is tied, by field
+    of MegatronModel."""
     biases = [p for p in params if p.kind == "bias"]
     return {
         "biased": any(role_of(p) == "o" for p in biases),
@@ -141,7 +142,7 @@ def _mixer(block: LayerBlock, name: str) -> Attention | Latent:
 
 
 def _shape(mixer: Attention | Latent) -> tuple[object, ...]:
-    """Return the sizes of attention that decide memory in training: not its window."""
+    """Return the sizes of an attention that decide training memory; its window does not."""
     if isinstance(mixer, Latent):
         return mixer.heads, mixer.rank, mixer.rotary, mixer.nope, mixer.value_dim
     return mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
@@ -167,13 +168,13 @@ def _routed(feed: Experts, subject: Subject) -> RoutedFeed:
 
 
 def _positions(params: Iterable[Param]) -> int:
-    """Return the rows of learned positions: of the embedding that is not of tokens."""
+    """Return the rows of learned positions: of embeddings that are not of tokens."""
     tables = [p for p in params if p.kind == "embedding" and not p.tied]
     return sum(p.shape[0] for p in tables if role_of(p) != "embedding")
 
 
 def _with_the_rest(model: MegatronModel, subject: Subject) -> MegatronModel:
-    """Return the model with the parameters that its class has besides GPTModel's. Raises
+    """Return the model with the number of parameters that its class has besides GPTModel's. Raises
     UnsupportedError if the decoder differs from GPTModel's."""
     one = StageNumbers(model, MegatronRun(multiple=1), 0).all
     blueprint, decoder = subject.part.blueprint, _decoder(subject)

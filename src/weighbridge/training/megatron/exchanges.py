@@ -23,12 +23,12 @@ from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
 
-CHANNELS = 10  # of 20 multiprocessors
+CHANNELS = 10  # half of 20 multiprocessors
 NUMBER = 2  # bytes per element of a token
-# Bytes per token besides its elements: where it came from, 128 experts with their probabilities,
-# and 128 scales
+# Bytes per token besides its elements: its origin, 128 experts with their probabilities, and 128
+# scales
 BESIDE = 8 + 128 * (8 + 4 + 4)
-# Ranks -> tokens of a piece that a machine's ranks send, and other machines
+# ranks -> tokens per piece, from a machine's own ranks and from other machines
 PIECES: Mapping[int, tuple[int, int]] = {
     2: (256, 128),
     4: (256, 128),
@@ -44,19 +44,19 @@ PIECES: Mapping[int, tuple[int, int]] = {
     160: (720, 132),
 }
 WORKSPACE = 32 * MIB
-GRANULE = 512 * MIB  # of what machines send each other (NVSHMEM_CUMEM_GRANULARITY)
-SCALED = 128  # elements that share a scale
+GRANULE = 512 * MIB  # allocation unit of buffers between machines (NVSHMEM_CUMEM_GRANULARITY)
+SCALED = 128  # elements per scale
 PROBABILITY = 4
 
 
 def buffers(model: MegatronModel, run: MegatronRun) -> Bytes:
-    """Return the bytes that a rank holds. Raises UsageError for groups for which DeepEP has no
-    sizes."""
+    """Return the bytes of a rank's expert-exchange buffers. Raises UsageError for group sizes that
+    DeepEP has no settings for."""
     return _hybrid(model, run) if run.dispatcher == "hybridep" else _deep(model, run)
 
 
 def group(run: MegatronRun) -> int:
-    """Return the number of ranks that tokens are sent among."""
+    """Return the number of ranks that exchange tokens for experts."""
     return run.expert * run.expert_tensor
 
 
@@ -84,7 +84,7 @@ def _hybrid(model: MegatronModel, run: MegatronRun) -> Bytes:
     near = min(ranks, MACHINE)
     domains = ceil_div(ranks, near)
     experts = feed.count * run.expert_tensor
-    here = experts // ranks * near  # experts of a domain
+    here = experts // ranks * near  # experts per domain
     scales = PROBABILITY * model.hidden // SCALED
     token, others = NUMBER * model.hidden, rows * (domains - 1)
     probabilities = PROBABILITY * here

@@ -42,20 +42,20 @@ PARTS = (2026, 1, 26)
 
 
 def copies(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
-    """Return the copies of `tokens` that go to all experts, padded if they have a capacity."""
+    """Return how many token-expert copies `tokens` make, padded if experts have a capacity."""
     if run.capacity is not None:
         return ceil(tokens * feed.top / feed.count * run.capacity) * feed.count
     return tokens * feed.top
 
 
 def received(run: MegatronRun, sent: int) -> int:
-    """Return the copies that a rank gets, if each rank of its group sends `sent`."""
+    """Return the copies that a rank receives, if each rank of its group sends `sent`."""
     return ceil(sent * run.uneven)
 
 
 def experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
-    """Return MoELayer.forward of the norm's output, of which only the input is kept if "moe" is
-    recomputed."""
+    """Return MoELayer.forward of the norm's output; if "moe" is recomputed, only the input is
+    saved."""
     if "moe" in rank.run.modules:
         out: Tensor = checkpoint(rank.m, lambda x: _experts(rank, weights, x), x, reentrant=True)
         return out
@@ -83,8 +83,8 @@ def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 
 
 def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
-    """Return SharedExpertMLP.forward's outputs times a sigmoid of one number per token, both
-    kept."""
+    """Return SharedExpertMLP.forward's output times a sigmoid gate, one element per token; both are
+    saved."""
     feed, m = rank.model.experts, rank.m
     if feed is None or not feed.scored:
         return out
@@ -92,16 +92,16 @@ def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
 
 
 def _gathered_beside(rank: RankMachine, x: Tensor) -> Tensor:
-    """Return the gathered tokens of tensor-parallel ranks, for shared experts that run beside the
-    others and keep them whole."""
+    """Return the tokens gathered from tensor-parallel ranks, for shared experts that run
+    concurrently with the routed ones and keep all tokens."""
     if rank.run.parts == 1:
         return x
     return remade(rank.m, x, rank.m.new((x.rows * rank.run.parts, x.shape[-1]), x.dtype))
 
 
 def _shared_beside(rank: RankMachine, weights: LayerWeights, inner: Tensor) -> Tensor:
-    """Return the second product of shared experts, its sums scattered over tensor-parallel
-    ranks."""
+    """Return the down projection of concurrent shared experts, reduce-scattered over
+    tensor-parallel ranks."""
     out = linear(rank, inner, weights["shared_fc2"])
     if rank.run.parts > 1:
         rows = out.rows // rank.run.parts
@@ -123,12 +123,12 @@ def _summed(m: Machine, a: Tensor, b: Tensor | None) -> Tensor:
 
 # ---- the router
 
-Routes = tuple[Tensor, Tensor]  # probabilities, and which experts: [tokens, experts] each
+Routes = tuple[Tensor, Tensor]  # (probabilities, chosen experts): [tokens, experts] each
 
 
 def _routed(rank: RankMachine, feed: RoutedFeed, x: Tensor) -> Routes:
-    """Return probabilities and the chosen experts, which the dispatcher holds. Kept are scores of
-    all experts in float32, once more for the load-balancing loss, and the choice."""
+    """Return (probabilities, chosen experts), which the dispatcher holds. Saved are float32 scores
+    of all experts, once more for the load-balancing loss, and the choice."""
     m, shape = rank.m, (x.rows, feed.count)
     wide = FLOAT32 if rank.run.router_wide else BFLOAT16
     logits = remade(m, x, m.new(shape, wide), x)
@@ -153,7 +153,7 @@ def _routed(rank: RankMachine, feed: RoutedFeed, x: Tensor) -> Routes:
 
 
 def _moved(m: Machine, x: Tensor, rows: int, *saved: Tensor) -> Tensor:
-    """Return rows of `x` moved elsewhere, or some of them: a new tensor each way."""
+    """Return `rows` rows of `x`, moved: a new tensor in forward, and one in backward."""
     return remade(m, x, m.new((rows, x.shape[-1]), x.dtype), *saved)
 
 
@@ -200,14 +200,14 @@ def _all_to_all(
 
 
 def _places(rank: RankMachine, feed: RoutedFeed, tokens: int, sent: int) -> Tensor:
-    """Return where each copy comes from: a map of rows by Transformer Engine, else indices."""
+    """Return where each copy comes from: Transformer Engine's row map, or indices."""
     if rank.run.fused_permutation:
         return rank.m.new((tokens, 2 * feed.count + 1), INT32)
     return _indices(rank.m, feed.count * tokens, sent)
 
 
 def _indices(m: Machine, choices: int, sent: int) -> Tensor:
-    """Return the indices of the copies: the first of all choices, [tokens x experts], sorted."""
+    """Return the indices of the `sent` copies among all choices, [tokens x experts], sorted."""
     m.hidden(BOOL.size(choices), INT64.size(choices), INT64.size(choices))
     return m.new((sent,), INT64)
 
@@ -248,8 +248,8 @@ def _all_gather(
 
 
 def _once(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
-    """Return the tokens of a group that have an expert of a rank, if any `top` experts are equally
-    likely."""
+    """Return how many of a group's tokens have at least one expert on a rank, if all sets of `top`
+    experts are equally likely."""
     others, none = feed.count - feed.count // run.expert, 1.0
     for i in range(feed.top):
         none *= max(0, others - i) / (feed.count - i)
@@ -303,8 +303,7 @@ def _flex(
 
 
 def _for_every_rank(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Routes:
-    """Return the routes repeated for expert tensor-parallel ranks, which split experts; in
-    float32."""
+    """Return the routes in float32, repeated for each rank of expert tensor parallelism."""
     m, (probs, chosen) = rank.m, routes
     wide = (probs.rows, feed.count * rank.run.expert_tensor)
     if rank.run.expert_tensor > 1:
@@ -315,7 +314,8 @@ def _for_every_rank(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Rout
 
 
 def _spread(rank: RankMachine, x: Tensor, tokens: int, places: Tensor) -> Tensor:
-    """Return copies summed at their tokens' rows; deterministic runs make the zeros twice."""
+    """Return the copies summed at their tokens' rows; with deterministic runs the zeros are
+    allocated twice."""
     m, shape = rank.m, (tokens, x.shape[-1])
     first = m.new(shape, x.dtype) if rank.run.deterministic else None
     out = m.new(shape, x.dtype)
@@ -324,7 +324,8 @@ def _spread(rank: RankMachine, x: Tensor, tokens: int, places: Tensor) -> Tensor
 
 
 def _scattered(m: Machine, x: Tensor, rows: int, dtype: DType) -> Tensor:
-    """Return a rank's own rows of the group's sum, in the dtype of probabilities."""
+    """Return a rank's own rows of the sum over the group, which is computed in `dtype`, that of
+    probabilities."""
     shape = x.shape
     wide = m.new(shape, dtype) if dtype != x.dtype else None
     out = m.new((rows, shape[-1]), dtype)
@@ -348,7 +349,7 @@ SENDS = {"alltoall": _all_to_all, "allgather": _all_gather, "deepep": _flex, "hy
 def _computed(
     rank: RankMachine, feed: RoutedFeed, weights: LayerWeights, x: Tensor, probs: Tensor
 ) -> Tensor:
-    """Return the outputs of a rank's experts: in one grouped product, or one after the other."""
+    """Return the outputs of a rank's experts: by one grouped product, or expert after expert."""
     local = feed.count // rank.run.expert
     if rank.run.grouped or local == 1:
         return _grouped(rank, weights, x, probs, local)
@@ -358,12 +359,12 @@ def _computed(
 def _grouped(
     rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
 ) -> Tensor:
-    """Return the outputs of experts in one grouped product. In 8 bits tokens of each are padded
-    first, and the padding is removed."""
+    """Return the outputs of experts by one grouped product. In 8 bits each expert's tokens are
+    padded first, and the padding is removed."""
     if not weights["expert_fc1"].low:
         return _expert(rank, weights, count, x, probs)
     m, rows = rank.m, x.rows
-    padded = rows + count * aligned(rank.run) // 2  # half of the most, on average
+    padded = rows + count * aligned(rank.run) // 2  # half of the most padding, on average
     x = _moved(m, x, padded)
     probs = remade(m, probs, m.new((padded, 1), probs.dtype))
     return _moved(m, _expert(rank, weights, count, x, probs), rows)
@@ -385,8 +386,8 @@ def _expert_linear(
     *,
     last: bool = False,
 ) -> Tensor:
-    """Return a product of `count` experts. The activation's output is recomputed in backward if
-    "moe_act" is recomputed."""
+    """Return a linear of `count` experts. If `last` and "moe_act" is recomputed, backward
+    recomputes its input, the activation's output."""
     m, reads, low = rank.m, x.shape, weight.low
     operand = rank.operand(low, x)
     kept = operand.kept
@@ -407,8 +408,8 @@ def _expert_linear(
 
 
 def _weighted(rank: RankMachine, x: Tensor, probs: Tensor) -> Tensor:
-    """Return the activation times each copy's probability: one kernel if it is fused, which exists
-    only for SwiGLU."""
+    """Return the activation times each copy's probability; the fused kernel exists only for
+    SwiGLU."""
     m, shape = rank.m, x.shape
     if not (rank.run.fused_activation and rank.model.gated):
         return _product(m, activation(rank, x), probs)
@@ -423,7 +424,7 @@ def _weighted(rank: RankMachine, x: Tensor, probs: Tensor) -> Tensor:
 
 
 def _product(m: Machine, x: Tensor, probs: Tensor) -> Tensor:
-    """Return a product in the wider of both dtypes, cast back to 16 bits."""
+    """Return `x` times `probs`, computed in the dtype of `probs` and cast back to 16 bits."""
     shape, dtype, weights = x.shape, probs.dtype, probs.shape
     out = m.new(shape, dtype)
 

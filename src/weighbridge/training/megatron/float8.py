@@ -34,26 +34,27 @@ if TYPE_CHECKING:
     from weighbridge.training.megatron.model import MegatronModel
 
 PER_TENSOR = ("delayed", "tensorwise")
-DATA = {"nvfp4": Fraction(1, 2)}  # bytes per element, others 1
+DATA = {"nvfp4": Fraction(1, 2)}  # bytes per element; 1 for others
 SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32), "nvfp4": Fraction(1, 16)}
 WEIGHT_SCALES = SCALES | {"blockwise": Fraction(4, 128 * 128)}
-ALIGNED = {"mxfp8": 32, "nvfp4": 128}  # tokens of an expert are padded to a multiple
+ALIGNED = {"mxfp8": 32, "nvfp4": 128}  # multiple to which an expert's tokens are padded
 USUALLY_ALIGNED = 16
 PLAIN = 2  # bytes per element in 16 bits
 
 
 def per_tensor(run: MegatronRun) -> bool:
-    """Return whether a tensor has one scale."""
+    """Return whether a tensor has a single scale."""
     return run.float8 in PER_TENSOR
 
 
 def both_ways(run: MegatronRun) -> bool:
-    """Return whether the layout by columns is a separate tensor."""
+    """Return whether the transposed (columnwise) copy of a tensor is stored besides the rowwise
+    one."""
     return not per_tensor(run) or run.capability not in FLOAT8_AS_IT_LIES
 
 
 def nbytes(run: MegatronRun, numbers: int) -> int:
-    """Return the bytes of an input in 8 bits one way, with its scales."""
+    """Return the bytes of `numbers` input elements in 8 bits, in one layout, with their scales."""
     return int(numbers * (_data(run) + SCALES.get(run.float8, 0)))
 
 
@@ -67,16 +68,16 @@ def aligned(run: MegatronRun) -> int:
 
 
 def in_float8(model: "MegatronModel", run: MegatronRun, layer: int) -> bool:
-    """Return whether the linears of a layer multiply in 8 bits; those after the last, which predict
-    further tokens, do as well."""
+    """Return whether a layer's linears multiply in 8 bits; multi-token-prediction layers, after the
+    last, do as well."""
     first, last = run.plain_ends
     inner = first <= layer < model.layers - last or layer >= model.layers
     return bool(run.float8) and inner
 
 
 def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
-    """Return (bytes in the gathered buffer, bytes of copies besides it) of `numbers` elements of
-    weights that multiply in 8 bits."""
+    """Return (bytes in the all-gather buffer, bytes of copies besides it) of `numbers` weight
+    elements that multiply in 8 bits."""
     each = _data(run) + WEIGHT_SCALES.get(run.float8, Fraction(0))
     ways = 2 if both_ways(run) else 1
     if not run.float8_parameters:
@@ -84,6 +85,6 @@ def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
     if run.float8 == "mxfp8":
         buffer = 0 if run.reuses_gradients else PLAIN * numbers
         return buffer, int(ways * each * numbers)
-    if per_tensor(run) and not run.keeps_transposes:  # transposed for one product after the other
+    if per_tensor(run) and not run.keeps_transposes:  # transposed anew for each product
         return numbers, 0
     return int(_data(run) * numbers), int((ways * each - _data(run)) * numbers)

@@ -20,11 +20,11 @@ from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import layers_of
 
 HIDDEN = 2  # bytes per element
-EACH = 2  # buffers per layer: forward and backward
+EACH = 2  # buffers per layer, one each for forward and backward
 
 
 def held(run: MegatronRun, stage: int) -> int:
-    """Return the micro-batches, or turns of chunks, that a stage holds at once."""
+    """Return how many micro-batches, times chunks, a stage holds at once."""
     behind = run.pipeline - stage - 1
     if run.chunks == 1:
         return min(run.accumulation, behind + 1)
@@ -33,7 +33,7 @@ def held(run: MegatronRun, stage: int) -> int:
 
 
 def buffers(model: MegatronModel, run: MegatronRun, stage: int) -> int:
-    """Return the bytes of the buffers of a stage's graphs."""
+    """Return the bytes of static input and output buffers of a stage's graphs."""
     one = HIDDEN * run.tokens // run.parts * model.hidden
     chunks = layers_of(model, run, stage)
     layers = 1 if run.graphs == "full_iteration" else max(map(len, chunks))

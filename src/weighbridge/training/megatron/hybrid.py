@@ -43,7 +43,7 @@ CHUNK = 128  # tokens per state (chunk_size)
 
 
 def layer(rank: RankMachine, weights: LayerWeights, letter: str, x: Tensor) -> Tensor:
-    """Return the output of HybridStack's layer of one letter."""
+    """Return the output of one HybridStack layer; `letter` says of which kind."""
     if letter == MAMBA:
         return dropped(rank, _mamba(rank, weights, x), x)
     if letter == ATTENDS:
@@ -71,7 +71,8 @@ def _mamba(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 
 
 def _scanned(rank: RankMachine, made: Tensor) -> Tensor:
-    """Return mamba_split_conv1d_scan_combined: a convolution, and a scan in chunks of tokens."""
+    """Return mamba_split_conv1d_scan_combined of `made`: a convolution, and a scan in chunks of
+    tokens."""
     m, sizes = rank.m, rank.model.mamba
     assert sizes is not None
     tensor, rows, shape = rank.run.tensor, made.rows, made.shape

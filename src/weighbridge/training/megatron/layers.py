@@ -36,38 +36,38 @@ from weighbridge.training.megatron.scores import unfused
 
 
 class LinearWeight(NamedTuple):
-    """A weight [rows, columns], whose bytes are counted elsewhere. `low`: it multiplies in 8
-    bits."""
+    """A linear's weight [rows, columns], whose bytes are counted elsewhere. `low`: it multiplies in
+    8 bits."""
 
     shape: Shape
     low: bool = False
 
 
 class Operand(NamedTuple):
-    """The tensors of an input that a product reads, and the one that it keeps."""
+    """The tensors that a product reads of its input, and the one that it saves for backward."""
 
     reads: tuple[Tensor, ...]
     kept: Tensor
 
 
 class RankMachine:
-    """One rank of a stage: its machine, its model and run, and what all its layers share: the
-    buffer in which tokens are gathered, and unwritten gradients, one per shape."""
+    """One rank of a stage: its machine, model and run, and what all layers share: the buffer for
+    gathered tokens, and unwritten gradients, one per shape."""
 
     def __init__(self, m: Machine, model: MegatronModel, run: MegatronRun) -> None:
         self.m = m
         self.model = model
         self.run = run
-        self.rows = run.tokens // run.parts  # between layers
+        self.rows = run.tokens // run.parts  # token rows per rank between layers
         self._buffer: Tensor | None = None
         self._unwritten: dict[Shape, Tensor] = {}
 
     def operand(
         self, low: bool, x: Tensor, *, gathered: bool = False, alone: bool = False
     ) -> "Operand":
-        """Return what a product reads of `x`, and what it keeps for the gradient of the weights. If
-        tokens are gathered for that, `x` with one scale per tensor is kept by rows. `alone`:
-        nothing is kept for a gradient."""
+        """Return what a product reads of `x`, and what it saves for the weight's gradient. If that
+        gathers tokens, `x` with one scale per tensor is saved rowwise. `alone`: nothing is saved
+        for a gradient."""
         if not low:
             return Operand((x,), x)
         rows = self.byte_each(x.numel)
@@ -80,8 +80,7 @@ class RankMachine:
         self, low: bool, rows: int, columns: int, *, back: bool = False
     ) -> list[Tensor]:
         """Return the tokens that a product gathers from all tensor-parallel ranks; Megatron's own
-        linears have them in the shared buffer. In 8 bits those of backward are needed by
-        columns."""
+        linears use the shared buffer. Those of backward in 8 bits are needed columnwise, too."""
         if self.run.parts == 1:
             return []
         if not self.run.engine:
@@ -92,19 +91,20 @@ class RankMachine:
         return [self.byte_each(rows * columns) for _ in range(1 + turned)]
 
     def byte_each(self, numbers: int) -> Tensor:
-        """Return `numbers` elements in 8 bits, one way, with their scales."""
+        """Return `numbers` elements in 8 bits, in one layout, with their scales."""
         return self.m.new((nbytes(self.run, numbers),), INT8)
 
     def gradients_in_8_bits(self, low: bool, numbers: int) -> list[Tensor]:
-        """Return what products of backward read of a gradient of `numbers` elements."""
+        """Return the 8-bit tensors that backward's products read of a gradient with `numbers`
+        elements."""
         if not low:
             return []
         return [self.byte_each(numbers) for _ in range(2 if both_ways(self.run) else 1)]
 
     def gradient(self, shape: Shape) -> Tensor | None:
-        """Return the gradient of a weight, which is freed when the product ends: it is added to the
-        main one then. A product that adds to the main gradient itself gives torch one that is never
-        written: the first of each shape is kept to the end."""
+        """Return the gradient of a weight, freed when its product ends, as it is added to the main
+        gradient then. None if the product adds to the main gradient itself: torch gets one that is
+        never written, and the first of each shape lives on."""
         if self.run.lora:
             return None  # the weight is frozen
         if not self.run.fused_gradients:
@@ -114,13 +114,13 @@ class RankMachine:
         return None
 
     def gathered(self, x: Tensor, rows: int) -> Tensor:
-        """Return the tokens of other ranks, gathered in the shared buffer."""
+        """Return the tokens of all tensor-parallel ranks, gathered in the shared buffer."""
         shape = (rows, x.shape[-1])
         return remade(self.m, x, Computed(shape, BFLOAT16, self.buffer(shape).storage))
 
     def buffer(self, shape: Shape) -> Tensor:
-        """Return the one buffer that is kept to the end, as large as the largest request
-        (get_global_memory_buffer)."""
+        """Return the shared buffer, which lives as long as the run and is as large as the largest
+        request (get_global_memory_buffer)."""
         if self._buffer is None or self._buffer.numel < prod(shape):
             self._buffer = None
             self._buffer = self.m.new(shape, BFLOAT16, "buffers")
@@ -132,14 +132,14 @@ def _deviations(rank: RankMachine, x: Tensor) -> Tensor:
 
 
 def norm(rank: RankMachine, x: Tensor) -> Tensor:
-    """Return the output of a separate norm."""
+    """Return the output of a norm that is not fused with a linear."""
     out = rank.m.new(x.shape, x.dtype)
     return remade(rank.m, x, out, x, _deviations(rank, x))
 
 
 def norm_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
-    """Return a norm with the linear after it, whose outputs tensor-parallel ranks split. If the
-    norm is recomputed its output is freed, and made again in backward."""
+    """Return a norm and the column-parallel linear after it. If the norm is recomputed, its output
+    is freed, and made again in backward."""
     m, parts, shape, low = rank.m, rank.run.parts, x.shape, weight.low
     rows, hidden = x.rows, x.shape[-1]
     kept = [x, _deviations(rank, x)]
@@ -162,7 +162,7 @@ def norm_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
             given = m.new(shape, BFLOAT16)
         of_weight = rank.gradient(weight.shape)
         del whole, normed, of_out
-        of_x = m.new(shape, BFLOAT16)  # the norm's, from the product's
+        of_x = m.new(shape, BFLOAT16)  # gradient of the norm's output
         del given, of_weight
         return [of_x]
 
@@ -177,8 +177,8 @@ def row_linear(
     *,
     original: bool = False,
 ) -> Tensor:
-    """Return a linear whose inputs tensor-parallel ranks split: outputs are summed, or scattered.
-    `original`: the input is kept as it is instead of in 8 bits, since others keep it too."""
+    """Return a row-parallel linear: outputs are all-reduced, or reduce-scattered. `original`: the
+    input is saved as it is instead of in 8 bits, since another operator saves it, too."""
     m, parts, reads, low = rank.m, rank.run.parts, x.shape, weight.low
     made = x.rows, weight.shape[0]
     operand = rank.operand(low, x, alone=original)
@@ -202,7 +202,7 @@ def row_linear(
 
 
 def column_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
-    """Return a linear without a norm, whose outputs tensor-parallel ranks split."""
+    """Return a column-parallel linear without a norm."""
     m, parts, shape, low = rank.m, rank.run.parts, x.shape, weight.low
     rows = x.rows * parts
     operand = rank.operand(low, x, gathered=parts > 1)
@@ -226,7 +226,7 @@ def column_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
 
 
 def linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
-    """Return a linear that each tensor-parallel rank has whole."""
+    """Return a linear that is replicated on each tensor-parallel rank."""
     m, reads, low = rank.m, x.shape, weight.low
     operand = rank.operand(low, x)
     kept = operand.kept
@@ -245,7 +245,7 @@ def linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
 
 
 def activation(rank: RankMachine, x: Tensor) -> Tensor:
-    """Return SwiGLU or GELU in one kernel, which keeps its input."""
+    """Return SwiGLU or GELU of `x` in one kernel, which saves its input."""
     out = rank.m.new((x.rows, x.shape[-1] // (2 if rank.model.gated else 1)), x.dtype)
     return _from_input(rank.m, x, out)
 
@@ -261,7 +261,7 @@ def _from_input(m: Machine, x: Tensor, out: Tensor) -> Tensor:
 
 
 def dropped(rank: RankMachine, x: Tensor, residual: Tensor) -> Tensor:
-    """Return bias, dropout and the residual in one kernel."""
+    """Return bias, dropout and residual addition in one kernel."""
     m = rank.m
     out = m.new(x.shape, x.dtype)
     kept = [m.new(x.shape, BOOL)] if rank.run.hidden_dropout else []
@@ -275,7 +275,7 @@ def dropped(rank: RankMachine, x: Tensor, residual: Tensor) -> Tensor:
 
 
 def split(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """Return views of one tensor by columns; in backward their gradients are joined."""
+    """Return views of `x` by columns; backward joins their gradients."""
     outs: list[Tensor] = [Computed((x.rows, width), x.dtype, x.storage) for width in widths]
     shape = x.shape
 
@@ -301,10 +301,10 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
     mixed = norm_linear(rank, x, weights["qkv"])
     q, k, v = split(m, mixed, [n * model.head_dim for n in (heads, groups, groups)])
     del mixed
-    packed = heads == groups  # queries, keys and values of one tensor are taken as they lie
+    packed = heads == groups  # queries, keys and values are used as views of one tensor
     if not packed:
         q = copied(m, q)
-    if model.qk_norm:  # of rows, which a view has to be copied for
+    if model.qk_norm:  # the norm of a view copies it
         q, k = norm(rank, q if not packed else copied(m, q)), norm(rank, copied(m, k))
     if model.rotary:
         q, k = copied(m, q), copied(m, k)
@@ -315,8 +315,8 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
 
 
 def _projected(rank: RankMachine, x: Tensor, weights: "LayerWeights") -> Tensor:
-    """Return the projection of attention's output. Attention keeps that itself, so without delayed
-    scales the projection keeps no copy in 8 bits."""
+    """Return the output projection of attention. Attention saves its output itself, so unless
+    scales are delayed the projection saves no copy in 8 bits."""
     return row_linear(rank, x, weights["proj"], original=rank.run.float8 != "delayed")
 
 
@@ -339,7 +339,7 @@ def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> 
     small = linear(rank, normed, weights["kv_down"])
     del normed
     kv, rotary = split(m, small, [latent.rank, latent.rotary])
-    kv = copied(m, kv) if rank.run.engine else kv  # Megatron's own norm keeps the view
+    kv = copied(m, kv) if rank.run.engine else kv  # Megatron's own norm saves the view
     del small
     up = norm_linear(rank, kv, weights["kv_up"])
     wide = (up.rows, heads * (latent.nope + latent.rotary))
@@ -364,9 +364,9 @@ def _attention(
     *,
     copies: tuple[bool, bool] = (False, False),
 ) -> Tensor:
-    """Return attention of one rank's heads, recomputed if "core_attn" is: then its inputs are kept,
-    and values that are a view keep the whole tensor. `copies`: whether keys and values are copied,
-    since their layout is not the kernel's (get_qkv_layout)."""
+    """Return attention of one rank's heads. If "core_attn" is recomputed, its inputs are saved, and
+    a view of values keeps the whole tensor. `copies`: whether keys and values are copied, since
+    their layout is not the kernel's (get_qkv_layout)."""
     heads = rank.model.heads // rank.run.tensor
     value = rank.model.latent.value_dim if rank.model.latent is not None else rank.model.head_dim
     kernel = unfused if rank.run.attention in ("unfused", "local") else _fused
@@ -392,7 +392,7 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
     again = "mla_up_proj" in run.modules and rank.model.latent is not None
     if not again:
         kept += [q, k, v]
-    if run.context > 1 and run.context_by == ULYSSES:  # in front of the exchange, and behind it
+    if run.context > 1 and run.context_by == ULYSSES:  # before the exchange, and after it
         kept.append(m.new((q.rows, columns), q.dtype))
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -402,7 +402,7 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
         return given
 
     record(m, back, [q, k, v], kept, out)
-    if run.attention == "flash" and run.batch > 1:  # computed as [batch, tokens], and turned back
+    if run.attention == "flash" and run.batch > 1:  # computed as [batch, tokens], then transposed
         return passed(m, out, m.new((q.rows, columns), q.dtype))
     return out
 
@@ -411,7 +411,7 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
 
 
 class LayerWeights:
-    """The weights of one layer, by name; all or none multiply in 8 bits (`low`)."""
+    """The weights of one layer, by name. `low`: all of them multiply in 8 bits, else none."""
 
     def __init__(self, sizes: Sequence[tuple[str, int, int]], *, low: bool = False) -> None:
         self.low = low

@@ -23,11 +23,12 @@ LOSS = "account_for_loss_in_pipeline_split"
 LAYOUT = "pipeline_model_parallel_layout"
 GROUP = re.compile(r"\(([^()]*)\)(?:\*(\d{1,4}))?|([A-Za-z|])\*(\d{1,4})")
 LAYERS = re.compile(r"E?t*(?:\|t*)*(m*)L?")  # a written-out layout that is supported
-LONGEST = 1 << 14  # characters of a layout that is written out
+LONGEST = 1 << 14  # most characters of a layout, written out
 
 
 def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the layers of each part; chunks x stages of them. Raises UsageError."""
+    """Return the number of layers of each model part; there are chunks x stages parts. Raises
+    UsageError."""
     if stages == 1:
         return (layers,)
     if LAYOUT in asked:
@@ -83,8 +84,8 @@ def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) 
 
 
 def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int, ...]:
-    """Return the layers of each part of a layout: E embedding, t layer, m one that predicts a
-    further token, L loss, | the end of a part; (x)*n is x n times."""
+    """Return the layers per part of a layout string: E embedding, t layer, m one that predicts a
+    further token, L loss, | ends a part; (x)*n is x n times."""
     text = str(asked[LAYOUT])
     written = re.sub(r"[\s,]", "", text)
     while match := GROUP.search(written):

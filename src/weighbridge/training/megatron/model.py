@@ -22,9 +22,9 @@ MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"
 
 @frozen_record
 class RoutedFeed:
-    """Experts of a layer: a token goes to `top` of `count`, chosen by `groups` first. `width` is
-    the MLP width of one, `shared` that of the shared expert (--moe-shared-expert-gate:
-    `scored`)."""
+    """The experts of a layer: each token goes to `top` of `count`; with `groups` > 1, groups are
+    chosen first. `width` is the MLP width of one expert, `shared` that of the shared expert
+    (--moe-shared-expert-gate: `scored`)."""
 
     count: int
     top: int
@@ -35,15 +35,16 @@ class RoutedFeed:
 
     @property
     def small(self) -> tuple[int, ...]:
-        """Return the columns of the matrices that score tokens: the router's, and the shared
-        expert's."""
+        """Return the columns of the matrices that score tokens: those of the router and of the
+        shared expert's gate."""
         return (self.count, 1) if self.scored else (self.count,)
 
 
 @frozen_record
 class MegatronModel:
     """The settings of TransformerConfig and GPTModel that decide bytes. `words` is the tokenizer's
-    vocabulary, `positions` learned ones; `dense` counts the first layers, without experts."""
+    vocabulary, `positions` the learned positions; `dense` counts the first layers, which have no
+    experts."""
 
     layers: int
     hidden: int
@@ -55,7 +56,7 @@ class MegatronModel:
     gated: bool = True
     biased: bool = False
     qkv_biased: bool = False
-    centered: bool = False  # LayerNorm, else RMSNorm
+    centered: bool = False  # LayerNorm; else RMSNorm
     tied: bool = False
     positions: int = 0
     rotary: bool = True
@@ -67,7 +68,7 @@ class MegatronModel:
     pattern: str = ""  # hybrid models, a letter per layer: M Mamba, * attention, - MLP, E experts
     mamba: Mamba2 | None = None
     values: bool = False  # a critic: one output instead of the vocabulary
-    beside: int = 0  # parameters of the class outside Megatron's decoder: encoders, sinks
+    beside: int = 0  # parameters outside Megatron's decoder: encoders, sinks
 
     def routed(self, layer: int) -> bool:
         """Return whether a layer has experts."""
@@ -76,23 +77,24 @@ class MegatronModel:
         return self.experts is not None and layer >= self.dense
 
     def kind(self, layer: int) -> str:
-        """Return the letter of a layer; layers with the same letter are alike."""
+        """Return the letter of a layer's kind; layers with the same letter are alike."""
         if self.pattern:
             return self.pattern[layer]
         return EXPERTS if self.routed(layer) else ATTENDS
 
     def rows(self, ranks: int, multiple: int) -> int:
-        """Return the rows of the embedding, of all tensor-parallel ranks together."""
+        """Return the padded vocabulary: the embedding's rows of all tensor-parallel ranks."""
         return align_up(self.words, multiple * ranks)
 
     def outputs(self, ranks: int, multiple: int) -> int:
-        """Return the outputs of one tensor-parallel rank; a critic's one is on each."""
+        """Return the head's outputs on one tensor-parallel rank; a critic's single output is on
+        each."""
         return 1 if self.values else self.rows(ranks, multiple) // ranks
 
 
 class RankWeight(NamedTuple):
-    """One weight of one rank: [rows, columns], with a bias of as many rows if `biased`; `share` is
-    what it is sharded over."""
+    """One weight on one rank: [rows, columns], with a bias of as many rows if `biased`; `share`
+    names what it is sharded over."""
 
     name: str
     rows: int
@@ -108,8 +110,8 @@ class RankWeight(NamedTuple):
 def linears(
     model: MegatronModel, tensor: int, expert_tensor: int, layer: int
 ) -> Iterator[RankWeight]:
-    """Yield the linears of a layer by its index, of experts one; a hybrid model's layer has some of
-    them."""
+    """Yield the linears of layer number `layer`, one expert's for all; a hybrid model's layer has
+    only those of its kind."""
     every = matrices(model, tensor, expert_tensor, routed=model.routed(layer))
     kind = model.pattern[layer] if model.pattern else ""
     if kind == MAMBA:
@@ -124,8 +126,8 @@ def linears(
 
 
 def _mamba(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
-    """Yield the linears of a Mamba layer: the first gives gates, channels, both of each group, and
-    a step per head."""
+    """Yield the linears of a Mamba layer. The first outputs gates, channels, B and C of each group,
+    and a step per head."""
     m = model.mamba
     assert m is not None
     rows = (2 * m.inner + 2 * m.groups * m.state + m.heads) // tensor
@@ -136,7 +138,7 @@ def _mamba(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
 def matrices(
     model: MegatronModel, tensor: int, expert_tensor: int, *, routed: bool
 ) -> Iterator[RankWeight]:
-    """Yield the linears of a layer, of experts one."""
+    """Yield the linears of a layer, one expert's for all."""
     yield from _attention(model, tensor)
     gate = 2 if model.gated else 1
     if not routed or model.experts is None:
@@ -175,8 +177,7 @@ def _attention(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
 
 
 def norms(model: MegatronModel) -> list[int]:
-    """Return the elements of each tensor of a layer's norms: weights, and biases if it is
-    centered."""
+    """Return the elements of each norm tensor of a layer: weights, and biases for LayerNorm."""
     widths = [model.hidden, model.hidden]
     if model.latent is not None:
         widths += [model.query_rank, model.latent.rank]
@@ -190,7 +191,7 @@ def _router(model: MegatronModel) -> list[int]:
 
 
 def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
-    """Return the elements of a layer's tensors besides linears: norms, the router, and of Mamba the
+    """Return the elements of a layer's tensors besides linears: norms, the router, and Mamba's
     convolution, its bias, three elements per head, and the norm of its output."""
     if not model.pattern:
         return norms(model) + (_router(model) if model.routed(layer) else [])

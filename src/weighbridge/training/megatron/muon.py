@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 MATRIX, OTHER = 8, 12  # bytes of states per element
 FLOAT32, HALF = 4, 2
-WITHOUT = "in_proj"  # Mamba's first linear, which Muon leaves alone (mamba_mixer.py, use_muon)
+WITHOUT = "in_proj"  # Mamba's first linear, which Muon does not update (mamba_mixer.py, use_muon)
 
 
 class MuonShare(NamedTuple):
-    """Bytes of states on the fullest and the emptiest rank of a stage, and the elements by which
-    buffers are longer than their content."""
+    """Bytes of optimizer states on the fullest and the emptiest rank of a stage, and by how many
+    elements padding lengthens buffers."""
 
     most: int
     least: int
@@ -48,7 +48,7 @@ ALIKE = MuonShare(0, 0, 0)  # a stage without Muon
 
 
 class _Tensors(NamedTuple):
-    """Elements of each tensor of a stage: matrices, those of experts, and all others."""
+    """Elements per tensor of a stage: dense matrices, experts' matrices, and all others."""
 
     dense: list[int]
     experts: list[int]
@@ -58,7 +58,7 @@ class _Tensors(NamedTuple):
 def share(
     model: MegatronModel, run: MegatronRun, layers: Sequence[int], numbers: "StageNumbers"
 ) -> MuonShare:
-    """Return the states of a stage's ranks, which hold `numbers` elements."""
+    """Return the states of a stage's ranks, of which each holds `numbers` elements of weights."""
     found = _tensors(model, run, layers, numbers)
     dense, experts = max(1, run.data * run.context), max(1, run.expert_data)
     if not run.distributed_optimizer:
@@ -94,7 +94,7 @@ def _tensors(
         others += small(model, run.tensor, layer)[: -1 if routed else None]
     ahead = 2 * model.hidden * model.hidden // run.tensor  # before a layer that predicts
     dense += [ahead] * sum(layer >= model.layers for layer in layers)
-    rest = numbers.all - sum(dense) - sum(experts) - sum(others)  # what is at the ends
+    rest = numbers.all - sum(dense) - sum(experts) - sum(others)  # embedding, head and the like
     words = model.rows(run.tensor, run.multiple) // run.tensor * model.hidden
     others += [words] * (rest // words) + [rest % words]
     return _Tensors(dense, experts, others)
@@ -105,7 +105,8 @@ def _linears(model: MegatronModel, run: MegatronRun, layer: int) -> Iterator[Ran
 
 
 def _shards(sizes: Sequence[int], count: int) -> list[int]:
-    """Return the loads of shards: tensors, the largest first, each on the one that has least."""
+    """Return the load of each shard: tensors, the largest first, go to the shard with the least so
+    far."""
     loads = [0] * count
     heapify(loads)
     for size in sorted(sizes, reverse=True):
@@ -114,7 +115,8 @@ def _shards(sizes: Sequence[int], count: int) -> list[int]:
 
 
 def _in_turn(weighed: Sequence[tuple[int, int]], count: int) -> list[int]:
-    """Return the bytes of each rank, with tensors dealt to ranks forth and back."""
+    """Return the bytes per rank if tensors, given as (elements, bytes per element), are dealt to
+    ranks back and forth."""
     loads = [0] * count
     turns = [*range(count), *reversed(range(count))]
     for i, (numbers, each) in enumerate(weighed):
@@ -125,7 +127,7 @@ def _in_turn(weighed: Sequence[tuple[int, int]], count: int) -> list[int]:
 def orthogonal(model: MegatronModel, run: MegatronRun, layers: Sequence[int]) -> int:
     """Return the bytes that a step takes for its largest matrix: a Nesterov momentum, then the
     matrix in 16 bits, in float32, and scaled twice. If tensor ranks split it: its parts, joined,
-    and an iteration: the matrix in 16 bits twice, and two squares of its smaller side."""
+    and one iteration: the matrix in 16 bits twice, and two squares of its smaller side."""
     most = 0
     for layer in layers:
         for x in _linears(model, run, layer):
@@ -134,7 +136,7 @@ def orthogonal(model: MegatronModel, run: MegatronRun, layers: Sequence[int]) ->
             if ranks == 1:
                 most = max(most, (4 * FLOAT32) * whole)
                 continue
-            square = min(x.rows, x.columns) ** 2  # of the smaller side, which may be what is shared
+            square = min(x.rows, x.columns) ** 2  # the smaller side, which may be sharded
             wide = max((FLOAT32 + HALF) * whole, 2 * HALF * (whole + square))
             most = max(most, FLOAT32 * x.numbers + 2 * FLOAT32 * whole + wide)
     return most

@@ -53,7 +53,7 @@ READ = frozenset(  # settings that apply to a Megatron run
         *("megatron_args", "offload", "expandable_segments", *fields(DeviceSettings)),
     )
 )
-MEANS: Mapping[str, tuple[str, ...]] = {  # supported values, of settings that have others
+MEANS: Mapping[str, tuple[str, ...]] = {  # supported values of settings that have further ones
     "method": ("full", "lora"),
     "precision": ("bf16-mixed", "fp16-mixed"),
     "optimizer": ("adamw_torch", "adamw_torch_fused", "muon"),
@@ -69,7 +69,7 @@ KERNELS: Mapping[str, Kernel] = {
     "eager": "unfused",
 }
 BLACKWELL = (10, 0)
-MOST_DEFERRED = 128  # micro-batches: each of them is run
+MOST_DEFERRED = 128  # micro-batches; each of them is traced
 REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
 OLDER = (2, 10)  # torch of images up to April 2026, with smaller workspaces on Blackwell
 SINCE = {
@@ -108,16 +108,16 @@ class MegatronPlan:
     precision: str = "bf16-mixed"
     optimizer: str = "adamw_torch"
     uneven: tuple[float, float, float] = EVEN  # low, expected, high
-    filled: bool = False  # we chose the number of micro-batches
-    least_workspace: int = 0  # of torch: an older one's, if none is named
+    filled: bool = False  # weighbridge chose the number of micro-batches
+    least_workspace: int = 0  # bytes with an older torch, if the user names none
 
 
 def plan(
     subject: Subject, w: Train, budget: "Budget | None", model: MegatronModel | None = None
 ) -> MegatronPlan:
-    """Return the plan of a run; `model` is the subject if it was `described` before. Raises
-    UsageError for settings that Megatron does not have, or that are not supported, and
-    UnsupportedError for models of other parts."""
+    """Return the plan of a run; `model` is the subject as `described` returned it, None to describe
+    it here. Raises UsageError for settings that Megatron does not have, or that are not supported,
+    and UnsupportedError for models with other parts."""
     _refuse(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     refuse_segments(w, part)
@@ -197,8 +197,8 @@ def _refuse(w: Train) -> None:
 
 
 def _context_by(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
-    """Return how context-parallel ranks see the whole sequence, by the setting or Megatron's
-    argument. Raises UsageError if these differ, or without such ranks."""
+    """Return the method of context-parallel attention, from the setting or Megatron's argument.
+    Raises UsageError if they differ, or without such ranks."""
     word = str(asked.get("context_by", RING))
     if w.context_parallel_by is None:
         return word
@@ -220,7 +220,7 @@ def _pipeline(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) 
 
 
 def _chunks(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> int:
-    """Return the number of model parts that each stage has in turn."""
+    """Return the number of model chunks per stage (virtual pipeline)."""
     if "chunk" in asked:
         if model.layers % (shares.pipeline * asked["chunk"]):
             raise UsageError(
@@ -249,8 +249,8 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
 
 
 def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
-    """Return how data ranks shard weights; "" if they do not. Raises UsageError for what Megatron
-    refuses (validate_args), or is not supported."""
+    """Return how data-parallel ranks shard weights; "" if they do not. Raises UsageError for what
+    Megatron refuses (validate_args), or what is not supported."""
     if w.method == "lora" and (asked.get("fsdp2") or asked.get("fsdp")):
         raise UnsupportedError(sentence("megatron.fsdp_lora"))
     if asked.get("fsdp2"):
@@ -270,7 +270,7 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
 
 
 def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
-    """Raise UsageError for what Megatron does not support with torch's FSDP2."""
+    """Raise UsageError for settings that Megatron does not support with torch's FSDP2."""
     for wrong, what in (
         (shares.pipeline > 1, "--pipeline-parallel-size"),
         (shares.expert > 1, "--expert-parallel-size"),
@@ -288,7 +288,7 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
 
 
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run that decide the bytes of gradients and states."""
+    """Return the settings of gradients and optimizer states, by field of MegatronRun."""
     sharded = _sharded(w, shares, asked)
     return {
         "distributed_optimizer": shares.kind == "zero1" or bool(sharded),
@@ -303,19 +303,19 @@ def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str
 
 
 def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
-    """Return the bytes per element of main gradients: for fp16 in fp16, and for bf16 in float32, by
-    default (validate_args)."""
+    """Return the bytes per element of main gradients. Default: those of fp16 in fp16, those of bf16
+    in float32 (validate_args)."""
     usual = 2 if w.precision == "fp16-mixed" and not asked.get("accumulates") else 4
     if asked.get("fsdp2"):
-        return 2  # the weights' gradients, which nothing replaces
+        return 2  # weight gradients, without main gradients
     if asked.get("fsdp"):
         return 2 if asked.get("fsdp_gradient") == "bf16" else 4
     return int(asked.get("main_gradient", usual))
 
 
 def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how Muon's tensors are sharded. Raises UsageError for what Megatron refuses, or
-    supports only with Adam."""
+    """Return how Muon's tensors are sharded, by field of MegatronRun. Raises UsageError for what
+    Megatron refuses, or supports only with Adam."""
     if w.optimizer != "muon":
         return {}
     if w.precision == "fp16-mixed":
@@ -333,8 +333,8 @@ def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deferred(shares: Sharding, asked: Mapping[str, Any], batches: int) -> int | None:
-    """Return the number of micro-batches per step whose head's gradient is deferred, 0 for all;
-    None if it is not."""
+    """Return the number of micro-batches per step whose head gradient is deferred, 0 for all; None
+    if none is deferred."""
     if not asked.get("defers"):
         return None
     if shares.pipeline == 1:
@@ -347,8 +347,8 @@ def _deferred(shares: Sharding, asked: Mapping[str, Any], batches: int) -> int |
 
 
 def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how attention of Megatron's own modules computes its softmax. Scores that are scaled
-    by layer are in float32 (TransformerConfig.__post_init__)."""
+    """Return how Megatron's own attention computes its softmax, by field of MegatronRun. Scores
+    that are scaled by layer are in float32 (TransformerConfig.__post_init__)."""
     scaled = asked.get("scaled_by_layer", False)
     return {
         "fused_softmax": asked.get("fused_softmax", True),
@@ -358,7 +358,7 @@ def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _others(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that each depend on one argument only."""
+    """Return the settings that depend on one argument each, by field of MegatronRun."""
     return {
         "fused_activation": asked.get("fused_activation", True),
         "predicts": asked.get("predicts", 0),
@@ -386,7 +386,7 @@ def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _uneven(shares: Sharding, asked: Mapping[str, Any]) -> tuple[float, float, float]:
     """Return (low, expected, high) tokens of a rank's experts, relative to an equal part. A rank
-    that holds all experts has its own tokens, and a capacity is itself a bound."""
+    with all experts processes its own tokens, and a capacity is itself a bound."""
     if shares.expert == 1 or "capacity" in asked:
         return EVEN
     return FORCED if asked.get("forced") else UNEVEN
@@ -406,7 +406,8 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
-    """Return the share of states that are on the host: all of them if no fraction is set."""
+    """Return the share of optimizer states that are on the host; 1 if offloading sets no
+    fraction."""
     if not asked.get("offloads"):
         return 0.0
     if shares.kind != "zero1":
@@ -415,8 +416,8 @@ def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
 
 
 def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of products in 8 bits, which fp8_format turns on. Raises UsageError for
-    what Megatron refuses."""
+    """Return the settings of fp8 products, which fp8_format enables, by field of MegatronRun.
+    Raises UsageError for what Megatron refuses."""
     scaling = arguments.recipe(asked)
     if scaling is None:
         return {}
@@ -456,7 +457,7 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
 
 
 def _takes_turns(run: MegatronRun) -> None:
-    """Raise UsageError for a group of micro-batches that the schedule refuses."""
+    """Raise UsageError for a micro-batch group size that the interleaved schedule refuses."""
     rest = run.accumulation % run.turns
     if run.chunks == 1 or not run.group:
         return
@@ -487,7 +488,7 @@ def _takes_turns(run: MegatronRun) -> None:
 
 
 def _mixes(model: MegatronModel, run: MegatronRun) -> None:
-    """Raise UsageError for what a hybrid model's layers do not support."""
+    """Raise UsageError for settings that a hybrid model's layers do not support."""
     mamba = model.mamba
     if mamba is not None and (mamba.heads % run.tensor or mamba.groups % run.tensor):
         raise UsageError(
@@ -515,7 +516,7 @@ def _divides_tokens(run: MegatronRun) -> None:
 
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:
-    """Raise UsageError if ranks do not divide what they shard."""
+    """Raise UsageError if the sizes of the model do not divide by the ranks that shard them."""
     for what, count in (("heads", model.heads), ("columns", model.width)):
         if count % run.tensor:
             raise UsageError(sentence(f"tensor_shares.{what}", ranks=run.tensor, count=count))

@@ -49,13 +49,13 @@ from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.sharded import ShardedLayers
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 
-INTEGERS = 4  # per token: id, label, position, and whether it counts
+INTEGERS = 4  # int64 elements per token: id, label, position, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
 # card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
 NATIVE = {True: 1, False: 2}
 # MLATransformerConfig.original_max_position_embeddings, which has no argument of its own
 YARN_PLACES = 4096
-OFTEN = 6  # factor of stages over a chunk's layers: micro-batches soon outnumber layers
+OFTEN = 6  # chunks with at least OFTEN layers per pipeline stage are traced layer by layer
 # (weights, letter of a hybrid layer, whether it has experts, index in the stage)
 Layer = tuple[LayerWeights, str, bool, int]
 # (whether layers are recomputed together, (letter, whether it has experts, whether in 8 bits) of
@@ -64,7 +64,7 @@ GroupKind = tuple[bool, tuple[tuple[str, bool, bool], ...]]
 
 
 class StageProgram:
-    """The forward of one rank of a stage."""
+    """The forward of one pipeline stage's rank, chunk by chunk."""
 
     def __init__(
         self,
@@ -73,12 +73,13 @@ class StageProgram:
         numbers: StageNumbers,
         splices: Splices | None = None,
     ) -> None:
-        """`splices`: layers alike are walked a few times; None walks all of them."""
+        """Set up the weights of a stage. `splices`: few of the layers that are alike are traced;
+        None traces all."""
         model, run = rank.model, rank.run
         self.rank = rank
         self.stage = stage
         self._splices = splices
-        self._times: Counter[int] = Counter()  # runs of each chunk
+        self._times: Counter[int] = Counter()  # forwards so far, by chunk
         rows = model.rows(run.tensor, run.multiple) // run.tensor
         self._table = LeafTensor("embedding", (rows, model.hidden), BFLOAT16, None)
         self._table.hooks.append(_forget)
@@ -95,7 +96,7 @@ class StageProgram:
         self._angles: list[Tensor] = []
         others = numbers.all - sum(numbers.layers)
         self.shared = ShardedLayers(rank.m, run, numbers.layers, others)
-        if self.shared.reduces:  # gathered and freed weights are not the layer's own
+        if self.shared.reduces:  # weights that are gathered and freed are not the layer's own
             self._splices = None
 
     def first(self, chunk: int) -> bool:
@@ -116,39 +117,41 @@ class StageProgram:
 
     @property
     def _turning(self) -> tuple[int, int]:
-        """Return (number of parts with their own rotary angles, width of these): each MLA layer is
-        one, else each chunk."""
+        """Return (number of parts with their own rotary angles, their width): each MLA layer is
+        such a part, else each chunk."""
         model = self.rank.model
         if model.latent is not None:
             return sum(map(len, self._chunks)) + len(self._ahead), model.latent.rotary
         return len(self._chunks) if model.rotary else 0, model.head_dim
 
     def _waves_of_yarn(self) -> Iterator[Tensor]:
-        """Yield the cosines and sines of the first positions, which are made with the weights."""
+        """Yield YaRN's cosines and sines of the first positions, which are made with the
+        weights."""
         count, width = self._turning
         if self.rank.model.latent is not None and self.rank.run.yarn:
             for _ in range(2 * count):
                 yield self.rank.m.new((YARN_PLACES, width), BFLOAT16, "buffers")
 
     def _turned(self) -> None:
-        """Make the angles, which are kept (lru_cache of forward)."""
+        """Make the rotary angles, which are cached (lru_cache of forward)."""
         run, (count, width) = self.rank.run, self._turning
         if not self._angles:
             shape = run.length // run.context, width
             self._angles = [self.rank.m.new(shape, FLOAT32, "buffers") for _ in range(count)]
 
     def received(self) -> LeafTensor:
-        """Return hidden states, or their gradient, that another stage sent."""
+        """Return hidden states, or their gradient, received from another stage."""
         rank = self.rank
         sent = rank.m.new((rank.rows, rank.model.hidden), BFLOAT16)
         return LeafTensor("input", sent.shape, sent.dtype, sent.storage)
 
     def forward(self, x: Tensor | None, chunk: int) -> Tensor:
-        """Return a chunk's output for its input, or the loss."""
+        """Return a chunk's output, or its loss if it is the last; `x` is None for the first
+        chunk."""
         self._turned()
         self.shared.begin()
         given = self._batch(chunk)
-        self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
+        self._given[chunk] = x  # the decoder holds it with its gradient (set_input_tensor)
         hidden = self._embedded() if x is None else x
         del x
         hidden = self._through(chunk, hidden)
@@ -159,8 +162,9 @@ class StageProgram:
         return loss
 
     def _batch(self, chunk: int) -> list[Tensor]:
-        """Return the loader's tensors: tokens with labels and the like, and at both ends of the
-        model the attention mask, a byte per pair, of which each context rank keeps its rows."""
+        """Return the data loader's tensors: tokens with labels and the like, and in the first and
+        last chunk the attention mask, one byte per pair, of which each context rank keeps its
+        rows."""
         m, run = self.rank.m, self.rank.run
         given = [m.new((INTEGERS * run.tokens,), INT64)]
         if run.masks and (self.first(chunk) or self.last(chunk)):
@@ -172,8 +176,8 @@ class StageProgram:
         return given
 
     def _through(self, chunk: int, hidden: Tensor) -> Tensor:
-        """Run the layers of a chunk. If many micro-batches run through few layers, all layers are
-        spliced as one."""
+        """Return the output of a chunk's layers. If many micro-batches run through few layers, all
+        layers are spliced as one."""
         m, layers, splices = self.rank.m, self._chunks[chunk], self._splices
         if splices is None or len(layers) >= OFTEN * self.rank.run.pipeline:
             return self._in_turn(layers, hidden, splices)
@@ -199,8 +203,8 @@ class StageProgram:
         return hidden
 
     def _groups(self, layers: list[Layer]) -> Iterator[tuple[GroupKind, list[Layer], Whole]]:
-        """Yield groups of layers that are recomputed together, and single others, each with its
-        kind. Groups of one kind run alike."""
+        """Yield (kind, layers, function that runs them) for each group of layers that is recomputed
+        together, and for each other layer. Groups of one kind run alike."""
         how = self.rank.run.recompute
         size = self.rank.run.recomputed if how == "uniform" else 1
         for start in range(0, len(layers), size):
@@ -223,7 +227,7 @@ class StageProgram:
         return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
-        """Run layers of which only the input is kept."""
+        """Return the output of recomputed layers; only their input is saved."""
         run = partial(self._once, group)
         if self.rank.run.spreads and self.rank.run.tensor > 1:
             return self._spread(run, hidden)
@@ -231,8 +235,8 @@ class StageProgram:
         return out
 
     def _spread(self, run: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        """Run layers of which a part of the input is kept; tensor ranks keep the others, and it is
-        gathered again (distribute_saved_activations)."""
+        """Return the output of recomputed layers whose saved input is sharded over tensor ranks,
+        and gathered again (distribute_saved_activations)."""
         m, shape = self.rank.m, hidden.shape
         part = m.new((hidden.rows // self.rank.run.tensor, shape[-1]), BFLOAT16)
         part = remade(m, hidden, part)
@@ -271,8 +275,8 @@ class StageProgram:
         return self._predicted(hidden)
 
     def _with_further(self, hidden: Tensor) -> Tensor:
-        """Predict further tokens, whose losses depend on the hidden states of the next one: all of
-        these are concatenated first (process_mtp_loss, MTPLossAutoScaler)."""
+        """Return hidden states after predicting further tokens, whose losses depend on the next
+        one's hidden states: all are concatenated first (process_mtp_loss, MTPLossAutoScaler)."""
         m, made = self.rank.m, [hidden]
         for each in self._ahead:
             run = partial(self._further, each)
@@ -294,7 +298,7 @@ class StageProgram:
 
     def _further(self, each: Layer, hidden: Tensor) -> Tensor:
         """Return MultiTokenPredictionLayer.forward: embeddings and hidden states, each normed,
-        concatenated through a linear that tensor ranks split, then a layer and a norm."""
+        concatenated through a column-parallel linear, then a layer and a norm."""
         rank = self.rank
         m, wide = rank.m, 2 * rank.model.hidden
         pair = norm(rank, self._embedded()), norm(rank, hidden)
@@ -317,7 +321,7 @@ class StageProgram:
         return norm(rank, self._run(each, out))
 
     def _predicted(self, hidden: Tensor) -> Tensor:
-        """Return the loss of the head's outputs for normed hidden states."""
+        """Return the loss of the head's logits for normed hidden states."""
         rank, head = self.rank, self._head
         m, parts = rank.m, 1 if rank.model.values else rank.run.parts
         if parts > 1:
@@ -343,9 +347,8 @@ class StageProgram:
             return self._entropy(logits)
 
     def _deferring(self, hidden: Tensor) -> list[Tensor] | None:
-        """Return the list that keeps the outputs' gradient for the end of the step; None if the
-        head's gradient is made at once. With its input the graph stays, and the stage's input
-        tensor."""
+        """Return a list that holds the logits' gradient until the step ends; None if the head's
+        gradient is made at once. Its input keeps the graph alive, and the stage's input tensor."""
         limit = self.rank.run.deferred
         if limit is None or (limit and len(self._deferred) >= limit):
             return None
@@ -354,13 +357,13 @@ class StageProgram:
         return kept
 
     def end(self) -> None:
-        """End a step: gathered weights are freed."""
+        """Finish a step: make deferred gradients, and free gathered weights."""
         self._drain()
         self.shared.end()
 
     def _drain(self) -> None:
         """Make the deferred gradients of the head. With sequence parallelism tokens are gathered in
-        two buffers in turn, which are kept to the end (drain_embedding_wgrad_compute)."""
+        two buffers in turn, which live as long as the run (drain_embedding_wgrad_compute)."""
         rank = self.rank
         if self._deferred and rank.run.parts > 1 and not self._drained:
             shape = rank.run.tokens, rank.model.hidden
@@ -392,12 +395,12 @@ class StageProgram:
 
 
 def _forget(m: Machine, leaf: LeafTensor) -> None:
-    """Free the gradient: it was added to the main one."""
+    """Free a parameter's gradient, which was added to the main gradient."""
     leaf.grad = None
 
 
 def _pieces(m: Machine, x: Tensor, shape: Shape, count: int) -> list[Tensor]:
-    """Return views of equal rows (torch.chunk); their gradients are joined."""
+    """Return `count` views of equally many rows (torch.chunk); backward joins their gradients."""
     outs: list[Tensor] = [Computed(shape, x.dtype, x.storage) for _ in range(count)]
     whole = x.shape
 
@@ -409,7 +412,7 @@ def _pieces(m: Machine, x: Tensor, shape: Shape, count: int) -> list[Tensor]:
 
 
 def _tied(m: Machine, x: Tensor, loss: Tensor) -> Tensor:
-    """Return the same hidden states, whose backward also goes through `loss`."""
+    """Return the hidden states `x`, whose backward also goes through `loss`."""
     out = Computed(x.shape, x.dtype, x.storage)
     shape = loss.shape
 

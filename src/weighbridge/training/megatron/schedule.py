@@ -18,12 +18,13 @@ from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 from weighbridge.training.megatron.program import StageProgram
 from weighbridge.training.megatron.run import MegatronRun
 
-REPEATS = 2  # micro-batches after which the others find the same
+REPEATS = 2  # micro-batches after which all others are alike
 Ends = Callable[[str], None]  # called with what has ended: forward, backward
 
 
 def step(program: StageProgram, ends: Ends) -> None:
-    """Run the micro-batches of a step; if many are alike, only the first few."""
+    """Run the micro-batches of a step; if many are alike, only the first few. `ends` is called
+    after each phase."""
     run = program.rank.run
     if run.pipeline == 1:
         _alone(program, ends)
@@ -45,14 +46,15 @@ def _alone(program: StageProgram, ends: Ends) -> None:
 def _back(
     program: StageProgram, x: Tensor | None, out: Tensor, grad: Tensor | None
 ) -> Tensor | None:
-    """Run backward_step: return the gradient of the input, which the input holds too."""
+    """Run backward_step and return the gradient of the input, which the input holds, too."""
     backward(program.rank.m, out, grad)
     program.shared.whole()
     return x.grad if isinstance(x, LeafTensor) else None
 
 
 def _deferred(run: MegatronRun) -> int:
-    """Return the micro-batches that fill the deferred gradients, before the others are alike."""
+    """Return how many micro-batches run before all deferred gradients exist and later ones are
+    alike."""
     return 0 if run.deferred is None else run.deferred or run.accumulation
 
 
@@ -64,7 +66,7 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
     """Run forward_backward_pipelining_without_interleaving."""
     run = program.rank.run
     first, last = program.first(0), program.last(0)
-    given: Tensor | None = None  # the gradient that a variable of the loop holds
+    given: Tensor | None = None  # gradient held by a variable of the loop
     count = min(run.accumulation, run.pipeline - program.stage + max(REPEATS, _deferred(run)))
     ahead = min(run.pipeline - program.stage - 1, count)
     inputs: list[Tensor | None] = []

@@ -58,7 +58,7 @@ class AttentionHeads:
 
     @property
     def repeated(self) -> "AttentionHeads":
-        """Return the same sizes with as many KV heads as heads."""
+        """Return the sizes with KV heads repeated for every query head."""
         return replace(self, kv_heads=self.heads)
 
     @property
@@ -79,11 +79,12 @@ class AttentionHeads:
 
     @property
     def joined(self) -> Shape:
-        """Return the shape of all heads' outputs, joined per token."""
+        """Return the shape [batch, length, heads x value_dim] of all heads' outputs,
+        concatenated."""
         return self.batch, self.length, self.heads * self.value_dim
 
     def shape(self, dtype: DType) -> kernels.KernelShape:
-        """Return the same sizes as kernels take them, with elements in `dtype`."""
+        """Return these sizes in the form that kernel rules take, for elements in `dtype`."""
         return kernels.KernelShape(
             batch=self.batch,
             heads=self.heads,
@@ -102,7 +103,7 @@ class AttentionHeads:
 
 
 class FusedCall(NamedTuple):
-    """What decides which fused kernel a card uses."""
+    """The facts that decide which fused kernel a GPU uses."""
 
     call: kernels.AttentionCall
     torch: kernels.Version
@@ -179,12 +180,12 @@ def flash(
 
 
 def apart(grads: list[Any]) -> bool:
-    """Return whether an output's gradient is not contiguous, and must be copied."""
+    """Return whether an output's incoming gradient is not contiguous, so it must be copied."""
     return type(grads[0]) is TensorSlice
 
 
 def _padded(m: Machine, t: Tensor, heads: AttentionHeads) -> Tensor:
-    """Return heads padded to a multiple of eight (sdp::pad_last_dim)."""
+    """Return `t` with its head dimension padded to a multiple of eight (sdp::pad_last_dim)."""
     return remade(m, t, m.new((*t.shape[:-1], align_up(heads.key_dim, 8)), t.dtype))
 
 
@@ -227,7 +228,8 @@ def efficient(
 
 
 def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
-    """Return the additive mask of every sequence (convert_boolean_attn_mask), if any."""
+    """Return the mask in additive form, [batch or 1, ...] (convert_boolean_attn_mask); None without
+    a mask."""
     if mask is None or mask.dtype != BOOL:
         return lower(m, mask) if mask is not None else None
     inverse = m.new(mask.shape, BOOL)
@@ -237,7 +239,8 @@ def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
 
 
 def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
-    """Return the mask padded by pad_bias; backward undoes slice and padding by copies."""
+    """Return the additive mask with rows padded for alignment (pad_bias); backward undoes slice and
+    padding by copies."""
     if bias is None or bias.shape[-1] % LOADED == 0:
         return bias
     before = bias.shape
@@ -318,7 +321,7 @@ def math(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
-    """Return _scaled_dot_product_attention_math, which autocast reaches only by its arguments."""
+    """Return attention by _scaled_dot_product_attention_math; autocast casts only its arguments."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     with m.casting(None):
         return _math(m, q, k, v, heads, options)
@@ -367,7 +370,8 @@ def _scores(
 
 
 def _triangle(m: Machine, heads: AttentionHeads) -> Tensor:
-    """Return the causal mask of one sequence: ones, tril, then additive."""
+    """Return the additive causal mask of one sequence, [1, 1, length, seen]: ones, tril, then
+    float32."""
     shape = heads.length, heads.seen
     ones = m.new(shape, BOOL)
     lower_half = m.new(shape, BOOL)
@@ -392,8 +396,9 @@ def eager(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> tuple[Tensor, Tensor]:
-    """Return eager_attention_forward's output: softmax(q k^T * scale + mask, float32).to(q.dtype) @
-    v, with repeated keys and values; and the weights, which the layer holds to its end."""
+    """Return (output of eager_attention_forward, weights). The output is softmax(q k^T * scale +
+    mask, float32).to(q.dtype) @ v, with repeated keys and values; the layer holds the weights until
+    it returns."""
     key_states, value_states = (
         _spread(m, k, heads, heads.key_dim),
         _spread(m, v, heads, heads.value_dim),
@@ -434,8 +439,8 @@ def product(
     *,
     columns: int = 0,
 ) -> Tensor:
-    """Return q k^T, or with `columns` weights times values. torch.matmul copies tensors without
-    heads before tokens, if there are several sequences."""
+    """Return q k^T, or with `columns` attention weights times values. torch.matmul copies tensors
+    of several sequences unless heads come before tokens."""
     a, b, first = lower(m, a), lower(m, b), options.first
     if heads.groups == 1 and not options.cached and (columns or not first):
         b = _before(m, b, heads)
@@ -452,8 +457,8 @@ def _before(m: Machine, x: Tensor, heads: AttentionHeads) -> Tensor:
 
 
 def _spread(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
-    """Return keys or values repeated for every head (repeat_kv), heads before tokens; for one head
-    of one sequence a view. The gradient's order differs."""
+    """Return keys or values repeated for every query head (repeat_kv), heads before tokens; a view
+    for one head of one sequence. The gradient has another order."""
     if heads.groups == 1:
         return x
     if heads.kv_heads == 1 and heads.batch == 1:
@@ -462,5 +467,5 @@ def _spread(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
 
 
 def contiguous(m: Machine, out: Tensor, heads: AttentionHeads) -> Tensor:
-    """transpose(1, 2).contiguous()"""
+    """Return transpose(1, 2).contiguous() of attention's output: tokens before heads."""
     return copied(m, out).view(*heads.outputs)

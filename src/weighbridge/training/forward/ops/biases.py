@@ -21,7 +21,8 @@ from weighbridge.training.forward.tensors import Shape, Tensor
 
 
 def buckets(m: Machine, length: int, seen: int, *, causal: bool) -> Tensor:
-    """Return the bucket of each distance, [length, seen]; its local variables live to its end."""
+    """Return the position bucket of each distance, int64 [length, seen]; local variables live until
+    it returns."""
     context = _positions(m, length)
     memory = m.new((seen,), INT64)
     position = m.new((length, seen), INT64)
@@ -60,7 +61,7 @@ def _numbers(m: Machine, shape: Shape, *, causal: bool) -> Tensor:
 
 
 def _side(m: Machine, shape: Shape) -> Tensor:
-    """0 + (position > 0).to(int64) * n"""
+    """Return 0 + (position > 0).to(int64) * n."""
     more = m.new(shape, BOOL)
     number = m.new(shape, INT64)
     del more
@@ -72,7 +73,7 @@ def _side(m: Machine, shape: Shape) -> Tensor:
 
 
 def _large(m: Machine, shape: Shape) -> Tensor:
-    """n + (log(position / n) / log(most / n) * n).to(int64), at most n - 1"""
+    """Return n + (log(position / n) / log(most / n) * n).to(int64), at most n - 1."""
     steps: tuple[DType, ...] = (FLOAT32, FLOAT32, FLOAT32, FLOAT32, FLOAT32, INT64, INT64)
     numbers = m.new(shape, steps[0])
     for dtype in steps[1:]:
@@ -99,7 +100,8 @@ def where(m: Machine, condition: Tensor, x: Tensor, shape: Shape) -> Tensor:
 
 
 def with_sink(m: Machine, scores: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (weights, input of their softmax); scores [B, H, M, N], sinks [H]."""
+    """Return (attention weights, input of their softmax), with a learned sink per head; scores [B,
+    H, M, N], sinks [H]."""
     batch, heads, rows, _ = scores.shape
     column = expand(m, shaped(m, sinks, 1, heads, 1, 1), batch, heads, rows, 1)
     combined = join(m, scores, column)
@@ -108,7 +110,7 @@ def with_sink(m: Machine, scores: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor
 
 
 def most(m: Machine, x: Tensor) -> Tensor:
-    """Return x.max(-1, keepdim=True).values; in backward zeros of the whole."""
+    """Return x.max(-1, keepdim=True).values; backward allocates zeros of the shape of `x`."""
     shape = (*x.shape[:-1], 1)
     values, numbers = m.new(shape, x.dtype), m.new(shape, INT64)
     return remade(m, x, values, numbers)

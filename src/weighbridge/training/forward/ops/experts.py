@@ -28,7 +28,7 @@ ITEM = 8  # bytes of an index
 
 
 def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
-    """Return a softmax from 16 bits to float32 in one kernel."""
+    """Return the softmax of `x` in float32, by one kernel that reads 16 bits."""
     out = m.new(x.shape, dtype)
     source = x.dtype
 
@@ -52,7 +52,7 @@ def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
 
 
 def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
-    """Return x[numbers]: rows of the first dimension."""
+    """Return x[numbers], the rows of token-expert pairs, by their indices."""
     ahead(m, [x], [numbers])
     out = m.new((numbers.numel, *x.shape[1:]), x.dtype)
     whole, count = x.shape, numbers.numel
@@ -120,14 +120,15 @@ def grouped(
 
 
 def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
-    """Return the sum of the outputs of each token's k experts, under autocast in float32."""
+    """Return the sum of the outputs of each token's k experts, [tokens, width]; in float32 under
+    autocast."""
     out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
     return made_like(m, x, out)
 
 
 def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return w + b a per expert (torch.baddbmm): a copy of all experts' weights, whose gradient is
-    made whole for those of the two factors. a [r E, in]; b [out, r E] is copied."""
+    """Return w + b a for each expert (torch.baddbmm): a copy of all experts' weights, with a
+    gradient of that size, too. a [r E, in]; b [out, r E] is copied."""
     a, b = cast(m, a, weight.dtype), cast(m, b, weight.dtype)
     right, left = a.shape, b.shape
     turned = m.new(left, b.dtype)
@@ -142,8 +143,8 @@ def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
-    """Return whole.index_add_(0, numbers, x): the gradient of `x` is picked from that of the whole,
-    with the shape of `x`, which is saved for it (derivatives.yaml)."""
+    """Return whole.index_add_(0, numbers, x). The gradient of `x` is picked from that of `whole`;
+    `x` is saved for its shape (derivatives.yaml)."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
     shape, dtype = x.shape, x.dtype
 

@@ -32,9 +32,9 @@ BLOCK = 32  # elements of mxfp8 per scale, of one byte
 
 
 class Casts(NamedTuple):
-    """How tensors are cast to 8 bits. `fused`: compiled; `blocks`: one scale per 32 elements
-    (mxfp8); `shared`: tensor ranks gather in 8 bits; `absolute`: a selective checkpoint keeps the
-    absolute values whose maximum is computed."""
+    """How tensors are cast to float8. `fused`: by a compiled kernel; `blocks`: one scale per 32
+    elements (mxfp8); `shared`: tensor-parallel ranks gather in 8 bits; `absolute`: a selective
+    checkpoint keeps the absolute values whose maximum is computed."""
 
     fused: bool = False
     blocks: bool = False
@@ -51,7 +51,8 @@ class Casts(NamedTuple):
 
 
 def _scaled(m: Machine, t: Tensor, *, copied: bool) -> Tensor:
-    """Return hp_tensor_to_float8_dynamic: the maximum, and the scaled tensor in float32."""
+    """Return `t` in 8 bits by hp_tensor_to_float8_dynamic, eagerly: the maximum, and the scaled
+    tensor in float32. `copied`: a checkpoint keeps the absolute values."""
     if copied:
         m.result("absolute", t.shape, t.dtype)
     else:
@@ -66,7 +67,7 @@ def _scaled(m: Machine, t: Tensor, *, copied: bool) -> Tensor:
 
 
 class LinearFloat8:
-    """Replaces a linear: its products are in float8."""
+    """Replaces a linear by one whose products are in float8."""
 
     __slots__ = ("bias", "casts", "compute", "weight")
 
@@ -91,7 +92,7 @@ class LinearFloat8:
 
 
 class StackFloat8:
-    """Replaces a stack of experts: its grouped products are in float8."""
+    """Replaces stacked experts' weights by ones whose grouped products are in float8."""
 
     __slots__ = ("casts",)
 
@@ -103,13 +104,14 @@ class StackFloat8:
 
 
 def in_float8(m: Machine, x: Tensor, casts: Casts) -> Tensor:
-    """Return `x` cast outside of a product: the graph keeps nothing, the gradient passes."""
+    """Return `x` cast to 8 bits outside of a product: the graph keeps nothing, and the gradient
+    passes unchanged."""
     return passed(m, x, casts(m, x))
 
 
 def _product(m: Machine, x: Tensor, weight: LeafTensor, compute: DType, casts: Casts) -> Tensor:
-    """Return the product. Selective checkpoints treat it like any other (aten.mm gets torchao's
-    tensors)."""
+    """Return the float8 product [..., out]. Selective checkpoints treat it like any other (aten.mm
+    gets torchao's tensors)."""
     small_x, small_w = casts(m, x), casts(m, weight)
     out = m.result("product", (*x.shape[:-1], weight.shape[0]), compute)
     m.product()
@@ -125,8 +127,8 @@ def _product(m: Machine, x: Tensor, weight: LeafTensor, compute: DType, casts: C
 def _back(
     m: Machine, gradient: Tensor, saved: list[Any], compute: DType, casts: Casts
 ) -> list[Tensor]:
-    """Run the backward pass of a float8 product. The product for the weight needs both operands
-    with the other layout, hence the copies."""
+    """Return the gradients of a float8 product's operands. That of the weight needs both operands
+    in the other layout, hence the copies."""
     x, w = saved
     rows, small_w = casts(m, gradient), casts(m, w)
     turned = None if casts.blocks else m.new(w.shape, FLOAT8)

@@ -30,8 +30,8 @@ from weighbridge.training.forward.tensors import Shape, Tensor, TensorSlice, Ten
 def linear(
     m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, kind: str = "product"
 ) -> Tensor:
-    """Return x [..., in] times w [out, in] (or [in, out]: transformers' Conv1D). `kind`: what the
-    result is to selective checkpoints; a product that adds a bias is none to them."""
+    """Return x [..., in] times w [out, in] (or [in, out]: transformers' Conv1D). `kind`: what
+    selective checkpoints take the result for; they do not keep a product with a bias."""
     bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
     inside = x.shape[-1]
     outside = weight.numel // inside
@@ -109,7 +109,8 @@ LARGEST_INDEX = 1 << 31  # elements, for kernels that count in 32 bits
 
 
 class ConvForm(NamedTuple):
-    """A convolution's output `shape`. `turned`: its gradient has another order of dimensions."""
+    """The output `shape` of a convolution. `turned`: its gradient has another order of
+    dimensions."""
 
     shape: Shape
     rearranged: bool = False
@@ -149,12 +150,12 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
 
 
 def columns(output: Shape, weight: Shape) -> int:
-    """Return the bytes of im2col in float16: for each output position, the inputs of its kernel."""
+    """Return the bytes of im2col in float16: for each output position, all inputs of its kernel."""
     batch, _, *places = output
     return FLOAT16.size(batch * prod(places) * prod(weight[1:]))
 
 
 def rearranges(x: Tensor, m: Machine) -> bool:
-    """Return whether the card has tensor cores for the dtype of products of `x`."""
+    """Return whether the GPU has tensor cores for products of `x`, so cuDNN rearranges channels."""
     dtype = m.autocast or x.dtype
     return m.ask(tensor_cores, half=dtype.nbytes == 2, float16=dtype.name == "float16")

@@ -110,8 +110,8 @@ def rms_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def plain_norm(m: Machine, x: Tensor) -> Tensor:
-    """Return the norm without a weight: Llama 4's of queries and keys, Falcon-Mamba's of its scan's
-    inputs."""
+    """Return the RMS norm without a weight: Llama 4's of queries and keys, Falcon-Mamba's of its
+    scan's inputs."""
     wide = cast(m, x, FLOAT32)
     normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
     del wide

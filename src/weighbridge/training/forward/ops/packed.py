@@ -30,7 +30,7 @@ BLOCK = 64  # weights per scale
 
 
 class Linear4:
-    """Replaces a linear whose `weight` is in 4 bits; `nested` scales are in 8 bits themselves.
+    """Replaces a linear whose `weight` is in 4 bits; `nested`: scales are in 8 bits themselves.
     `source` is the dtype before quantization, if it differs; `keeps`: the input stays on the
     function's context (up to bitsandbytes 0.43.1)."""
 
@@ -88,8 +88,8 @@ class Linear4:
 
 
 class Stack4:
-    """Replaces the 4-bit weights of all experts: whole for grouped products, one by one if each
-    expert is a linear of its own."""
+    """Replaces the stacked 4-bit weights of all experts: dequantized at once for grouped products,
+    one by one if each expert is a linear of its own."""
 
     __slots__ = ("_compute", "_nested", "_shape")
 
@@ -110,8 +110,8 @@ class Stack4:
 
 
 class Linear8:
-    """LLM.int8(): each row of the input and of the weight has a scale. Autocast does not affect it:
-    the input stays, and the result is, in the input's own dtype."""
+    """Replaces a linear by LLM.int8(): each row of the input and of the weight has a scale.
+    Autocast does not affect it: the input stays in its own dtype, and the result has that dtype."""
 
     __slots__ = ("bias", "weight")
 
@@ -163,7 +163,7 @@ class PackedKernel:
     half: bool = False
 
     def forward(self, rows: int) -> bool:
-        """Return whether forward makes the whole matrix."""
+        """Return whether forward dequantizes the whole matrix for this number of rows."""
         return self.unpacks in ("both", "forward") and rows > self.fused
 
 
@@ -172,11 +172,11 @@ GPTQ_FUSED = PackedKernel(unpacks="nowhere", keeps="nothing")
 AWQ = PackedKernel(fused=1023, repeats=True, half=True)
 HQQ = PackedKernel(copies=2)
 EETQ = PackedKernel(unpacks="backward", unit=True, half=True)
-DEQUANTIZED = "dequantized weights"  # their component, if they are kept
+DEQUANTIZED = "dequantized weights"  # their component, if they are saved
 
 
 class Dequantized:
-    """Replaces a linear whose `weight` is quantized for `kernel`."""
+    """Replaces a linear whose quantized `weight` is multiplied as `kernel` says."""
 
     __slots__ = ("bias", "kernel", "weight")
 

@@ -38,7 +38,7 @@ def cast(m: Machine, x: Tensor, dtype: DType) -> Tensor:
 
 
 def wider(a: Tensor, b: Tensor) -> DType:
-    """Return the dtype of a result of `a` and `b`."""
+    """Return the dtype of the result of an operator on `a` and `b`: the wider one."""
     if FLOAT64 in (a.dtype, b.dtype):
         return FLOAT64
     return FLOAT32 if FLOAT32 in (a.dtype, b.dtype) else a.dtype
@@ -53,7 +53,7 @@ def _broadcast(a: Tensor, b: Tensor) -> Shape:
 
 
 def summed(m: Machine, grad: Tensor, shape: Shape, dtype: DType) -> Tensor:
-    """Return the gradient of a tensor that was broadcast (sum_to_size), in its own dtype."""
+    """Return the gradient of a broadcast tensor, summed to `shape` (sum_to_size) in `dtype`."""
     if grad.shape != shape and grad.numel != prod(shape):
         numel, columns = grad.numel, prod(shape)
         grad = m.new(shape, grad.dtype)
@@ -149,7 +149,8 @@ def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def scale(m: Machine, x: Tensor) -> Tensor:
-    """Return a product with a constant, a sum of one or a negation: nothing is saved."""
+    """Return `x` times a constant, or plus one, or negated: nothing is saved, the gradient is
+    new."""
     out = m.new(x.shape, x.dtype)
     record(m, another, [x], [], out)
     return out
@@ -163,7 +164,7 @@ def scale_(m: Machine, x: Tensor) -> Tensor:
 
 
 def shift(m: Machine, x: Tensor) -> Tensor:
-    """Return a sum with a constant: the gradient is handed on."""
+    """Return `x` plus a constant: the gradient passes unchanged."""
     out = m.new(x.shape, x.dtype)
     record(m, _handed, [x], [], out)
     return out
@@ -174,14 +175,14 @@ def _handed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Gra
 
 
 def of_input(m: Machine, x: Tensor) -> Tensor:
-    """Return silu, gelu or softplus: one kernel each way, saving the input."""
+    """Return silu, gelu or softplus of `x`: one kernel each way, which saves the input."""
     out = m.new(x.shape, x.dtype)
     record(m, another, [x], [x], out)
     return out
 
 
 def of_result(m: Machine, x: Tensor) -> Tensor:
-    """Return tanh, sigmoid, exp or relu, saving the result."""
+    """Return tanh, sigmoid, exp or relu of `x`; the result is saved."""
     out = m.new(x.shape, x.dtype)
     record(m, another, [x], [Computed(out.shape, out.dtype, out.storage)], out)
     return out
@@ -212,8 +213,7 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def clamp(m: Machine, x: Tensor, bounds: int = 2) -> Tensor:
-    """Return `x` clamped. Backward makes a bool mask of the input's shape per bound: whether each
-    value is within."""
+    """Return `x` clamped. Backward allocates one bool mask of the input's shape per bound."""
     out = m.new(x.shape, x.dtype)
     whole = x.shape
 
@@ -283,8 +283,8 @@ def mean(m: Machine, x: Tensor) -> Tensor:
 
 
 def total(m: Machine, x: Tensor, width: int = 1) -> Tensor:
-    """Return the sum over the last dimension, or of groups that are `width` apart; in backward a
-    view that repeats it. Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
+    """Return the sum over the last dimension, or of groups that are `width` apart; its gradient is
+    a view that repeats it. Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
     out = m.new((*x.shape[:-1], width), x.dtype if m.autocast is None else FLOAT32)
     whole, dtype = x.shape, x.dtype
 
@@ -297,7 +297,8 @@ def total(m: Machine, x: Tensor, width: int = 1) -> Tensor:
 
 
 def dropout(m: Machine, x: Tensor, rate: float) -> Tensor:
-    """Return native_dropout's output on CUDA: a mask of one byte per element."""
+    """Return `x` after dropout (native_dropout on CUDA), which saves a mask of one byte per
+    element."""
     if not rate or not m.training:
         return x
     out = m.new(x.shape, x.dtype)
@@ -307,25 +308,26 @@ def dropout(m: Machine, x: Tensor, rate: float) -> Tensor:
 
 
 def several(m: Machine, x: Tensor, kind: str) -> Tensor:
-    """Return an activation by its name in configs (transformers activations.py, ACT2FN)."""
+    """Return the activation that configs call `kind` (transformers activations.py, ACT2FN), of
+    `x`."""
     return ACTIVATIONS.get(kind, of_input)(m, x)
 
 
 def _gelu_new(m: Machine, x: Tensor) -> Tensor:
-    """0.5 * x * (1 + tanh(c * (x + 0.044715 * x ** 3)))"""
+    """Return 0.5 * x * (1 + tanh(c * (x + 0.044715 * x ** 3)))."""
     half = scale(m, x)
     return mul(m, half, shift(m, of_result(m, scale(m, add(m, x, scale(m, power(m, x)))))))
 
 
 def _gelu_fast(m: Machine, x: Tensor) -> Tensor:
-    """0.5 * x * (1 + tanh(x * c * (1 + 0.044715 * x * x)))"""
+    """Return 0.5 * x * (1 + tanh(x * c * (1 + 0.044715 * x * x)))."""
     half = scale(m, x)
     inner = mul(m, scale(m, x), shift(m, mul(m, scale(m, x), x)))
     return mul(m, half, shift(m, of_result(m, inner)))
 
 
 def _quick_gelu(m: Machine, x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 * x)"""
+    """Return x * sigmoid(1.702 * x)."""
     return mul(m, x, of_result(m, scale(m, x)))
 
 
@@ -335,7 +337,7 @@ def _relu2(m: Machine, x: Tensor) -> Tensor:
 
 
 def bloom_gelu(m: Machine, x: Tensor) -> Tensor:
-    """Return GeLUFunction's output: only its input is saved; backward recomputes the tanh."""
+    """Return GeLUFunction's output: it saves only its input, and backward recomputes the tanh."""
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         (x,) = saved

@@ -27,7 +27,7 @@ ENTROPY_TOKENS = 128  # trl trainer/utils.py, entropy_from_logits: chunk_size
 
 
 def logsumexp(m: Machine, x: Tensor) -> Tensor:
-    """Return the logarithm of the sum of exponentials over the last dimension: [...]."""
+    """Return log(sum(exp(x))) over the last dimension, which is dropped."""
     out = m.new(x.shape[:-1], x.dtype)
     m.hidden(out.nbytes, x.nbytes, name=m.name)
 
@@ -75,7 +75,8 @@ def stacked(m: Machine, parts: list[Tensor]) -> Tensor:
 
 
 def by_rows(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Return elements gathered from each row's log_softmax, which is saved: [rows, tokens]."""
+    """Return log-probabilities at `index`, [rows, tokens], from each row's log_softmax, which is
+    saved."""
     parts = []
     for row in unbound(m, x):
         soft = softmax(m, row)
@@ -84,7 +85,8 @@ def by_rows(m: Machine, x: Tensor, index: Tensor) -> Tensor:
 
 
 def selective(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Return log-probabilities of chosen outputs, of [rows, tokens, outputs]: [rows, tokens]."""
+    """Return log-probabilities at `index`, [rows, tokens], from logits [rows, tokens, outputs]
+    (selective_log_softmax)."""
     if x.dtype != FLOAT32:
         return by_rows(m, x, index)
     picked = gathered(m, x, index, x.shape[:-1])
@@ -93,13 +95,15 @@ def selective(m: Machine, x: Tensor, index: Tensor) -> Tensor:
 
 
 def whole(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Return elements gathered from the log_softmax of all rows: [rows, tokens]."""
+    """Return log-probabilities at `index`, [rows, tokens], from the log_softmax of all rows at
+    once."""
     return gathered(m, softmax(m, x), index, x.shape[:-1])
 
 
 def entropies(m: Machine, x: Tensor, *, dense: bool) -> Tensor:
-    """Return all tokens' entropies, without gradients: log_softmax of a chunk, which lives until
-    the next is made, its exponential and their product. If not `dense`, `x` is copied first."""
+    """Return the entropy of each token, without gradients, in chunks: a log_softmax, which lives
+    until the next is made, its exponential and their product. If not `dense`, `x` is copied
+    first."""
     with m.no_grad():
         copy = None if dense else m.new(x.shape, x.dtype)
         out = m.new((x.rows,), x.dtype)
@@ -115,8 +119,8 @@ def entropies(m: Machine, x: Tensor, *, dense: bool) -> Tensor:
 
 
 def scaled_view(m: Machine, base: Tensor, shape: Shape) -> Tensor:
-    """Return `base`, divided in place through a view of `shape`. In backward the gradient of `base`
-    is copied, the view's is copied out of that, and divided."""
+    """Return `base`, divided in place through a view of `shape`. Backward copies the gradient of
+    `base`, copies the view's out of that, and divides it."""
     out = Computed(base.shape, base.dtype, base.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -132,8 +136,8 @@ def scaled_view(m: Machine, base: Tensor, shape: Shape) -> Tensor:
 
 
 def kernel(m: Machine, x: Tensor, index: Tensor, *, over: bool) -> Tensor:
-    """Return the cross entropy of [..., outputs] in one kernel, negated: [...] in float32. `over`:
-    the gradient overwrites the logits."""
+    """Return the negated cross entropy of [..., outputs], in float32, by one kernel. `over`: the
+    gradient overwrites the logits."""
     terms, sums = m.new(x.shape[:-1], FLOAT32), m.new(x.shape[:-1], FLOAT32)
     out = m.new(x.shape[:-1], FLOAT32)
     del terms
@@ -147,6 +151,7 @@ def kernel(m: Machine, x: Tensor, index: Tensor, *, over: bool) -> Tensor:
 
 
 def entropy_of_all(m: Machine, x: Tensor) -> Tensor:
-    """Return entropies with gradients: exp(log_softmax(x)) * log_softmax(x); both are saved."""
+    """Return the entropy of each token with gradients, from exp(log_softmax(x)) * log_softmax(x);
+    both are saved."""
     soft = softmax(m, x)
     return total(m, mul(m, of_result(m, soft), soft)).view(*x.shape[:-1])

@@ -40,7 +40,7 @@ def roi_align(m: Machine, x: Tensor, boxes: Tensor, side: int) -> Tensor:
 
 
 def top(m: Machine, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` largest of the last dimension, and their indices."""
+    """Return (values, indices) of the `count` largest along the last dimension."""
     shape = *x.shape[:-1], count
     out, numbers = m.new(shape, x.dtype), m.new(shape, INT64)
     return remade(m, x, out, numbers), numbers

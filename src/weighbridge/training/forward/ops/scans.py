@@ -35,7 +35,7 @@ from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
 
 def cumulated(m: Machine, x: Tensor) -> Tensor:
-    """Return the sums along a dimension (cumsum), under autocast in float32."""
+    """Return the cumulative sums of `x` along a dimension (cumsum), in float32 under autocast."""
     if m.autocast is not None:
         x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
@@ -78,7 +78,8 @@ def filled(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 
 def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    """Return repeat_interleave: a copy, even if once; in backward the sum over the copies."""
+    """Return repeat_interleave of `x` as `shape`: a copy, even if repeated once; backward sums over
+    the copies."""
     out = m.new(shape, x.dtype)
     before, same = x.shape, x.numel == out.numel
 
@@ -90,8 +91,9 @@ def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 
 def solved(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """Return X of a X = b. Backward makes another solution, and for the system a product, its
-    negative and the triangle of that (linalg_solve_triangular_backward). Autocast ignores it."""
+    """Return X with a X = b, a triangular. Backward allocates another solution, and for `a` a
+    product, its negative and the triangle of that (linalg_solve_triangular_backward). Autocast
+    ignores it."""
     out = m.new(b.shape, b.dtype)
     system, right = a.shape, b.shape
 
@@ -113,8 +115,9 @@ def solved(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 def contracted(
     m: Machine, a: Tensor, b: Tensor, shape: Shape, *, copies: str = "ab", dense: bool = False
 ) -> Tensor:
-    """Return an einsum of two as `shape`. `copies`: operands that are copied into the product's
-    layout. `dense`: the gradient has it, too, else it is copied. Autocast lowers both before."""
+    """Return the einsum of `a` and `b` as `shape`. `copies`: operands that are copied into the
+    product's layout. `dense`: the gradient has this layout, too, else it is copied. Autocast lowers
+    both before."""
     a, b = lower(m, a), lower(m, b)
     if "a" in copies:
         a = copied(m, a)
@@ -141,7 +144,7 @@ def _product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
 
 
 def triangle(m: Machine, x: Tensor) -> Tensor:
-    """Return tril: a copy, in backward too."""
+    """Return the lower triangle (tril) of `x`, a copy; backward copies, too."""
     return remade(m, x, m.new(x.shape, x.dtype))
 
 
@@ -177,14 +180,15 @@ def substituted(m: Machine, a: Tensor) -> Tensor:
 # ---- a recurrence as a loop
 
 
-FIRST, LAST = 1, 3  # tokens that run one by one
+FIRST, LAST = 1, 3  # tokens traced one by one, before and after the rest
 
 
 def scanned(
     m: Machine, decay: Tensor, inputs: Tensor, readout: Tensor, dtype: DType
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return a scan, [batch, inner, tokens], and the loop's variables; a, b (`decay`, `inputs`)
-    [batch, inner, tokens, states] in float32, c (`readout`) [batch, tokens, states] in `dtype`."""
+    """Return (outputs of a scan [batch, inner, tokens], the loop's variables). `decay` and `inputs`
+    are a and b, [batch, inner, tokens, states] in float32; `readout` is c, [batch, tokens, states]
+    in `dtype`."""
     batch, inner, tokens, states = decay.shape
     state = m.new((batch, inner, states), dtype)
     outs: list[Tensor] = []
@@ -209,8 +213,8 @@ def _one(
 
 
 def _many(m: Machine, state: Tensor, count: int, dtype: DType) -> tuple[Tensor, Tensor]:
-    """Return the last of `count` states, and all readouts. If nothing is saved there is one state
-    at a time."""
+    """Return (last of `count` states, all readouts) of tokens that run as one node. If nothing is
+    saved, one state lives at a time."""
     before, to_save = state, count if m.saves else 1
     states = m.many(to_save, state.shape, state.dtype)
     lowered = m.many(to_save, state.shape, dtype) if dtype != state.dtype else None

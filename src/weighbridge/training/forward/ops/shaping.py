@@ -42,15 +42,16 @@ from weighbridge.training.forward.tensors import (
 
 
 def cut(m: Machine, x: Tensor, width: int) -> Tensor:
-    """Return x[..., a:b], a view; its gradient is zeros of the whole with the piece in it. Raises
-    UsageError if `width` is more than `x` has."""
+    """Return x[..., a:b], a view of `width` elements; backward puts its gradient into zeros of the
+    whole. Raises UsageError if `width` is more than `x` has."""
     if not 0 <= width <= x.shape[-1]:
         raise UsageError(sentence("apart.read", width=width, have=x.shape[-1]))
     return remade(m, x, Computed((*x.shape[:-1], width), x.dtype, x.storage))
 
 
 def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """Return slices that make up all of `x`. Raises UsageError if they do not."""
+    """Return slices of `widths` that make up all of `x`. Raises UsageError if the widths do not add
+    up."""
     _adding_up(x, widths)
     return [cut(m, x, width) for width in widths]
 
@@ -111,16 +112,16 @@ def join(m: Machine, *parts: Tensor, dim: int = -1) -> Tensor:
 
 
 def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
-    """Return a view with dimensions repeated; in backward the sum over them."""
+    """Return a view of `x` with repeated dimensions; backward sums over them."""
     return remade(m, x, Computed(shape, x.dtype, x.storage))
 
 
-part = expand  # a view of a part, along any dimension; in backward zeros of the whole
+part = expand  # a view of a part, along any dimension; backward allocates zeros of the whole
 
 
 def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
-    """Return whole[..., i] = x, in place (CopySlices): the gradient of the old content is temporary
-    zeros, before it is put into the copy."""
+    """Return `whole` after whole[..., i] = x, in place (CopySlices). The gradient of the old
+    content is temporary zeros, before it is put into the copy."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
     before, dtype = x.shape, x.dtype
 
@@ -175,7 +176,7 @@ def copied(m: Machine, x: Tensor) -> Tensor:
 
 
 def turned(m: Machine, x: Tensor) -> Tensor:
-    """Return a view whose gradient has another order of dimensions, and is copied to be viewed."""
+    """Return a transposed view of `x`, whose gradient must be copied to be viewed."""
     out = Computed(x.shape, x.dtype, x.storage)
     record(m, another, [x], [], out)
     return out
@@ -201,7 +202,8 @@ def gathered(m: Machine, x: Tensor, index: Tensor, shape: Shape) -> Tensor:
 
 
 def first(m: Machine, x: Tensor) -> Tensor:
-    """Return transpose(1, 2).contiguous(): heads before tokens; the gradient is copied back."""
+    """Return transpose(1, 2).contiguous() of `x`, heads before tokens; the gradient is copied
+    back."""
     return copied(m, turned(m, x))
 
 
@@ -209,7 +211,7 @@ def first(m: Machine, x: Tensor) -> Tensor:
 
 
 def over_rows(m: Machine, rows: int, count: int) -> None:
-    """Take the temporary buffers, in float32, of a sum of `rows` to `count` elements."""
+    """Allocate the temporary float32 buffers of a sum over `rows` that leaves `count` elements."""
     if rows and count:
         m.hidden(*m.ask(buffers, columns(rows, count), FLOAT32.nbytes))
 

@@ -44,7 +44,7 @@ Masks = dict[int | None, Tensor | None]  # window, None for all tokens -> mask
 
 
 def heads(s: TrainingStep, number: int) -> AttentionHeads:
-    """Return the heads of the first attention in layer `number`."""
+    """Return the sizes of the first attention in layer `number`."""
     mixer = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
     return AttentionHeads(
         batch=s.batch,
@@ -99,7 +99,7 @@ def written_out(s: TrainingStep) -> None:
 def attend(
     s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, **more: Any
 ) -> Tensor:
-    """Return the output, [batch, length, heads, value_dim]; arguments as of `attended`."""
+    """Return attention's output, [batch, length, heads, value_dim]; arguments as for `attended`."""
     return attended(s, q, k, v, heads, **more)[0]
 
 
@@ -112,8 +112,8 @@ def attended(
     kernel: str | None = None,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the output, [batch, length, heads, value_dim], and the weights if eager attention
-    returns them to its layer. `more` has fields of `AttentionOptions`."""
+    """Return (output [batch, length, heads, value_dim], weights), the latter only from eager
+    attention, which returns them to its layer. `more` has fields of `AttentionOptions`."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
     how = AttentionOptions(**more, cached=s.prefix is not None)
     if s.prefix is not None:
@@ -135,7 +135,8 @@ def _by_kernel(
     options: AttentionOptions,
     kernel: str,
 ) -> Tensor:
-    """Return attention to this rank's tokens, by the kernel that is set or torch chooses."""
+    """Return the output of attention to this rank's tokens, by the kernel that is set or that torch
+    chooses."""
     m = s.m
     if kernel in ("flash", "flex") and options.sinks is not None:
         return flash3(m, *tensors, heads)
@@ -150,7 +151,8 @@ def _by_kernel(
 def _chosen(
     s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions
 ) -> tuple[str, AttentionOptions]:
-    """Return the kernel that torch chooses on this card, and the options with its query."""
+    """Return the name of the kernel that torch chooses on this GPU, and the options extended by the
+    facts that decide it."""
     asked = FusedCall(call_of(s, heads, options), s.torch)
     kernel = s.m.ask(kernels.program, heads.shape(q.dtype), asked.call, torch=asked.torch)
     return kernel, replace(options, asked=asked)
@@ -163,8 +165,8 @@ def _among_ranks(
     options: AttentionOptions,
     kernel: str,
 ) -> Tensor:
-    """Return the attention to the tokens of all ranks of the sequence. A block needs a kernel that
-    returns its sums: if torch would choose math, the memory-efficient one."""
+    """Return the output of attention to the tokens of all context-parallel ranks. Each block needs
+    a kernel that returns its sums: if torch would choose math, the memory-efficient one."""
     m = s.m
     if s.sequence_by == ULYSSES:
         attends = partial(_by_kernel, s, kernel=kernel)
@@ -193,8 +195,8 @@ def _laid_out(
     options: AttentionOptions,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
-    """Return queries, keys and values in the kernel's layout. Up to 4.54 transformers always gave
-    sdpa repeated heads, and all of it contiguous."""
+    """Return queries, keys, values, sizes and options in the kernel's layout. Up to 4.54
+    transformers gave sdpa repeated heads, and all tensors contiguous."""
     m, (q, k, v) = s.m, tensors
     repeats = copies = False
     if s.transformers < (5, 0):
@@ -215,8 +217,8 @@ def _laid_out(
 
 
 def _told_of_groups(s: TrainingStep, options: AttentionOptions) -> bool:
-    """Return whether sdpa is called with groups though each head has its own keys and values, as
-    some versions did if the class counts groups."""
+    """Return whether sdpa is called with enable_gqa though each query head has its own keys and
+    values, as in some versions for classes that count groups."""
     if options.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
         return False
     latent = any(isinstance(x, Latent) for b in s.built.body.blocks for x in b.mixers)
@@ -225,7 +227,8 @@ def _told_of_groups(s: TrainingStep, options: AttentionOptions) -> bool:
 
 
 def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
-    """Return repeat_kv of `x`: of one head a view."""
+    """Return keys or values repeated for all query heads (repeat_kv); a view if there is one KV
+    head."""
     shape = heads.batch, heads.seen, heads.heads, width
     return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
@@ -236,7 +239,7 @@ KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "fused": fuse
 def _views(
     m: Machine, q: Tensor, k: Tensor, v: Tensor, *, views: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return views whose gradients are copied, since products give them with heads first."""
+    """Return views whose gradients are copied, since products return them with heads first."""
     if views:
         q, k = turned(m, q), turned(m, k)
     return q, k, turned(m, v)
@@ -245,7 +248,7 @@ def _views(
 def call_of(
     s: TrainingStep, heads: AttentionHeads, options: AttentionOptions
 ) -> kernels.AttentionCall:
-    """Return what, besides shapes, decides which kernel torch takes."""
+    """Return the facts that decide, besides shapes, which kernel torch takes."""
     return kernels.AttentionCall(
         masked=options.mask is not None,
         causal=options.causal,

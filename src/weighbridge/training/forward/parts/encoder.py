@@ -35,13 +35,14 @@ Names = tuple[str, str, str]
 
 
 def never_checkpointed(s: TrainingStep) -> None:
-    """Raise UsageError for gradient checkpointing, which these classes refuse to enable."""
+    """Raise UsageError if gradient checkpointing is set: these classes refuse to enable it."""
     if s.checkpointing != "none":
         raise UsageError(sentences.sentence("no_checkpoints", kind=s.built.kind))
 
 
 def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:
-    """Return the heads of an encoder, or of the decoder that reads it, alike in all layers."""
+    """Return the attention sizes of an encoder, or of the decoder that reads it; all layers have
+    the same."""
     mixer = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
     return AttentionHeads(
         batch=s.batch,
@@ -63,8 +64,8 @@ def mask(s: TrainingStep, length: int) -> Tensor | None:
 
 
 def decoder_mask(s: TrainingStep) -> Tensor | None:
-    """Return the causal mask of a decoder beside an encoder, which only eager attention makes.
-    Padding is at the end and needs no other."""
+    """Return the causal mask of a decoder that attends to an encoder; only eager attention makes
+    one. Padding comes last and needs none."""
     whole = s.batch, 1, s.length, s.length
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
@@ -81,19 +82,19 @@ def self_attention(
 
 
 def first_token(m: Machine, x: Tensor) -> Tensor:
-    """Return x[:, 0]: a view, whose gradient is zeros of the whole."""
+    """Return x[:, 0], a view; backward allocates zeros of the shape of `x`."""
     batch, _, width = x.shape
     return cut(m, x.view(batch, x.numel // batch), width)
 
 
 def classified(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss with one label per input, in the dtype of the logits, and the logits."""
+    """Return (loss with one label per input, logits); the loss is in the dtype of the logits."""
     labels = s.m.new((s.batch,), INT64)
     return cross_entropy(s.m, logits, labels), logits
 
 
 def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss with one label per token, not shifted, and the logits."""
+    """Return (loss with one label per token, not shifted; logits)."""
     labels = s.m.new((s.batch, s.length), INT64)
     rows = logits.view(labels.numel, logits.shape[-1])
     return cross_entropy(s.m, rows, labels), logits
@@ -103,7 +104,8 @@ def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pair(s: TrainingStep, encode: Forward) -> Tensor:
-    """Return the embeddings of the first sentences; those of the second are kept in `outputs`."""
+    """Return the embeddings of each pair's first sentence; those of the second are kept in
+    `s.outputs`."""
     s.assume(sentences.about(s.built.kind, sentences.sentence("no_loss.embeds")))
     first = sentence(s, encode(s))
     second = sentence(s, encode(s))
@@ -112,7 +114,8 @@ def pair(s: TrainingStep, encode: Forward) -> Tensor:
 
 
 def sentence(s: TrainingStep, token_embeddings: Tensor) -> Tensor:
-    """Return Pooling.forward; the features hold the tokens' embeddings until the loss."""
+    """Return the sentence embeddings of Pooling.forward; `s.outputs` holds the tokens' embeddings
+    until the loss."""
     m = s.m
     s.outputs.append(token_embeddings)
     attention_mask = m.new((s.batch, s.length), INT64)
@@ -124,7 +127,7 @@ def sentence(s: TrainingStep, token_embeddings: Tensor) -> Tensor:
 
 
 def loss(s: TrainingStep, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss, and the scores of all pairs of the batch in place of logits."""
+    """Return (loss, scores of all pairs of the batch); the scores are in place of logits."""
     m, second = s.m, s.outputs[-1]
     with m.making("logits"):
         scores = scale(m, similar(m, first, second))
@@ -132,5 +135,5 @@ def loss(s: TrainingStep, first: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def similar(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """Return cos_sim of all pairs."""
+    """Return the cosine similarity of all pairs of rows of `a` and `b` (cos_sim)."""
     return matmul(m, normalize(m, a), normalize(m, b), b.shape[0])

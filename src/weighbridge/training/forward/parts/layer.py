@@ -69,7 +69,7 @@ class AttentionShape:
         positions: Rotary | None,
         masks: Masks,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return LlamaAttention.forward: the output, and eager attention's weights. Layers without
+        """Return (output of LlamaAttention.forward, eager attention's weights). Layers without
         positions rotate nothing."""
         m, h, norm = s.m, heads(s, number), self.norm
         q = p.linear(m, x, "q_proj").view(*h.queries)
@@ -97,7 +97,7 @@ LLAMA_ATTENTION = AttentionShape()
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tensor:
-    """Return queries or keys, normalized if the class has a norm for them."""
+    """Return queries or keys `x`, normalized if the class has a norm of one of these `names`."""
     name = p.first(*names)
     return norm(m, x, p.weight(name)) if name else x
 
@@ -105,12 +105,12 @@ def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tens
 # ---- MLPs
 
 
-Held = tuple[Tensor, Tensor | None]  # states, and what else the layer holds to its end
+Held = tuple[Tensor, Tensor | None]  # (states, tensor that the layer holds until it returns)
 Feed = Callable[[TrainingStep, Module, Tensor, int], Tensor | Held]
 
 
 def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
-    """Return LlamaMLP.forward; without a gate if the class has none."""
+    """Return the output of LlamaMLP.forward; without a gate if the class has none."""
     m = s.m
     kind = str(s.built.config.get("hidden_act", "hidden_activation") or "silu")
     if not p.has("gate_proj"):
@@ -127,7 +127,8 @@ def dense(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
 
 
 def dropped_dense(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
-    """Return SeedOssMLP.forward; other classes have no dropout of that name."""
+    """Return the output of SeedOssMLP.forward, with dropout; other classes have no rate of that
+    name."""
     return dropout(s.m, mlp(s, p.at("mlp"), x), s.rate("residual_dropout"))
 
 
@@ -140,11 +141,9 @@ def ungated(
     usual: str = "gelu",
     rate: str = "",
 ) -> Feed:
-    """Return an MLP of two linears below `at`, with an activation between them.
-
-    `act` is the key of the config that names the activation, and `usual` its default; `rate` names
-    the dropout after it. It is a function, so that only it holds its input.
-    """
+    """Return a function that runs an MLP of two linears below `at`, with an activation between
+    them. `act` is the config key that names the activation, `usual` its default; `rate` names the
+    dropout after it. As a function, only it holds its input."""
 
     def feed(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
         m, p = s.m, p.at(at)
@@ -176,7 +175,7 @@ def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def by_weight(norm: Norm) -> NormOf:
-    """Return a layer's norm made from one that has only a weight."""
+    """Return `norm`, which takes a weight, as a function of a module and the norm's name."""
 
     def made(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
         return norm(m, x, p.weight(name))
@@ -231,8 +230,8 @@ class LayerShape:
         if self.sums in ("beside", "together"):
             return self._beside(x, s, p, number, positions, masks)
         m, scales = s.m, scaled(s, "residual_multiplier")
-        to_end: Locals = []  # to the layer's end
-        to_sum: Locals = []  # to the next sum
+        to_end: Locals = []  # held until the layer returns
+        to_sum: Locals = []  # held until the next residual sum
         residual = x
         x = self._normed(m, x, p, self.before[0])
         self._hold(to_end, "normed", x)
@@ -255,7 +254,8 @@ class LayerShape:
         return self._normed(m, x, p, self.last[1])
 
     def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, to_end: Locals) -> Tensor:
-        """Return the MLP's output for the normed states."""
+        """Return the MLP's output for the normalized states; add to `to_end` what the layer
+        holds."""
         if self.handed:
             out = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
         else:
@@ -270,7 +270,8 @@ class LayerShape:
     def _beside(
         self, x: Tensor, s: TrainingStep, p: Module, number: int, positions: Any, masks: Any
     ) -> Tensor:
-        """Run attention and MLP on the same states; the MLP may have its own norm."""
+        """Return the layer's output with attention and MLP run on the same states; the MLP may have
+        its own norm."""
         m, residual = s.m, x
         x = self._normed(m, x, p, self.before[0])
         out, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
@@ -302,7 +303,8 @@ AROUND = replace(BEHIND, before=("input_layernorm", "pre_feedforward_layernorm")
 
 
 def scaled(s: TrainingStep, name: str) -> bool:
-    """Return whether `name` scales; Granite's classes always multiply, by 1 without the key."""
+    """Return whether the config sets multiplier `name`; Granite's classes always multiply, by 1
+    without the key."""
     return bool(s.built.config.get(name)) or differs(s.built.kind, "multipliers")
 
 
@@ -313,7 +315,7 @@ def _dropped(s: TrainingStep, x: Tensor, name: str) -> Tensor:
 def run(
     s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *arguments: Any
 ) -> Tensor:
-    """Return the output of a layer, under the checkpointing and the sharding of the step."""
+    """Return the output of a layer, run with the step's checkpointing and sharding."""
     again = s.checkpointing != "none" and s.m.training
 
     def whole(x: Tensor) -> Tensor:
@@ -343,8 +345,9 @@ def run(
 
 
 def with_padding(shape: LayerShape) -> Callable[[TrainingStep], LayerShape]:
-    """Return what makes a layer whose `attend` takes `padding`, too, the mask of tokens [batch,
-    length, 1] that only mixers other than attention read; None if nothing is padded."""
+    """Return a function of the step that makes a layer whose `attend` takes `padding`, too: the
+    token mask [batch, length, 1] that only mixers other than attention read, None if nothing is
+    padded."""
 
     def made(s: TrainingStep) -> LayerShape:
         padding = s.m.new((s.batch, s.length, 1), INT64) if s.padded else None

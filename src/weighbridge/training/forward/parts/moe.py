@@ -55,7 +55,7 @@ from weighbridge.training.forward.tensors import Tensor
 
 
 def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """Return the output of the layer's experts, or of its dense MLP."""
+    """Return the output of layer `number`'s experts, or of its dense MLP."""
     e = experts_of(s, number)
     if e is None and not p.has("mlp.up_proj"):
         raise UsageError(sentence("no_feed", kind=s.built.kind, number=number))
@@ -96,8 +96,8 @@ def gated(s: TrainingStep, both: Tensor) -> Tensor:
 
 @frozen_record
 class Form:
-    """How a class's experts differ. `up`, `down`: the names of their parameters; `transposed`:
-    these are [E, in, out]."""
+    """How a class stores its experts. `up`, `down`: names of the parameters; `transposed`: they are
+    [E, in, out]."""
 
     up: str = "gate_up_proj"
     down: str = "down_proj"
@@ -111,8 +111,8 @@ QWEN3 = Form()
 def experts(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
 ) -> Tensor:
-    """Return grouped_mm_experts_forward; its local variables live to its end. One by one before
-    transformers 5."""
+    """Return the output of grouped_mm_experts_forward; local variables live until it returns.
+    Before transformers 5 experts run one by one."""
     if _one_by_one(s, p, form):
         return one_by_one.way(rule(s), form)(s, p, x, weights, numbers, form)
     m = s.m
@@ -145,7 +145,7 @@ def _one_by_one(s: TrainingStep, p: Module, form: Form) -> bool:
 
 
 def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
-    """Return a row for each pair, if the class has biases."""
+    """Return the experts' bias for each token-expert pair; None if the class has no biases."""
     name += "_bias"
     return gathered(m, p.bare(name), numbers) if p.has(name) else None
 
@@ -169,7 +169,7 @@ def router(s: TrainingStep) -> Router:
 
 
 def rule(s: TrainingStep) -> str:
-    """Return the rule by which the class routes tokens; "" is a softmax of all scores."""
+    """Return the name of the class's routing rule; "" is a softmax over all scores."""
     if s.built.config.get("scoring_func") == "sigmoid":
         return facts(s.built.kind).training.router or "by_sigmoid"
     return facts(s.built.kind.removesuffix("_text")).training.router

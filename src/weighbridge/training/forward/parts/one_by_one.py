@@ -54,7 +54,8 @@ NAMES = ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"), ("up_proj", "
 
 
 def way(rule: str, form: "Form") -> Callable[..., Tensor]:
-    """Return the function that runs the experts of a class whose router has this rule."""
+    """Return the function that runs the experts one by one, for routing rule `rule` and their
+    storage `form`."""
     return chosen if form.transposed else OWN.get(rule, usual)
 
 
@@ -157,7 +158,8 @@ def grouped(
 
 
 def each_linear(m: Machine, x: Tensor, stack: Tensor) -> Tensor:
-    """Return GraniteMoeParallelExperts.forward: one linear of all experts, results joined."""
+    """Return the output of GraniteMoeParallelExperts.forward: one linear per expert, results
+    concatenated."""
     each, outside, inside = stack.shape
     rows = ceil_div(x.shape[0], each)
     turns = min(each, loops.RUN)
@@ -237,7 +239,7 @@ OWN: Mapping[str, Callable[..., Tensor]] = {  # by the rule of the router
 def _all(
     m: Machine, each: int, p: Module, turn: Callable[[list[Any]], None], variables: list[Any]
 ) -> Tensor:
-    """Run all iterations; return what the last one left as the first variable."""
+    """Run the loop over all experts, of which few are traced; return its first variable."""
     if _trained(p):
         for _ in range(each):
             turn(variables)
@@ -248,7 +250,7 @@ def _all(
 
 
 def _trained(p: Module) -> bool:
-    """Return whether each expert is trained under its own name."""
+    """Return whether each expert's parameters or adapters are trained under its own name."""
     for name in _names(p):
         wrap = p.wraps.get(f"{p.path}0.{name}")
         parts = (getattr(wrap, part, None) for part in ("a", "b"))
@@ -258,19 +260,19 @@ def _trained(p: Module) -> bool:
 
 
 def _names(p: Module) -> tuple[str, ...]:
-    """Return the names of each expert's linears; () if parameters are stacks."""
+    """Return the names of one expert's linears; () if experts are stacked parameters."""
     return next((names for names in NAMES if p.has(f"0.{names[0]}")), ())
 
 
 def _run(s: TrainingStep, p: Module) -> tuple[int, Expert]:
-    """Return the number of experts, and the function that runs the next one."""
+    """Return (number of experts, function that runs the next expert)."""
     kind = str(s.built.config.get("hidden_act", "mlp_hidden_act") or "silu")
     names = _names(p)
     return _named(s, p, names, kind) if names else _stacks(s, p, kind)
 
 
 def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tuple[int, Expert]:
-    """Return (number of experts, function that runs the next one) of experts that are modules."""
+    """Return (number of experts, function that runs the next one), for experts that are modules."""
     first, *up, down = names
     number = count()
 
@@ -287,7 +289,8 @@ def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tup
 
 
 def _stacks(s: TrainingStep, p: Module, kind: str) -> tuple[int, Expert]:
-    """Return (number of experts, function that runs the next one) of stacks of experts."""
+    """Return (number of experts, function that runs the next one), for experts in stacked
+    parameters."""
     up, down = (lower(s.m, p.stacked(s.m, name)) for name in ("gate_up_proj", "down_proj"))
     each, both, inside = up.shape
     last = min(each, loops.RUN) - 1
@@ -304,8 +307,8 @@ def _stacks(s: TrainingStep, p: Module, kind: str) -> tuple[int, Expert]:
 
 
 def part_of(m: Machine, stack: Tensor, shape: Shape, *, last: bool) -> Tensor:
-    """Return one expert's weights in a stack that replaces separate parameters. Backward begins
-    with the `last`, and has all of the gradient from there on."""
+    """Return one expert's weights, of `shape`, in a stack that replaces separate parameters.
+    Backward begins with the `last` expert, and has the whole gradient from there on."""
     out = Computed(shape, stack.dtype, stack.storage)
     whole = stack.shape
 
@@ -325,7 +328,8 @@ def one_hot(m: Machine, numbers: int) -> Tensor:
 
 
 def token_numbers(m: Machine, rows: int) -> Tensor:
-    """Return torch.where of one expert's row of the mask: two columns of one tensor."""
+    """Return the indices of one expert's tokens, by torch.where of its row of the mask: a column of
+    a [rows, 2] tensor."""
     both = m.new((rows, 2), INT64)
     return Computed((rows,), INT64, both.storage)
 
@@ -343,7 +347,7 @@ def split_rows(m: Machine, x: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 def put(m: Machine, x: Tensor, indices: Tensor) -> Tensor:
-    """new = empty_like(x); new[indices] = x: its gradient is picked."""
+    """Return new = empty_like(x); new[indices] = x. The gradient is picked by the indices."""
     out = m.new(x.shape, x.dtype)
     return made_like(m, x, out, indices)
 

@@ -23,24 +23,24 @@ from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Shape, Tensor
 
 Rotary = tuple[Tensor, Tensor]
-INTERVAL = 4  # layers, one of which is not rotated
+INTERVAL = 4  # every INTERVALth layer is not rotated
 
 
 def rotary(s: TrainingStep) -> Rotary:
-    """Return cosines and sines of the step's tokens, computed in float32."""
+    """Return (cosines, sines) of the step's tokens, computed in float32."""
     return rotary_of(s, heads(s, 0).key_dim)
 
 
 def shared_rotary(s: TrainingStep) -> Rotary | None:
-    """Return the cosines and sines that all layers share; None before transformers 5, where each
-    layer of such a class makes its own."""
+    """Return (cosines, sines) that all layers share; None before transformers 5, where each layer
+    of such a class makes its own."""
     return None if s.transformers < (MERGES,) else rotary(s)
 
 
 def rotary_of(
     s: TrainingStep, width: int, *, wide: bool = False, dtype: DType | None = None
 ) -> Rotary:
-    """Return LlamaRotaryEmbedding.forward, for `width` elements per head."""
+    """Return (cosines, sines) of LlamaRotaryEmbedding.forward, for `width` elements per head."""
     m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
@@ -54,7 +54,7 @@ def rotary_of(
 
 
 def turned_width(s: TrainingStep, number: int = 0) -> int:
-    """Return the elements of a head of that layer that have a position."""
+    """Return how many elements per head rotary positions rotate in layer `number`."""
     config = s.built.config
     rope = config.get("rope_parameters", "rope_scaling")
     part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
@@ -63,8 +63,8 @@ def turned_width(s: TrainingStep, number: int = 0) -> int:
 
 
 def has_positions(s: TrainingStep, number: int) -> bool:
-    """Return whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
-    layers without."""
+    """Return whether rotary positions apply in layer `number`: SmolLM3, Llama 4 and Cohere2
+    (without a window) have layers without."""
     config = s.built.config
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and len(listed) > number:
@@ -77,7 +77,7 @@ def has_positions(s: TrainingStep, number: int) -> bool:
 
 
 def angles(m: Machine, shape: Shape) -> Tensor:
-    """emb.cos() * attention_scaling"""
+    """Return emb.cos() * attention_scaling."""
     plain = m.new(shape, FLOAT32)
     scaled = m.new(shape, FLOAT32)
     del plain
@@ -93,7 +93,7 @@ def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor
 
 
 def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(x * cos) + (rotate_half(x) * sin)"""
+    """Return (x * cos) + (rotate_half(x) * sin)."""
     return add(m, mul(m, x, cos), mul(m, half(m, x), sin))
 
 
