@@ -26,10 +26,10 @@ from weighbridge.training.forward.tensors import Tensor
 Forward = Callable[[TrainingStep], Tensor]
 Mixers = type | tuple[type, ...]
 
-# Classes that a framework has of its own, for all model types, and losses by their names
+# A framework's own classes, for all model types, and its losses by name
 CLASSES = ("litgpt", "torchtune", "torchtitan")
-# Kernels that a framework has for layers of Llama's shape, and what it does with others
-KERNELS = {"unsloth": "unsloth_compiles"}  # the sentence that says it
+# Kernels that a framework has for layers of Llama's shape, and how it runs other layers
+KERNELS = {"unsloth": "unsloth_compiles"}  # key of the sentence that says how
 LOOPS = {
     "litgpt": "litgpt.loss",
     "litgpt-full": "litgpt.tuning",
@@ -50,11 +50,11 @@ ADAPTERS = re.compile(r"\.(lora_\w+|base_layer)\.")
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """The forward of a class that is not as most are.
+    """How the forward of a class differs from most.
 
     loss         its own head and loss
     causal       predicts the next token, though its loss is its own
-    mixes        what mixes tokens in its layers
+    mixes        types that mix tokens in its layers
     feeds_alone  some of its layers mix none
     """
 
@@ -66,7 +66,7 @@ class Net:
     feeds_alone: bool = False
 
     def fits(self, blocks: Sequence[LayerBlock]) -> bool:
-        """Tell whether each layer mixes tokens by what the class has."""
+        """Return whether each layer mixes tokens by a type that the class has."""
         return all(
             any(isinstance(x, self.mixes) for x in block.mixers)
             or (self.feeds_alone and not block.mixers)
@@ -76,8 +76,8 @@ class Net:
 
 @frozen_record
 class TrainingProgram:
-    """The forward and the loss of one model. `low` and `high`: what it saves may be so many times
-    what it says; `said` is why."""
+    """The forward and the loss of one model. `low`, `high`: factors for what it saves, where that
+    is uncertain; `said` is why."""
 
     forward: Forward
     loss: Loss
@@ -93,9 +93,9 @@ def program(
     loss: str,
     framework: str = "",
 ) -> TrainingProgram:
-    """Choose a training program by the class's name; else by `names`, those of the parameters of
-    its embedding and layers. Raises UsageError for a loss that the class has not, UnsupportedError
-    where a framework's class has no such layers."""
+    """Return the training program of a class, by its name, or else by `names`, the parameters of
+    its embedding and layers. Raises UsageError for a loss that the class does not have,
+    UnsupportedError if a framework's class has no such layers."""
     kind = model_type.removesuffix("_text")
     net, names = _net(kind), list(names)
     if framework in CLASSES:
@@ -139,13 +139,13 @@ def _of_llamas_shape(names: Sequence[str], blocks: Sequence[LayerBlock]) -> bool
 
 
 def predicts_next(model_type: str) -> bool:
-    """Tell whether the class of `model_type` is trained to predict the next token."""
+    """Return whether the class of `model_type` is trained to predict the next token."""
     net = _net(model_type.removesuffix("_text"))
     return net is None or net.loss is None or net.causal
 
 
 def _loss(kind: str, net: Net | None, name: str) -> Loss:
-    """The class's own, where it has one; else that of causal language models."""
+    """Return the loss `name`; with "standard" the class's own, if it has one."""
     if net is None or net.loss is None:
         return _by_name(name)
     if name == "standard":
@@ -156,12 +156,12 @@ def _loss(kind: str, net: Net | None, name: str) -> Loss:
 
 
 def _by_name(loss: str) -> Loss:
-    """Find a loss by its name: a framework's own, or one that all have."""
+    """Return the loss of that name: a framework's own, or one that all have."""
     return _function(LOOPS[loss]) if loss in LOOPS else LOSSES[loss]
 
 
 def _net(kind: str) -> Net | None:
-    """The net of a model type; None where nobody has written one."""
+    """Return the net of a model type; None if there is none."""
     name = facts(kind).training.net
     net = _function(name) if name else None
     return net if net is None or isinstance(net, Net) else Net(net)

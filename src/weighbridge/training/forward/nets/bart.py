@@ -40,8 +40,8 @@ from weighbridge.training.forward.tensors import Computed, Tensor
 
 
 class BartSide(NamedTuple):
-    """The encoder or the decoder; `states` and `seen` are of what the decoder reads. `dense`:
-    activations lie in the order of their dimensions."""
+    """The encoder or the decoder; `states` are those that the decoder reads, `seen` is their
+    length. `dense`: activations are contiguous."""
 
     name: str
     layers: list[Module]
@@ -69,7 +69,7 @@ def bart_model(s: TrainingStep) -> Tensor:
 
 
 def halves(s: TrainingStep) -> Module:
-    """Return the module that owns encoder and decoder."""
+    """Return the module that has encoder and decoder as children."""
     if s.built.body.encoder is None:
         raise UnsupportedError(sentence("encoder_and_decoder", kind=s.built.kind))
     return s.built.root.at(s.built.base.path.removesuffix("decoder.").rstrip("."))
@@ -98,7 +98,7 @@ def read(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> T
 
 
 def write(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> Tensor:
-    """BartDecoder.forward: nobody passes a mask of what is written, and one of ones is made."""
+    """Return BartDecoder.forward. Nobody passes a decoder mask, so it makes one of ones."""
     m = s.m
     position_ids = m.new((s.length,), INT64)
     attention_mask = m.new((s.batch, s.length), FLOAT32)
@@ -131,7 +131,7 @@ def positions(s: TrainingStep, p: Module, shape: tuple[int, int]) -> Tensor:
 
 
 def layer(x: Tensor, s: TrainingStep, p: Module, side: BartSide, masks: Masks) -> Tensor:
-    """BartEncoderLayer.forward, BartDecoderLayer.forward, and those with norms before"""
+    """Return the output of BartEncoderLayer, BartDecoderLayer, or those with norms before."""
     m, h, states = s.m, side.h, side.states
     x, _ = _attended(s, p, "self_attn", x, BartAttended(None, h, masks.own, side))
     if states is not None:
@@ -153,7 +153,8 @@ def layer(x: Tensor, s: TrainingStep, p: Module, side: BartSide, masks: Masks) -
 
 
 class BartAttended(NamedTuple):
-    """The states that are attended to, with their mask, for one side; None: the input itself."""
+    """What one attention reads: states (None: its own input) with their mask, and the side it is
+    on."""
 
     states: Tensor | None
     h: AttentionHeads
@@ -168,8 +169,8 @@ class BartAttended(NamedTuple):
 def _attended(
     s: TrainingStep, p: Module, name: str, x: Tensor, to: BartAttended
 ) -> tuple[Tensor, Tensor | None]:
-    """An attention, its dropout, its residual and its norm; and its weights, which the layer holds
-    until it has the next ones, or to its end."""
+    """Return (states after an attention, its dropout, residual and norm; attention weights). The
+    layer holds the weights until it has the next ones, or until it returns."""
     m, before = s.m, not differs(s.built.kind, "norms_behind")
     residual = x
     if before:
@@ -202,7 +203,7 @@ def attention(
 
 
 def _query(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
-    """Project the states to queries, which Whisper scales itself and others leave to the kernel."""
+    """Return the queries; Whisper scales them itself, other classes leave that to the kernel."""
     q = p.linear(s.m, x, "q_proj")
     return scale(s.m, q) if differs(s.built.kind, "laid_heads") else q
 
@@ -218,7 +219,8 @@ def head(s: TrainingStep, root: Module) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """BartForConditionalGeneration: the head is the embedding, and a bias in a buffer is added."""
+    """Return (loss, logits) of BartForConditionalGeneration: the head is the embedding, and a
+    buffer is added as bias."""
     m, root = s.m, halves(s)
     if s.built.root.has("classification_head.dense"):
         raise UnsupportedError(sentence("uncovered.classifier", kind=s.built.kind))
@@ -275,7 +277,7 @@ def whisper_read(s: TrainingStep, p: Module, side: BartSide) -> Tensor:
 
 
 def convolved(s: TrainingStep, p: Module, name: str, x: Tensor, stride: int) -> Tensor:
-    """torch.nn.Conv1d of kernel 3"""
+    """Return torch.nn.Conv1d of kernel 3."""
     w = p.weight(name)
     shape = s.batch, w.shape[0], x.shape[2] // stride
     wide = rearranges(x, s.m)

@@ -42,7 +42,7 @@ def bert_model(s: TrainingStep) -> Tensor:
 
 
 def headless(s: TrainingStep) -> bool:
-    """Tell whether the class is the encoder itself."""
+    """Return whether the class is the encoder itself, without a head."""
     return not base(s).path
 
 
@@ -61,13 +61,13 @@ def encoded(s: TrainingStep) -> Tensor:
 
 
 def base(s: TrainingStep) -> Module:
-    """The encoder's owner, which has embeddings and pooler."""
+    """Return the module that has the embeddings, the encoder and the pooler."""
     return s.built.root.at(s.built.base.path.removesuffix(ENCODER).rstrip("."))
 
 
 def embeddings(s: TrainingStep, p: Module, ids: Tensor) -> Tensor:
-    """BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa's
-    positions are of each sequence, since padding has none."""
+    """Return BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa
+    computes positions for each sequence, since padding has none."""
     m = s.m
     if differs(s.built.kind, "buffered_positions"):
         position_ids: Tensor = Computed((1, s.length), INT64, None)
@@ -147,7 +147,8 @@ MASKED = ("cls.predictions.transform.dense", "lm_head.dense", "generator_predict
 
 
 def _told_apart(s: TrainingStep, p: Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """ElectraDiscriminatorPredictions.forward; whether each token was replaced."""
+    """Return (loss, logits) of ElectraDiscriminatorPredictions, which predicts whether each token
+    was replaced."""
     m = s.m
     x = p.linear(m, hidden, "dense")
     x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
@@ -205,7 +206,7 @@ def distilbert_model(s: TrainingStep) -> Tensor:
 
 
 def distilbert_headless(s: TrainingStep) -> bool:
-    """Tell whether the class is the encoder itself."""
+    """Return whether the class is the encoder itself, without a head."""
     return not distilbert_base(s).path
 
 
@@ -227,7 +228,7 @@ def distilbert_base(s: TrainingStep) -> Module:
 
 def distilbert_embeddings(s: TrainingStep, p: Module, ids: Tensor) -> Tensor:
     m = s.m
-    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
+    position_ids = Computed((1, s.length), INT64, None)  # a view of a buffer
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
     x = add(m, inputs_embeds, position_embeddings)

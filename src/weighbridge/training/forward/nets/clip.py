@@ -56,7 +56,7 @@ from weighbridge.training.forward.tensors import Computed, Tensor
 
 
 class ClipSide(NamedTuple):
-    """The texts or the images. `dense`: activations lie in the order of their dimensions."""
+    """The text or the vision encoder. `dense`: activations are contiguous."""
 
     h: AttentionHeads
     act: str
@@ -67,7 +67,8 @@ class ClipSide(NamedTuple):
 
 
 def clip_model(s: TrainingStep) -> Tensor:
-    """CLIPModel.forward up to the last states of the texts; the images' features are kept."""
+    """Run CLIPModel.forward through the text encoder; return its last hidden states. The images'
+    states and features stay in `s.outputs`."""
     root = s.built.root
     if not root.has("visual_projection") or not root.has("text_projection"):
         raise UnsupportedError(sentence("uncovered.towers", kind=s.built.kind))
@@ -77,7 +78,7 @@ def clip_model(s: TrainingStep) -> Tensor:
 
 
 def seen(s: TrainingStep, p: Module) -> tuple[Tensor, Tensor]:
-    """CLIPVisionModel.forward, and the projection of what it gives"""
+    """Return (last hidden states of CLIPVisionModel.forward, projected image features)."""
     m, config = s.m, vision(s)
     hidden_states = normed(m, embeddings(s, p.at("embeddings"), config), p, "pre_layrnorm")
     x = patches_through(s, p, hidden_states, config, "quick_gelu")
@@ -86,7 +87,7 @@ def seen(s: TrainingStep, p: Module) -> tuple[Tensor, Tensor]:
 
 
 def patches_through(s: TrainingStep, p: Module, x: Tensor, config: Config, usual: str) -> Tensor:
-    """CLIPEncoder.forward of images"""
+    """Return the hidden states of CLIPEncoder.forward for images."""
     tower, act = s.built.body.towers[0], str(config.get("hidden_act") or usual)
     dense = p.has("embeddings.class_embedding")  # what is joined with it
     side = ClipSide(heads_of(s, tower), act, rate(s, config), dense=dense)
@@ -131,12 +132,12 @@ def embeddings(s: TrainingStep, p: Module, config: Config) -> Tensor:
     del patch_embeds
     if p.has("class_embedding"):
         x = stack(m, expand(m, p.bare("class_embedding"), s.batch, 1, width), x)
-    position_ids = Computed((1, x.shape[1]), INT64, None)  # a buffer's
+    position_ids = Computed((1, x.shape[1]), INT64, None)  # a view of a buffer
     return add(m, x, embedding(m, position_ids, p.weight("position_embedding")))
 
 
 def read(s: TrainingStep, p: Module) -> Tensor:
-    """CLIPTextModel.forward, but for what it picks"""
+    """Return the last hidden states of CLIPTextModel.forward, before it picks a token."""
     side = ClipSide(
         heads(s, 0),
         str(s.built.config.get("hidden_act") or "quick_gelu"),
@@ -151,7 +152,7 @@ def texts_through(s: TrainingStep, p: Module, side: ClipSide) -> Tensor:
     m = s.m
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("embeddings.token_embedding")))
-    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
+    position_ids = Computed((1, s.length), INT64, None)  # a view of a buffer
     position_embeddings = embedding(m, position_ids, p.weight("embeddings.position_embedding"))
     hidden_states = add(m, inputs_embeds, position_embeddings)
     del inputs_embeds, position_embeddings
@@ -199,7 +200,8 @@ def mlp(m: Machine, p: Module, x: Tensor, act: str) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """The end of a text stands for it; scores of all pairs of the batch."""
+    """Return (loss, scores of all pairs of the batch). The state of a text's last token is its
+    feature."""
     m, root, rows = s.m, s.built.root, s.rows
     _, image_embeds = s.outputs
     s.outputs.append(hidden)
@@ -230,7 +232,8 @@ ACT = "gelu_pytorch_tanh"
 
 
 def siglip_model(s: TrainingStep) -> Tensor:
-    """SiglipModel.forward up to the last states of the texts; the images' features are kept."""
+    """Run SiglipModel.forward through the text encoder; return its last hidden states. The images'
+    states and features stay in `s.outputs`."""
     root, config = s.built.root, s.built.config
     if not root.has("vision_model.head.probe") or not root.has("text_model.head"):
         raise UnsupportedError(sentence("uncovered.towers", kind=s.built.kind))
@@ -263,8 +266,8 @@ def pooled(s: TrainingStep, p: Module, hidden_state: Tensor, act: str) -> Tensor
 
 
 def probed(s: TrainingStep, p: Module, probe: Tensor, key: Tensor) -> Tensor:
-    """multi_head_attention_forward of one query; keys and values come from one linear and are
-    copied apart."""
+    """Return multi_head_attention_forward of one query; keys and values come from one linear, and
+    are copied separately."""
     m, (batch, tokens, width) = s.m, key.shape
     h = replace(heads_of(s, s.built.body.towers[0]), length=1)
     w_q, w_kv = split(
@@ -281,7 +284,8 @@ def probed(s: TrainingStep, p: Module, probe: Tensor, key: Tensor) -> Tensor:
 
 
 def siglip_loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """The last token of a text stands for it; each score of the batch is told by itself."""
+    """Return (loss, scores of all pairs). The last token of a text is its feature; each score has a
+    sigmoid loss of its own."""
     m, root = s.m, s.built.root
     _, image_embeds = s.outputs
     s.outputs.append(hidden)

@@ -54,7 +54,7 @@ DROPOUT = "hidden_dropout_prob"
 
 
 class Places(NamedTuple):
-    """Distances of tokens, int64, and what they are embedded as."""
+    """Distances of tokens, int64, and their embeddings."""
 
     relative_pos: Tensor
     rel_embeddings: Tensor
@@ -85,7 +85,7 @@ def embeddings(s: TrainingStep, p: Module, ids: tuple[Tensor, Tensor], mask: Ten
     m = s.m
     inputs_embeds = entered(s, embedding(m, ids[0], p.weight("word_embeddings")))
     if p.has("position_embeddings"):
-        position_ids = Computed((1, s.length), INT64, None)  # a buffer's
+        position_ids = Computed((1, s.length), INT64, None)  # a view of a buffer
         position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
         x = add(m, inputs_embeds, position_embeddings)
     else:
@@ -101,7 +101,7 @@ def embeddings(s: TrainingStep, p: Module, ids: tuple[Tensor, Tensor], mask: Ten
 
 
 def distances(s: TrainingStep) -> Tensor:
-    """build_relative_position, make_log_bucket_position"""
+    """Return the distances of build_relative_position and make_log_bucket_position."""
     m, shape = s.m, (s.length, s.length)
     relative_pos = m.new(shape, INT64)
     sign, abs_pos = m.new(shape, INT64), m.new(shape, INT64)
@@ -152,7 +152,7 @@ def disentangled(
     mask: Tensor,
     places: Places | None,
 ) -> Tensor:
-    """DisentangledSelfAttention.forward: its local variables live to its end."""
+    """Return DisentangledSelfAttention.forward; its local variables live until it returns."""
     m, shape = s.m, (heads.batch * heads.heads, heads.length, heads.key_dim)
     query_layer = first(m, p.linear(m, x, "query_proj")).view(*shape)
     key_layer = first(m, p.linear(m, x, "key_proj")).view(*shape)
@@ -208,7 +208,8 @@ def bias(
 def placed(
     s: TrainingStep, p: Module, name: str, heads: AttentionHeads, places: Places
 ) -> Tensor | None:
-    """Positions through a projection, of every head, repeated for every sequence."""
+    """Return the projected position embeddings of every head, repeated for every sequence; None
+    without projection `name`."""
     if not p.has(name):
         return None
     m, rows = s.m, places.rel_embeddings.shape[0]
@@ -217,7 +218,7 @@ def placed(
 
 
 def clamped(s: TrainingStep, places: Places) -> Tensor:
-    """clamp(distance + span): the sum goes"""
+    """Return clamp(distance + span); the sum is freed."""
     shape = places.relative_pos.shape
     total = s.m.new(shape, INT64)
     numbers = s.m.new(shape, INT64)

@@ -81,7 +81,7 @@ def weightless(m: Machine, x: Tensor, _p: Module, _name: str) -> Tensor:
 
 
 def of_all_heads(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Normalize x, [batch, length, heads, size], over all heads together (OLMo 2)."""
+    """Return x, [batch, length, heads, size], normalized over all heads together (OLMo 2)."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
     return wide_norm(m, whole, weight).view(*x.shape)
 
@@ -100,7 +100,8 @@ def one_more(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 def fused(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Phi3Attention.forward: slices, whose gradients are each put into zeros of the whole."""
+    """Return Phi3Attention.forward; queries, keys and values are slices, each with a gradient in
+    zeros of the whole."""
     m, h = s.m, heads(s, number)
     qkv = p.linear(m, x, "qkv_proj")
     widths = h.heads * h.key_dim, h.kv_heads * h.key_dim, h.kv_heads * h.value_dim
@@ -115,7 +116,7 @@ def fused(
 
 
 def gate_and_up(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
-    """Phi3MLP.forward: gate and up from one linear."""
+    """Return Phi3MLP.forward, with gate and up from one linear."""
     m, p = s.m, p.at("mlp")
     up_states = p.linear(m, x, "gate_up_proj")
     gate, up_states = split(m, up_states, [up_states.shape[-1] // 2] * 2)
@@ -124,7 +125,8 @@ def gate_and_up(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
 
 
 def by_config(key: str, shape: LayerShape, otherwise: LayerShape) -> DecoderNet:
-    """A decoder with one of two layers, as `key` of its config says."""
+    """Return a decoder with one of two layers: `shape` if the config sets `key`, else
+    `otherwise`."""
 
     def layer(s: TrainingStep) -> LayerShape:
         return shape if s.built.config.get(key) else otherwise
@@ -222,7 +224,7 @@ CAP = "attn_logit_softcapping"
 
 
 def gemma(s: TrainingStep) -> Tensor:
-    """Gemma3TextModel.forward: cosines and sines by kind of layer."""
+    """Return Gemma3TextModel.forward, with cosines and sines for each layer type."""
     m, built, shape = s.m, s.built, layer_of(s)
     ids = m.new((s.batch, s.length), INT64)
     words = built.base.weight(built.base.first(*EMBEDDINGS))
@@ -248,7 +250,7 @@ SECOND = replace(AROUND, attend=GEMMA, norm=FIRST.norm)
 
 
 def layer_of(s: TrainingStep) -> LayerShape:
-    """Gemma's layer; since Gemma 2 it has four norms. A cap is eager attention's alone."""
+    """Return Gemma's layer; since Gemma 2 it has four norms. Only eager attention caps scores."""
     if not s.built.config.get(CAP):
         return SECOND if s.built.layers[0].has("pre_feedforward_layernorm") else FIRST
     s.kernel = s.kernel or "eager"
@@ -280,7 +282,8 @@ def persimmon_attention(
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """Norm the queries or keys of each head; the kernel copies what is not in one piece."""
+    """Return the normalized queries or keys of each head; the kernel copies what is not
+    contiguous."""
     if m.autocast is None:
         m.hidden(x.nbytes, name="activations")
     return layer_norm(m, turned(m, x), p.weight(name), p.bias(name))
@@ -355,7 +358,7 @@ def mlp(m: Machine, p: Module, x: Tensor) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Logits are shifted by a copy; autocast takes the loss in float32."""
+    """Return (loss, logits). Shifting copies the logits; autocast runs the loss in float32."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):

@@ -42,8 +42,8 @@ from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
 CHUNK = 64
-SOLVED_SINCE = (5, 17)  # transformers, by linalg.solve_triangular
-TRIANGULAR_SINCE = (5, 6)  # scores of a chunk are not masked again
+SOLVED_SINCE = (5, 17)  # transformers since which systems are solved by linalg.solve_triangular
+TRIANGULAR_SINCE = (5, 6)  # transformers since which scores of a chunk are not masked again
 
 
 @frozen_record
@@ -63,7 +63,7 @@ class Delta:
 
     @property
     def lead(self) -> Shape:
-        """[B, H, C, L]"""
+        """Return the shape [B, H, C, L]."""
         return self.batch, self.heads, self.chunks, CHUNK
 
     @property
@@ -92,7 +92,7 @@ def delta_of(s: TrainingStep, number: int) -> Delta:
 
 
 class DeltaInputs(NamedTuple):
-    """The tensors that the delta rule takes, [batch, length, heads, ...], before it widens them."""
+    """The inputs of the delta rule, [batch, length, heads, ...], before casts and repeats."""
 
     query: Tensor
     key: Tensor
@@ -102,7 +102,7 @@ class DeltaInputs(NamedTuple):
 
 
 def delta_rule(m: Machine, inputs: DeltaInputs, delta: Delta) -> Tensor:
-    """torch_chunk_gated_delta_rule; its local variables live to its end."""
+    """Return torch_chunk_gated_delta_rule; its local variables live until it returns."""
     query, key, value, decay, beta = inputs
     dtype = query.dtype
     query, key, value, beta = widened(m, (query, key, value, beta), delta)
@@ -150,9 +150,9 @@ def delta_rule(m: Machine, inputs: DeltaInputs, delta: Delta) -> Tensor:
 def delta_rule_by_rows(
     m: Machine, inputs: DeltaInputs, delta: Delta, *, filled_in_place: bool
 ) -> Tensor:
-    """The rule before transformers 5.17; its local variables live to its end. Queries and keys are
-    normed as they come, and all is laid out with heads before tokens. `filled_in_place`: scores of
-    a chunk are masked, which keeps the mask alone."""
+    """Return the delta rule as before transformers 5.17; its local variables live until it returns.
+    Queries and keys are normalized first, and all tensors have heads before tokens.
+    `filled_in_place`: scores of a chunk are masked in place, which saves only the mask."""
     query, key, value, g, beta = inputs
     dtype = query.dtype
     if delta.heads > delta.key_heads:
@@ -201,7 +201,7 @@ def delta_rule_by_rows(
 
 
 def decays_between(m: Machine, decay: Tensor) -> Tensor:
-    """((g.unsqueeze(-1) - g.unsqueeze(-2)).tril().exp().float()).tril()"""
+    """Return ((g.unsqueeze(-1) - g.unsqueeze(-2)).tril().exp().float()).tril()."""
     lead = decay.shape
     out = sub(m, decay.view(*lead, 1), decay.view(*lead[:-1], 1, lead[-1]))
     out = triangle(m, out)
@@ -210,7 +210,7 @@ def decays_between(m: Machine, decay: Tensor) -> Tensor:
 
 
 class ChunkRows(NamedTuple):
-    """Tensors that the chunks of the older rule are cut from."""
+    """The tensors of which the older rule slices each chunk."""
 
     query: Tensor
     key: Tensor
@@ -222,7 +222,8 @@ class ChunkRows(NamedTuple):
 
 
 def row_turn(m: Machine, turn: ChunkRows, carried: Carried, delta: Delta) -> None:
-    """One chunk; the state and the output go on, and four local variables."""
+    """Run one chunk of the older rule; `carried` holds the state, the output, and four local
+    variables."""
     state, core = carried[:2]
     rows = delta.batch, delta.heads, CHUNK
     keys, values = (*rows, delta.key_dim), (*rows, delta.value_dim)
@@ -250,7 +251,7 @@ def row_turn(m: Machine, turn: ChunkRows, carried: Carried, delta: Delta) -> Non
 
 
 def widened(m: Machine, tensors: tuple[Tensor, ...], delta: Delta) -> list[Tensor]:
-    """Queries and keys for every value head, and all in float32."""
+    """Return queries and keys repeated for every value head, and all tensors in float32."""
     query, key, *others = tensors
     if delta.heads > delta.key_heads:
         each = delta.batch, delta.length, delta.heads, delta.key_dim
@@ -271,7 +272,7 @@ def upper(m: Machine) -> Tensor:
 
 
 def between(m: Machine, cum_decay: Tensor, mask: Tensor) -> Tensor:
-    """exp(cum_decay_i - cum_decay_j), of tokens before: [B, H, C, L, L]"""
+    """Return exp(cum_decay_i - cum_decay_j) of earlier tokens: [B, H, C, L, L]."""
     lead = cum_decay.shape
     out = sub(m, cum_decay.view(*lead, 1), cum_decay.view(*lead[:-1], 1, lead[-1]))
     out = masked(m, out, mask)
@@ -279,7 +280,7 @@ def between(m: Machine, cum_decay: Tensor, mask: Tensor) -> Tensor:
 
 
 class ChunkInputs(NamedTuple):
-    """Tensors that the chunks of the rule are cut from."""
+    """The tensors of which the rule slices each chunk."""
 
     new_values: Tensor
     k_cumdecay: Tensor
@@ -291,7 +292,7 @@ class ChunkInputs(NamedTuple):
 
 
 def turn(m: Machine, inputs: ChunkInputs, carried: Carried, delta: Delta) -> None:
-    """One chunk; the state and the output go on, and two local variables."""
+    """Run one chunk; `carried` holds the state, the output, and two local variables."""
     state, core = carried[:2]
     rows = delta.batch, delta.heads, CHUNK
     keys, values = (*rows, delta.key_dim), (*rows, delta.value_dim)
@@ -308,8 +309,8 @@ def turn(m: Machine, inputs: ChunkInputs, carried: Carried, delta: Delta) -> Non
 
 
 def placed(m: Machine, x: Tensor, *, apart: bool) -> Tensor:
-    """Copy `x` if a product needs it. `apart`: the tokens of a head do not lie together, since
-    nothing was cast or padded before."""
+    """Return `x`, copied if a product needs that. `apart`: the tokens of a head are not contiguous,
+    since nothing was cast or padded before."""
     return copied(m, x) if apart else x
 
 

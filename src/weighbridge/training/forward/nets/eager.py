@@ -98,7 +98,8 @@ def attention(
 
 
 def _placed(m: Machine, third: Tensor, heads: AttentionHeads) -> Tensor:
-    """A third of each head; heads before tokens, copied where there are several sequences."""
+    """Return queries, keys or values of each head, heads before tokens; copied if there are several
+    sequences."""
     part = third.view(heads.batch, heads.heads, heads.length, heads.key_dim)
     return copied(m, part) if heads.batch > 1 else part
 
@@ -106,7 +107,7 @@ def _placed(m: Machine, third: Tensor, heads: AttentionHeads) -> Tensor:
 # ---- GPT-Neo
 
 
-Held = list[Tensor]  # weights of the layer before, until the next is over
+Held = list[Tensor]  # attention weights of the previous layer, held until the next is over
 
 
 def gpt_neo(s: TrainingStep) -> Tensor:
@@ -165,7 +166,7 @@ def _weighed(
     m = s.m
     query, key = cast(m, query, FLOAT32), cast(m, key, FLOAT32)
     weights = matmul(m, _first(m, query), _first(m, key), s.length)
-    reach = Computed((s.length, s.length), BOOL, None)  # a part of what the class holds
+    reach = Computed((s.length, s.length), BOOL, None)  # a slice of the class's buffer
     weights = masked(m, weights, reach)
     if causal_mask is not None:
         weights = add(m, weights, causal_mask)
@@ -176,7 +177,7 @@ def _weighed(
 
 
 def _first(m: Machine, x: Tensor) -> Tensor:
-    """Heads before tokens: a view of one sequence, a copy of several."""
+    """Return `x` with heads before tokens: a view of one sequence, a copy of several."""
     x = lower(m, x)
     return (copied(m, x) if x.shape[0] > 1 else x).view(
         x.shape[0], x.shape[2], x.shape[1], x.shape[3]
@@ -184,7 +185,7 @@ def _first(m: Machine, x: Tensor) -> Tensor:
 
 
 def _mixed(m: Machine, weights: Tensor, value: Tensor) -> Tensor:
-    """weights @ value, with heads behind tokens again"""
+    """Return weights @ value, with tokens before heads again."""
     return copied(m, turned(m, matmul(m, weights, _first(m, value), value.shape[-1])))
 
 
@@ -207,7 +208,7 @@ def mpt(s: TrainingStep) -> Tensor:
 
 
 def plain_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """Run a layer norm that has a weight and no bias."""
+    """Return the layer norm without a bias."""
     weight = p.weight(name)
     return x if absent(weight) else layer_norm(m, x, weight)
 
@@ -246,7 +247,7 @@ def mpt_attention(
 
 
 def _cut(s: TrainingStep, mixed: Tensor, heads: AttentionHeads) -> list[Tensor]:
-    """Queries, keys and values, clipped where the config says so."""
+    """Return queries, keys and values, clipped if the config says so."""
     m = s.m
     attending = s.built.config.get("attn_config")
     if isinstance(attending, dict) and attending.get("clip_qkv"):

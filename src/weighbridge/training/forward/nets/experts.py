@@ -79,7 +79,7 @@ Expert = Callable[[Tensor], Tensor]
 
 
 def unbiased(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """nn.LayerNorm(bias=False), in the dtype of what it reads."""
+    """Return nn.LayerNorm(bias=False) in the dtype of its input."""
     return cast(m, layer_norm(m, x, p.weight(name)), x.dtype)
 
 
@@ -126,8 +126,8 @@ def dbrx_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 def dbrx_routed(
     s: TrainingStep, p: Module, x: Tensor, experts: Experts
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """DbrxRouter.forward: scores of all, which the layer holds; those of the best, and their
-    numbers."""
+    """Return DbrxRouter.forward: (all scores, which the layer holds; the best scores; indices of
+    their experts)."""
     m = s.m
     logits = p.linear(m, x, "layer")
     scores = softmax(m, cast(m, logits, FLOAT32) if older(s) else logits)
@@ -141,7 +141,7 @@ def dbrx_routed(
 
 
 def dbrx_experts(s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
-    """DbrxExperts.forward; its local variables live to its end."""
+    """Return DbrxExperts.forward; its local variables live until it returns."""
     m, pairs = s.m, numbers.numel
     e = next(f for b in s.built.body.blocks for f in b.feeds if isinstance(f, Experts))
     rows = ceil_div(pairs, e.count)
@@ -171,7 +171,8 @@ def dbrx_experts(s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers
 
 
 def _chunks(s: TrainingStep, p: Module, experts: Experts, *, every: bool) -> Expert:
-    """The experts in turn: chunks of the three matrices, which are all there from the start."""
+    """Return a function that runs the next expert, on chunks of the three matrices; all chunks
+    exist from the start."""
     m = s.m
     turns = experts.count if every else min(experts.count, loops.RUN)
     cut = []
@@ -188,7 +189,7 @@ def _chunks(s: TrainingStep, p: Module, experts: Experts, *, every: bool) -> Exp
 
 
 def _picked(s: TrainingStep, p: Module, experts: Experts) -> Expert:
-    """The experts in turn: of each matrix the rows of one."""
+    """Return a function that runs the next expert, on its rows of each matrix."""
     m = s.m
 
     def run(x: Tensor) -> Tensor:
@@ -200,7 +201,7 @@ def _picked(s: TrainingStep, p: Module, experts: Experts) -> Expert:
 
 
 def gated(s: TrainingStep, x: Tensor, w1: Tensor, v1: Tensor, w2: Tensor) -> Tensor:
-    """DbrxExpertGLU.forward; its local variables live to its end."""
+    """Return DbrxExpertGLU.forward; its local variables live until it returns."""
     m, config = s.m, s.built.config.sub("ffn_config").sub("ffn_act_fn")
     gate_proj = linear(m, x, lower(m, w1))
     up_proj = linear(m, x, lower(m, v1))
@@ -226,7 +227,7 @@ dbrx = DecoderNet(
 # ---- JetMoE
 
 IN, OUT = "input_linear.weight", "output_linear.weight"
-# (numbers of pairs in the order of their experts, of their tokens; their weights; all scores)
+# (pair indices sorted by expert, their token indices, their weights, all scores)
 Sorted = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -243,7 +244,7 @@ def jetmoe_routed(s: TrainingStep, p: Module, x: Tensor, count: int) -> Sorted:
 def added(
     m: Machine, p: Module, outputs: Tensor, weights: Tensor, x: Tensor, tokens: Tensor
 ) -> Tensor:
-    """Outputs times their weights, added to zeros by the numbers of their tokens; then a bias."""
+    """Return the outputs times their weights, added to zeros by token index, plus a bias."""
     outputs = mul(m, outputs, weights)
     zeros = m.new(x.shape, outputs.dtype)
     out = index_added(m, m.new(x.shape, outputs.dtype), outputs, tokens)
@@ -253,7 +254,7 @@ def added(
 
 
 def jetmoe_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """JetMoeMoE.forward; its local variables live to its end."""
+    """Return JetMoeMoE.forward; its local variables live until it returns."""
     m, p, e = s.m, p.at("mlp"), moe.experts_of(s, number)
     assert e is not None
     flat = x.view(s.rows, x.shape[-1])
@@ -294,7 +295,7 @@ def jetmoe_attention(
 
 
 def mapped(m: Machine, p: Module, x: Tensor, topology: Sorted, inner: int) -> Tensor:
-    """JetMoeMoA.map: queries of each pair, back in the order of tokens."""
+    """Return JetMoeMoA.map: the queries of each token-expert pair, in the order of tokens."""
     index, tokens, _, _ = topology
     expert_inputs = gathered(m, x, tokens)
     outputs = each_linear(m, expert_inputs, p.stacked(m, IN))
@@ -320,7 +321,8 @@ def llama4_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def llama4_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
-    """A dense feed-forward, or experts, whose router's logits live to the layer's end."""
+    """Return (output of a dense MLP or of experts, tensor that the layer holds until it returns:
+    the router's logits)."""
     e, p, shape = moe.experts_of(s, number), p.at("feed_forward"), x.shape
     if e is None:
         return mlp(s, p, x), x
@@ -355,7 +357,7 @@ def llama4_attention(
 def llama4_experts(
     s: TrainingStep, p: Module, x: Tensor, experts: Experts
 ) -> tuple[Tensor, Tensor]:
-    """Llama4TextMoe.forward: (output, the router's logits)"""
+    """Return Llama4TextMoe.forward: (output, the router's logits)."""
     m, tokens, width = s.m, x.shape[0], x.shape[-1]
     scores, logits = llama4_router(m, p, x, experts)
     routed_in = repeat(m, x, experts.count, (experts.count * tokens, width))
@@ -367,7 +369,8 @@ def llama4_experts(
 
 
 def llama4_router(m: Machine, p: Module, x: Tensor, experts: Experts) -> tuple[Tensor, Tensor]:
-    """Llama4Router.forward: scores of those that were not chosen are the sigmoid of -inf."""
+    """Return Llama4Router.forward: (scores, logits); scores of experts not chosen are the sigmoid
+    of -inf."""
     logits = linear(m, x, p.stacked(m, "router.weight"))
     value, numbers = topk(m, logits, experts.top_k)
     wide = cast(m, scattered(m, value, numbers, logits.shape[-1]), FLOAT32)

@@ -36,11 +36,11 @@ from weighbridge.training.forward.parts.rotary import Rotary, rotary, rotated
 from weighbridge.training.forward.step import TrainingStep, entered
 from weighbridge.training.forward.tensors import Tensor
 
-Held = list[Tensor]  # weights of the layer before, until the next is over
+Held = list[Tensor]  # attention weights of the previous layer, held until the next is over
 
 
 class FalconInputs(NamedTuple):
-    """Tensors that every layer is given; `alibi` are biases of distance."""
+    """Tensors that every layer takes as input; `alibi` are distance biases."""
 
     positions: Rotary
     mask: Tensor | None
@@ -72,7 +72,7 @@ def falcon(s: TrainingStep) -> Tensor:
 
 
 def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
-    """The mask as numbers, and then the biases of distance where it lets through."""
+    """Return the additive mask, with distance biases for the tokens it lets through."""
     shape = *alibi.shape[:2], *causal_mask.shape[2:]
     if causal_mask.dtype == BOOL:
         causal_mask = m.new(causal_mask.shape, alibi.dtype)
@@ -135,7 +135,8 @@ def written(
     inputs: FalconInputs,
     dtype: DType,
 ) -> tuple[Tensor, Tensor]:
-    """FalconAttention.forward, eager: scaled in place, the softmax in the dtype of the input."""
+    """Return eager FalconAttention.forward: scaled in place, with the softmax in the input's
+    dtype."""
     m, (query, key, value), (_, causal_mask, alibi) = s.m, three, inputs
     assert causal_mask is not None
     if heads.groups > 1:
@@ -147,7 +148,7 @@ def written(
         scores = scale_(m, matmul_result)
         del matmul_result
         scores = softmax(m, cast(m, add(m, scores, causal_mask), dtype))
-    else:  # all of these live to the end
+    else:  # all of these live until the function returns
         wide = cast(m, matmul_result, FLOAT32)
         logits = scale_(m, add(m, wide, alibi))
         hidden = add(m, logits, causal_mask)
@@ -161,7 +162,8 @@ def written(
 def split_heads(
     s: TrainingStep, fused: Tensor, heads: AttentionHeads
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FalconAttention._split_heads: keys and values are picked by a list, which copies."""
+    """Return (queries, keys, values) of FalconAttention._split_heads, which picks keys and values
+    by a list, a copy."""
     m, whole = s.m, heads.queries
     new, width = s.built.config.get("new_decoder_architecture"), heads.heads * heads.key_dim
     if heads.kv_heads == heads.heads and not new:
@@ -177,7 +179,7 @@ def split_heads(
 
 
 def picked(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """x[..., [n], :]"""
+    """Return x[..., [n], :], a copy of `shape`."""
     out = m.new(shape, x.dtype)
     numbers = m.new((1,), INT64)
     return remade(m, x, out, numbers)
@@ -192,7 +194,7 @@ def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 
 def product(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
-    """FalconLinear.forward: x @ weight.T + bias"""
+    """Return FalconLinear.forward: x @ weight.T + bias."""
     if p.wraps.get(p.path + name) is not None:
         return p.linear(m, x, name)
     weight, bias = p.weight(name), p.bias(name)

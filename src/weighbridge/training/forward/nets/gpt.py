@@ -185,8 +185,8 @@ def gptj_attention(
 
 
 def _turned(m: Machine, x: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """apply_rotary_pos_emb: cosines and sines are repeated for each. And the parts,
-    which attention holds to its end."""
+    """Return (rotated heads, rotated slice, other slice) of apply_rotary_pos_emb; attention holds
+    the slices until it returns. Cosines and sines are repeated for queries and for keys."""
     shape = (1, x.shape[1], 1, width)
     sin, cos = m.new(shape, x.dtype), m.new(shape, x.dtype)
     part, unturned = cut(m, x, width), cut(m, x, x.shape[-1] - width)
@@ -221,7 +221,7 @@ def opt(s: TrainingStep) -> Tensor:
 def opt_attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """OPTAttention.forward: queries are scaled before."""
+    """Return OPTAttention.forward; queries are scaled before the kernel."""
     m, h = s.m, heads(s, number)
     shape = h.queries
     q = scale(m, p.linear(m, x, "q_proj")).view(*shape)

@@ -73,8 +73,8 @@ def recurs(s: TrainingStep, number: int) -> bool:
 
 
 def attention(s: TrainingStep, p: Module, x: Tensor, number: int, mask: Tensor | None) -> Tensor:
-    """RecurrentGemmaAttention.forward, which makes its own cosines. With one head of keys their
-    gradient lies as it should."""
+    """Return RecurrentGemmaAttention.forward, which makes its own cosines and sines. With one KV
+    head its gradient needs no copy."""
     m, h = s.m, heads(s, number)
     lead = h.batch, h.length
     q = p.linear(m, x, "q_proj").view(*lead, h.heads, h.key_dim)
@@ -90,8 +90,8 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int, mask: Tensor |
 
 
 def recurrence(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """RecurrentGemmaRecurrentBlock.forward; its module keeps the last state to its next run,
-    and with it what a checkpoint made again for it."""
+    """Return RecurrentGemmaRecurrentBlock.forward; the module keeps the last state until its next
+    run, and with it what a checkpoint recomputed for it."""
     m, states = s.m, s.built.kept
     kind = str(s.built.config.get("hidden_activation") or "gelu_pytorch_tanh")
     y_branch = p.linear(m, x, "linear_y")
@@ -107,7 +107,7 @@ def recurrence(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def rg_lru(m: Machine, p: Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """RecurrentGemmaRglru.forward; its local variables live to its end."""
+    """Return RecurrentGemmaRglru.forward; its local variables live until it returns."""
     reset = m.new((1, x.shape[1], 1), BOOL)
     acts = copied(m, turned(m, x))
     res = gate(m, p, acts, "input")
@@ -127,7 +127,7 @@ def rg_lru(m: Machine, p: Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gate(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
-    """A product for each block of the width: [blocks, tokens, width of a block]"""
+    """Return a product for each block of the width: [blocks, tokens, block width]."""
     weight, bias = p.bare(f"{name}_gate_weight"), p.bare(f"{name}_gate_bias")
     blocks, wide, _ = weight.shape
     rows = x.numel // (blocks * wide)
@@ -135,7 +135,7 @@ def gate(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
 
 
 def scan(m: Machine, x: Tensor, recurrent: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-    """_rnn_scan: in float32, one token after the other."""
+    """Return (outputs, last state) of _rnn_scan, in float32, one token after the other."""
     batch, length, width = x.shape
     recurrent = mul(m, recurrent, m.new(reset.shape, BOOL))
     carried = [m.new((batch, width), FLOAT32), m.new(x.shape, x.dtype)]

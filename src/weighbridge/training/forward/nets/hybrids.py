@@ -66,7 +66,7 @@ from weighbridge.training.forward.tensors import Tensor
 
 
 def bamba_positions(s: TrainingStep) -> Rotary | None:
-    """Make the rotary positions of the first layer with attention; None where no layer has it."""
+    """Return the rotary positions of the first layer with attention; None if no layer has it."""
     first = next((i for i, b in enumerate(s.built.body.blocks) if not _scans(b)), None)
     return None if first is None else rotary_of(s, turned_width(s, first))
 
@@ -74,7 +74,7 @@ def bamba_positions(s: TrainingStep) -> Rotary | None:
 def bamba_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix tokens by Mamba-2 or by attention, as the layer has it."""
+    """Return (output of Mamba-2 or attention, whichever the layer has; attention weights)."""
     if _scans(s.built.body.blocks[number]):
         return mamba2_mixer(s, p.at("mamba"), x, scan_of(s, number)), None
     return PART(s, p.at("self_attn"), x, number, positions, masks)
@@ -102,14 +102,14 @@ bamba = Net(DecoderNet(layer=BAMBA_LAYER, rotary=bamba_positions), mixes=(Mamba2
 def jamba_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix tokens by attention or by Mamba 1, as the layer has it."""
+    """Return (output of attention or Mamba 1, whichever the layer has; attention weights)."""
     if any(isinstance(each, Attention) for each in s.built.body.blocks[number].mixers):
         return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, None, masks)
     return mixer(s, p.at("mamba"), x, number, jamba_normed), None
 
 
 def jamba_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """Run a dense feed-forward, or the experts of a layer that has some."""
+    """Return the output of a dense MLP, or of the experts if the layer has some."""
     experts, inner = experts_of(s, number), p.at("feed_forward")
     return mlp(s, inner, x) if experts is None else jamba_sparse(s, inner, x, experts)
 
@@ -127,7 +127,7 @@ def jamba_sparse(s: TrainingStep, p: Module, x: Tensor, mixture: Experts) -> Ten
 
 
 def router(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> tuple[Tensor, Tensor]:
-    """JambaTopKRouter.forward: weights that are not normed"""
+    """Return (weights, expert indices) of JambaTopKRouter.forward; weights are not normalized."""
     m = s.m
     logits = linear(m, x, p.stacked(m, "router.weight"))
     weights, numbers = topk(m, softmax(m, logits), experts.top_k)
@@ -147,7 +147,7 @@ jamba = Net(DecoderNet(layer=JAMBA_LAYER, rotary=nowhere), mixes=(Mamba1, Attent
 def nemotron_h_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Run the one part that a layer of Nemotron-H has: Mamba-2, attention, a feed-forward or
+    """Return the output of the only part of a Nemotron-H layer: Mamba-2, attention, an MLP or
     experts."""
     mixers = s.built.body.blocks[number].mixers
     if any(isinstance(each, Mamba2) for each in mixers):
@@ -178,7 +178,7 @@ def activated(s: TrainingStep, x: Tensor) -> Tensor:
     return several(s.m, x, activation(s))
 
 
-PLAIN = Form(up="up_proj", gate=activated)  # experts that are not gated
+PLAIN = Form(up="up_proj", gate=activated)  # experts without a gate
 
 
 def nemotron_h_sparse(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
@@ -212,7 +212,7 @@ nemotron_h = Net(
 
 
 def granite_positions(s: TrainingStep) -> Rotary | None:
-    """Make rotary positions as wide as a head, also where no layer has attention; None without
+    """Return rotary positions as wide as a head, even if no layer has attention; None without
     RoPE."""
     config = s.built.config
     if config.get("position_embedding_type") != "rope":
@@ -223,15 +223,15 @@ def granite_positions(s: TrainingStep) -> Rotary | None:
 def granite_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix tokens by Mamba-2 or by attention, as the layer has it."""
+    """Return (output of Mamba-2 or attention, whichever the layer has; attention weights)."""
     if any(isinstance(each, Mamba2) for each in s.built.body.blocks[number].mixers):
         return mamba2_mixer(s, p.at("mamba"), x, scan_of(s, number)), None
     return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, positions, masks)
 
 
 def granite_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
-    """Run the feed-forward of all tokens, and beside it experts, whose output lives to the layer's
-    end."""
+    """Return (output, tensor held until the layer returns): an MLP for all tokens, plus experts,
+    whose output is held."""
     if experts_of(s, number) is None:
         return shared(s, p.at("shared_mlp"), x), None
     moe_x = named_experts(s, p, x, number, GRANITE)
@@ -262,7 +262,8 @@ granite_shared = Net(
 def lfm2_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix tokens by attention or by a gated convolution, as the layer has it."""
+    """Return (output of attention or a gated convolution, whichever the layer has; attention
+    weights)."""
     if p.has("self_attn.q_proj"):
         return ATTENTION(s, p.at("self_attn"), x, number, *seen)
     return short_conv(s.m, p.at("conv"), unpadded(s.m, x, padding)), None
@@ -300,7 +301,8 @@ def lfm2_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 def routed(
     s: TrainingStep, p: Module, x: Tensor, experts: Experts
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Lfm2MoeTopKRouter.forward: chosen with a bias in float32, weighed without it."""
+    """Return (logits, weights, expert indices) of Lfm2MoeTopKRouter.forward: a float32 bias affects
+    the choice, not the weights."""
     m, config = s.m, s.built.config
     logits = linear(m, x, p.stacked(m, "gate.weight"))
     scores = of_result(m, logits)

@@ -21,11 +21,11 @@ from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets.delta import CHUNK, Delta, DeltaInputs
 from weighbridge.training.forward.tensors import Shape, Tensor
 
-TILE = 128  # numbers of a key of which a block makes the gradients
+TILE = 128  # elements of a key whose gradients one block computes
 
 
 def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
-    """causal_conv1d_fn over x [batch, length, width], with or without its activation."""
+    """Return causal_conv1d_fn of x [batch, length, width], with or without its activation."""
     kernel, bias = p.weight(name), p.bias(name)
     out = m.new(x.shape, x.dtype)
     read, dtype = x.shape, x.dtype
@@ -41,13 +41,14 @@ def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
 
 
 def _handed(m: Machine, weight: Tensor) -> Tensor:
-    """The gradient of a weight: summed in float32, then in the weight's own dtype."""
+    """Return the gradient of a weight: summed in float32, then cast to the weight's dtype."""
     summed = m.new(weight.shape, FLOAT32)
     return summed if weight.dtype == FLOAT32 else m.new(weight.shape, weight.dtype)
 
 
 def delta_rule(m: Machine, inputs: DeltaInputs, delta: Delta) -> Tensor:
-    """chunk_gated_delta_rule, [batch, length, heads, value_dim]; locals live to its end."""
+    """Return chunk_gated_delta_rule, [batch, length, heads, value_dim]; local variables live until
+    it returns."""
     dtype, lead = inputs.query.dtype, (delta.batch, delta.length)
     keys = (*lead, delta.key_heads, delta.key_dim)
     values = (*lead, delta.heads, delta.value_dim)
@@ -71,7 +72,7 @@ def delta_rule(m: Machine, inputs: DeltaInputs, delta: Delta) -> Tensor:
 
 
 class _Sides:
-    """Tensors of one layer that have every key for each head of values, and states of chunks."""
+    """Makes a layer's tensors with a key per value head, and its states of chunks."""
 
     __slots__ = ("_delta", "_dtype")
 
@@ -87,18 +88,18 @@ class _Sides:
         return ceil_div(self._delta.key_dim, TILE)
 
     def wide(self, m: Machine) -> Tensor:
-        """[B, T, W, K]"""
+        """Return a new tensor [B, T, W, K]."""
         d = self._delta
         return m.new((d.batch, d.length, d.heads, d.key_dim), self._dtype)
 
     def states(self, m: Machine) -> Tensor:
-        """[B, C, W, K, V]"""
+        """Return a new tensor [B, C, W, K, V]."""
         d = self._delta
         return m.new((d.batch, d.chunks, d.heads, d.key_dim, d.value_dim), self._dtype)
 
 
 def _gradients(m: Machine, sides: _Sides, forms: list[tuple[Shape, DType]]) -> Grads:
-    """chunk_gated_delta_rule_bwd, then those of the norms."""
+    """Return the gradients of chunk_gated_delta_rule_bwd, and then of the norms."""
     (keys, dtype), _, (values, _), (decays, _), (betas, beta_dtype) = forms
     again = [sides.wide(m), m.new(values, dtype), sides.states(m), m.new(values, dtype)]
     local = m.new(values, dtype)

@@ -62,13 +62,13 @@ def attention(
 
 
 class States(NamedTuple):
-    """The tensors that go into the kernel, and those that local variables hold besides."""
+    """The tensors that the attention kernel takes, and those that local variables hold besides."""
 
     query: Tensor
     key: Tensor
     value: Tensor
     a: Latent
-    small: Tensor | None  # what queries are made from, where it is held
+    small: Tensor | None  # the input of the query projection, if it is held
     held: tuple[Tensor, ...]
 
 
@@ -96,7 +96,7 @@ def states(s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary
 def out(
     s: TrainingStep, p: Module, latents: States, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend to the expanded heads: the output, and eager attention's weights."""
+    """Return (output of attention on the expanded heads, eager attention's weights)."""
     a, h = latents.a, heads_of(s, latents.a)
     rate = s.rate("attention_dropout")
     output, weights = attended(s, latents.query, latents.key, latents.value, h, mask=mask, p=rate)
@@ -105,7 +105,7 @@ def out(
 
 
 def heads_of(s: TrainingStep, a: Latent) -> AttentionHeads:
-    """Return the heads that the kernel is given."""
+    """Return the sizes of attention after the expansion to heads."""
     return AttentionHeads(
         batch=s.batch,
         length=s.length,
@@ -126,7 +126,7 @@ def _turn(s: TrainingStep) -> Callable[..., tuple[Tensor, Tensor]]:
 def expanded(
     s: TrainingStep, p: Module, latent: Latent, kv: Tensor, k_rot: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """expand_kv: keys of all heads are copied together from both parts."""
+    """Return (keys, values) of expand_kv; keys of all heads are copied together from both parts."""
     m = s.m
     both = p.linear(m, kv, "kv_b_proj").view(
         s.batch, s.length, latent.heads, latent.nope + latent.value_dim
@@ -137,8 +137,8 @@ def expanded(
 
 
 def filled(m: Machine, k_nope: Tensor, k_rot: Tensor, latent: Latent) -> Tensor:
-    """new_empty, and two copies into slices of it: each copy's backward clones the gradient and
-    takes its slice (CopySlices)."""
+    """Return new_empty after two copies into slices of it: in backward each copy clones the
+    gradient and takes its slice (CopySlices)."""
     lead = k_nope.shape[:-1]
     out = m.new((*lead, latent.nope + latent.rotary), k_nope.dtype)
     first, second = k_nope.shape, k_rot.shape
@@ -171,7 +171,7 @@ def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Te
 
 
 def pairs_turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """cat([a * cos - b * sin, b * cos + a * sin])"""
+    """Return cat([a * cos - b * sin, b * cos + a * sin])."""
     return join(m, sub(m, mul(m, a, cos), mul(m, b, sin)), add(m, mul(m, b, cos), mul(m, a, sin)))
 
 
@@ -180,7 +180,7 @@ def rotary(s: TrainingStep) -> Rotary:
 
 
 def rotary_2(s: TrainingStep) -> Tensor:
-    """Make the positions of DeepSeek-V2, which are complex numbers."""
+    """Return the rotary positions of DeepSeek-V2, which are complex numbers."""
     return complex_rotary(s, latent_of(s, 0).rotary)
 
 
@@ -256,7 +256,7 @@ longcat = Net(DecoderNet(layer=_layer, rotary=rotary, norm=normed), mixes=Latent
 
 # ---- an indexer
 
-MOST_PICKED = 2048  # tokens that are picked, where the config does not say
+MOST_PICKED = 2048  # picked tokens per query, if the config does not say
 
 
 def indexed_model(s: TrainingStep) -> Tensor:
@@ -279,7 +279,7 @@ def indexed_model(s: TrainingStep) -> Tensor:
 
 
 class Picked:
-    """The keys that the last layer picked: GLM hands them to the next, which may take them over."""
+    """The key indices that the last indexer picked: in GLM later layers may reuse them."""
 
     __slots__ = ("numbers",)
 
@@ -288,8 +288,8 @@ class Picked:
 
 
 class IndexedInputs(NamedTuple):
-    """The inputs of a layer beside its states: a checkpoint keeps the keys that were picked
-    `before`."""
+    """Inputs of a layer besides its states. `before`: picked key indices of an earlier layer, kept
+    by a checkpoint."""
 
     turns: Rotary
     before: Tensor | None
@@ -297,7 +297,7 @@ class IndexedInputs(NamedTuple):
 
 
 def causal(s: TrainingStep) -> Tensor:
-    """Make the causal mask, even where sdpa could do without."""
+    """Return the causal mask, which these classes make even if sdpa needs none."""
     if s.kernel == "eager" or s.padded:
         written = mask(s, None)
         assert written is not None
@@ -308,7 +308,7 @@ def causal(s: TrainingStep) -> Tensor:
 def indexed_attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, inputs: IndexedInputs, mask: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """DeepseekV32Attention.forward, GlmMoeDsaAttention.forward"""
+    """Return (output, weights) of DeepseekV32Attention.forward or GlmMoeDsaAttention.forward."""
     latents = states(s, p, x, number, inputs.turns)
     with s.m.no_grad():
         if p.has("indexer.wk"):
@@ -325,8 +325,8 @@ def indexed_attention(
 
 
 def indexer(s: TrainingStep, p: Module, x: Tensor, latents: States, positions: Rotary) -> Tensor:
-    """DeepseekV32Indexer.forward: the numbers of the best keys; its local variables live to its
-    end."""
+    """Return the indices of the best keys, by DeepseekV32Indexer.forward; local variables live
+    until it returns."""
     m, sizes, turned = s.m, latents.a.indexer, latents.a.rotary
     assert sizes is not None
     assert latents.small is not None
@@ -346,7 +346,7 @@ def indexer(s: TrainingStep, p: Module, x: Tensor, latents: States, positions: R
 
 
 def _compared(m: Machine, q: Tensor, k: Tensor) -> Tensor:
-    """Multiply queries by keys: [B, S, H, T] in float32, or as autocast multiplies."""
+    """Return queries times keys: [B, S, H, T], in float32 or autocast's dtype."""
     batch, length, _, dim = q.shape
     wide_q, wide_k = cast(m, q, FLOAT32), cast(m, k, FLOAT32)
     low_q, low_k = lower(m, wide_q), lower(m, wide_k)
@@ -355,7 +355,7 @@ def _compared(m: Machine, q: Tensor, k: Tensor) -> Tensor:
 
 
 def _weighed(m: Machine, weights: Tensor, scores: Tensor) -> Tensor:
-    """Sum the weighed scores over heads: [B, S, T]."""
+    """Return the weighted sum of scores over heads: [B, S, T]."""
     batch, length, heads, seen = scores.shape
     return matmul(m, weights.view(batch, length, 1, heads), scores, seen).view(batch, length, seen)
 
@@ -373,7 +373,7 @@ def _best(s: TrainingStep, scores: Tensor) -> Tensor:
 
 
 def hidden(s: TrainingStep, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask of keys that are not picked, and the layer's mask with it."""
+    """Return (mask of keys that are not picked, the layer's mask combined with it)."""
     m, shape = s.m, (s.batch, s.length, s.length)
     ones = m.new(shape, BOOL)
     wide = m.new(numbers.shape, INT64)

@@ -42,18 +42,19 @@ from weighbridge.training.forward.parts.layer import run
 from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
-CHUNK = 128  # tokens of one product with the head
-LATER = (0, 4)  # f84b610, May 2024: zeros that are filled in place
-WIDE_NORMS = (0, 4, 6)  # 916a84c, July 2024: norms whose weight is in float32
+CHUNK = 128  # tokens per product with the head
+LATER = (0, 4)  # f84b610, May 2024: zeros are filled in place
+WIDE_NORMS = (0, 4, 6)  # 916a84c, July 2024: norm weights are in float32
 
 
 def layout(model_type: str) -> str:
-    """`usual`, `parallel` (attention beside feed-forward) or `unit_norms` (Gemma); "": none."""
+    """Return LitGPT's layer layout of a model type: `usual`, `parallel` (attention beside MLP) or
+    `unit_norms` (Gemma); "" if it has none."""
     return facts(model_type).training.litgpt
 
 
 def forward(s: TrainingStep) -> Tensor:
-    """GPT.forward up to the head."""
+    """Return the hidden states of GPT.forward, before the head."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     x = embedding(m, ids, built.base.weight("wte"))
@@ -82,8 +83,8 @@ def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def newer(release: tuple[int, ...] | None, other: tuple[int, ...]) -> bool:
-    """Tell whether a release is not older than another; "0.4" is the last of its kind, and None the
-    newest of all."""
+    """Return whether a release is not older than `other`; "0.4" counts as the last 0.4.x, and None
+    as the newest of all."""
     return release is None or release >= other[: len(release)]
 
 
@@ -129,15 +130,14 @@ def attention(
 
 
 def _expanded(m: Machine, x: Tensor, whole: Shape, *, copy: bool, few: bool) -> Tensor:
-    """Keys and values for every head: a view where there is one for all, a copy where there are
-    some."""
+    """Return keys or values for every query head: a view of a single KV head, a copy of several."""
     if not few:
         return x.view(*whole)
     return remade(m, x, m.new(whole, x.dtype) if copy else Computed(whole, x.dtype, x.storage))
 
 
 def _first(m: Machine, x: Tensor, cos: Tensor) -> Tensor:
-    """x[..., :n]; of the whole it is `x` itself."""
+    """Return x[..., :n], n the width of `cos`; `x` itself if it has that width."""
     return x if x.shape[-1] == cos.shape[-1] else cut(m, x, cos.shape[-1])
 
 
@@ -154,7 +154,7 @@ def rope(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attended_(
     s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, number: int
 ) -> Tensor:
-    """scaled_dot_product_attention; scores that are capped are written out."""
+    """Return scaled_dot_product_attention; if scores are capped, attention is written out."""
     m = s.m
     capped = bool(s.built.config.get("attn_logit_softcapping"))
     reach = window(s, number)
@@ -172,7 +172,7 @@ def attended_(
 
 
 def product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
-    """Multiply heads by heads, `a @ b` of `shape`; an expanded view is copied first."""
+    """Return `a @ b`, of `shape`, heads by heads; an expanded view is copied first."""
     a, b = lower(m, a), lower(m, b)
     out = m.new(shape, a.dtype)
     m.product()
@@ -200,8 +200,9 @@ def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The head, a chunk of tokens of every sequence at a time, and chunked_cross_entropy. The
-    loop holds all logits, and the loss with its graph, until it has the next."""
+    """Return (loss, logits): the head runs on a chunk of tokens of every sequence at a time, then
+    chunked_cross_entropy. The loop holds all logits, and the loss with its graph, until it has the
+    next."""
     m, root, before = s.m, s.built.root, s.held[-1:]
     targets = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
@@ -227,12 +228,14 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def pretraining(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """All logits at once, cast to float32, and the loss of 128 rows at a time."""
+    """Return (loss, logits) of pretraining: all logits at once, cast to float32, and the loss of
+    128 rows at a time."""
     return _at_once(s, hidden, tuned=False)
 
 
 def tuning(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The same of all tokens but the last, of full fine-tuning, which has no head in chunks."""
+    """Return (loss, logits) of full fine-tuning: as `pretraining`, of all tokens but the last,
+    without a chunked head."""
     return _at_once(s, hidden, tuned=True)
 
 
@@ -270,7 +273,7 @@ def _head(s: TrainingStep, root: Module, x: Tensor) -> Tensor:
 
 
 class LitgptLora:
-    """LoRALinear.forward: pretrained + (dropout(x) @ A @ B) * scaling."""
+    """Replaces a linear by LoRALinear: pretrained + (dropout(x) @ A @ B) * scaling."""
 
     __slots__ = ("a", "b", "base", "dropped")
 
@@ -288,14 +291,15 @@ class LitgptLora:
 
 @frozen_record
 class LoraQkv:
-    """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
+    """Replaces a linear by LoRAQKVLinear: B is a grouped convolution; `rows` are the outputs with
+    adapters."""
 
     base: Wrap
     a: LeafTensor
     b: LeafTensor
     dropped: float
     rows: list[int]
-    grouped: bool  # fewer keys than queries
+    grouped: bool  # fewer KV heads than query heads
     later: bool
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
@@ -308,7 +312,8 @@ class LoraQkv:
         return add(m, pretrained, lora)
 
     def _convolved(self, m: Machine, x: Tensor) -> Tensor:
-        """Queries and keys of equal width at once, else one after the other and joined."""
+        """Return x times B: queries, keys and values of equal width at once, else one after the
+        other and concatenated."""
         if not self.grouped:
             return convolution(m, x, self.b, sum(self.rows))
         count, rank = len(self.rows), x.shape[-1] // len(self.rows)
@@ -321,7 +326,7 @@ class LoraQkv:
         return join(m, *parts_out)
 
     def _padded(self, m: Machine, x: Tensor, outside: int) -> Tensor:
-        """Return zero_pad(x) * scaling, as that release of litgpt makes it."""
+        """Return zero_pad(x) * scaling, as this release of litgpt computes it."""
         if len(self.rows) == 3:
             return scale(m, x)
         if self.later:
@@ -333,8 +338,8 @@ class LoraQkv:
 
 
 def convolution(m: Machine, x: Tensor, weight: LeafTensor, outside: int) -> Tensor:
-    """conv1d over tokens with a width of one, channels before tokens: cuDNN wants its input, and
-    in backward the gradient, in one piece."""
+    """Return conv1d over tokens with a width of one. Channels come before tokens: cuDNN needs its
+    input contiguous, and in backward the gradient."""
     out = m.new((*x.shape[:-1], outside), x.dtype)
     m.hidden(x.nbytes)
     reads, holds = x.shape, weight.shape
@@ -352,8 +357,8 @@ def convolution(m: Machine, x: Tensor, weight: LeafTensor, outside: int) -> Tens
 
 
 def filled(m: Machine, x: Tensor, outside: int) -> Tensor:
-    """index_copy of `x` into zeros of the whole width. It is saved for its shape alone (its formula
-    has expand_as); its gradient is picked out again."""
+    """Return zeros of width `outside` after index_copy of `x`. `x` is saved only for its shape (its
+    formula has expand_as); its gradient is picked by index."""
     out = m.new((*x.shape[:-1], outside), x.dtype)
     index = m.new((x.shape[-1],), INT64)
     before = x.shape

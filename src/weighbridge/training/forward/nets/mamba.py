@@ -75,7 +75,7 @@ def scan_of(s: TrainingStep, number: int) -> Scan:
 
 
 def model(s: TrainingStep, block: Callable[..., Tensor]) -> Tensor:
-    """MambaModel.forward, and Mamba2Model's"""
+    """Return the hidden states of MambaModel.forward or Mamba2Model.forward."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
@@ -123,16 +123,16 @@ def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
 
 
 def along(m: Machine, p: Module, x: Tensor) -> Tensor:
-    """causal_conv1d_fn with silu"""
+    """Return causal_conv1d_fn with silu of `x`."""
     if m.installed:
         return convolved(m, p, x, "conv1d")
     return cast(m, of_input(m, convolved(m, p, x, "conv1d")), x.dtype)
 
 
 def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
-    """Run a depthwise causal convolution over x, [batch, length, width]: by the kernel, with what
-    activates it, where that is installed. torch's output is padded by kernel - 1, then sliced; the
-    padding stays allocated."""
+    """Return a depthwise causal convolution of x, [batch, length, width]; an installed kernel
+    includes the activation. torch's output is padded by kernel - 1, then sliced; the padding stays
+    allocated."""
     if m.installed:
         return installed.convolved(m, p, x, name)
     kernel, bias = p.weight(name), p.bias(name)
@@ -145,7 +145,7 @@ def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
 
 
 class Selected(NamedTuple):
-    """The tensors that the scan of Mamba-2 reads: states, steps, and A, B and C."""
+    """The inputs of Mamba-2's scan: states, time steps, and A, B and C."""
 
     hidden: Tensor
     dt: Tensor
@@ -155,7 +155,7 @@ class Selected(NamedTuple):
 
 
 def chunk_scan(m: Machine, p: Module, inputs: Selected, scan: Scan) -> Tensor:
-    """mamba2_chunk_scan; its local variables live to its end."""
+    """Return mamba2_chunk_scan; its local variables live until it returns."""
     hidden, dt, a, b, c = inputs
     dt = add(m, dt, cast(m, p.bare("dt_bias"), dt.dtype))
     dt = softplus(m, dt)
@@ -199,7 +199,8 @@ def chunk_scan(m: Machine, p: Module, inputs: Selected, scan: Scan) -> Tensor:
 
 
 def chunked(m: Machine, tensors: tuple[Tensor, ...], scan: Scan) -> list[Tensor]:
-    """reshape_into_chunks of each; gradients of those with heads come in another order"""
+    """Return reshape_into_chunks of each tensor; gradients of tensors with heads come in another
+    order."""
     output = []
     for t in tensors:
         out = filled(m, t, (scan.batch, scan.padded, *t.shape[2:]))
@@ -211,7 +212,7 @@ def chunked(m: Machine, tensors: tuple[Tensor, ...], scan: Scan) -> list[Tensor]
 
 
 def segment_sum(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    """[..., length] -> [..., length, length]"""
+    """Return the segment sums of x, [..., length] -> [..., length, length]."""
     length = shape[-1]
     x = expand(m, x, *shape, length)
     mask = _triangle(m, length)
@@ -229,7 +230,8 @@ def _triangle(m: Machine, length: int) -> Tensor:
 
 
 def between(m: Machine, a_cumsum: Tensor, scan: Scan) -> Tensor:
-    """The decay from each chunk's end to each other's, with one before all."""
+    """Return the decay from the end of each chunk to that of each other, with one initial state
+    before all."""
     ends = part(m, a_cumsum, scan.batch, scan.heads, scan.chunks)
     longer = (scan.batch, scan.heads, scan.chunks + 1)
     return of_result(m, segment_sum(m, filled(m, ends, longer), longer))
@@ -248,7 +250,7 @@ def gated_norm(m: Machine, x: Tensor, gate: Tensor, weight: Tensor, groups: int)
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Mamba2ForCausalLM: logits are kept in float32"""
+    """Return (loss, logits) of Mamba2ForCausalLM; logits are cast to float32."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
@@ -288,7 +290,7 @@ def weightless(m: Machine, _p: Module, x: Tensor, _name: str) -> Tensor:
 
 
 def mixer(s: TrainingStep, p: Module, x: Tensor, number: int, norm: Norm | None = None) -> Tensor:
-    """MambaMixer.forward; what it turns is copied where there are several sequences."""
+    """Return MambaMixer.forward; transposed tensors are copied if there are several sequences."""
     m, dtype, f = s.m, x.dtype, mixer_of(s, number)
     projected_states = _views(s, p.linear(m, x, "in_proj"))
     a = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
@@ -316,7 +318,7 @@ def _views(s: TrainingStep, x: Tensor) -> Tensor:
 
 
 def _from(s: TrainingStep, p: Module, x: Tensor, name: str) -> Tensor:
-    """Run a linear on states that lie with channels before tokens."""
+    """Return a linear's output for states that have channels before tokens in memory."""
     x = lower(s.m, x)
     return p.linear(s.m, copied(s.m, x) if s.batch > 1 else x, name)
 

@@ -38,7 +38,7 @@ def encoded(s: TrainingStep) -> Tensor:
     x = norm(m, inputs_embeds, p.at("embeddings"), "norm")
     del inputs_embeds
     x = dropout(m, x, s.rate("embedding_dropout"))
-    mask_kwargs = x  # a dictionary of its own has it to the end
+    mask_kwargs = x  # held by a dictionary until the function returns
     kinds = windows(s)
     masks = {reach: mask(s, reach) for reach in kinds}
     positions = {reach: rotary_of(s, heads(s, 0).key_dim) for reach in kinds}
@@ -54,7 +54,8 @@ def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def mask(s: TrainingStep, reach: int | None) -> Tensor | None:
-    """create_bidirectional_sliding_window_mask: half of the window is to either side."""
+    """Return the mask of create_bidirectional_sliding_window_mask: half of the window `reach` is on
+    either side."""
     if reach is None or s.length < reach // 2 or s.kernel == "flash":
         return encoder.mask(s, s.length)
     whole = s.batch, 1, s.length, s.length
@@ -102,13 +103,13 @@ def attention(
 
 
 def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb, in float32"""
+    """Return rotated queries and keys (apply_rotary_pos_emb, in float32)."""
     q_embed, k_embed = rotated_one(m, q, positions), rotated_one(m, k, positions)
     return cast(m, q_embed, q.dtype), cast(m, k_embed, k.dtype)
 
 
 def rotated_one(m: Machine, x: Tensor, positions: Rotary) -> Tensor:
-    """(x.float() * cos) + (rotate_half(x.float()) * sin)"""
+    """Return (x.float() * cos) + (rotate_half(x.float()) * sin)."""
     cos, sin = positions
     turned = mul(m, cast(m, x, FLOAT32), cos)
     return add(m, turned, mul(m, half(m, cast(m, x, FLOAT32)), sin))
@@ -142,7 +143,8 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _labelled(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Classify sequences by their first token, or by the mean of all tokens."""
+    """Return (loss, logits) of sequence classification by the first token, or the mean of all
+    tokens."""
     m, root = s.m, s.built.root
     first = encoder.first_token(m, hidden)
     pooled = dropout(m, predicted(s, first), s.rate("classifier_dropout"))

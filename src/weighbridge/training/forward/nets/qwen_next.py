@@ -59,8 +59,8 @@ def rotary_width(s: TrainingStep) -> int:
 
 
 def rotary_3_5(s: TrainingStep) -> Rotary:
-    """Qwen3_5TextRotaryEmbedding.forward: times, rows and columns of every sequence, from which one
-    set is put together, in place."""
+    """Return Qwen3_5TextRotaryEmbedding.forward: positions in time, rows and columns for each
+    sequence, merged in place into one set."""
     m, width = s.m, rotary_width(s)
     axes = 3, s.batch, s.length, width // 2
     freqs = angles(m, axes)
@@ -83,14 +83,15 @@ def angles(m: Machine, axes: Shape) -> Tensor:
 
 
 def rotary(s: TrainingStep) -> Rotary:
-    """Make the cosines and sines of Qwen3-Next, for a part of each head."""
+    """Return the cosines and sines of Qwen3-Next, for a part of each head."""
     return rotary_of(s, rotary_width(s))
 
 
 def mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix tokens by attention or by a gated delta net, as the layer has it."""
+    """Return (output of attention or a gated delta net, whichever the layer has; attention
+    weights)."""
     if p.has("self_attn.q_proj"):
         return attention(s, p.at("self_attn"), x, number, *seen)
     inner = p.at("linear_attn")
@@ -100,7 +101,7 @@ def mixed(
 def attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Qwen3NextAttention.forward: the gate lies beside the queries of each head."""
+    """Return Qwen3NextAttention.forward; the queries' linear outputs a gate for each head, too."""
     m, h = s.m, heads(s, number)
     lead = h.batch, h.length
     both = p.linear(m, x, "q_proj").view(*lead, h.heads, 2 * h.key_dim)
@@ -122,8 +123,8 @@ def attention(
 
 
 def delta_net(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
-    """Qwen3NextGatedDeltaNet.forward, Qwen3_5GatedDeltaNet.forward; local variables live to its
-    end."""
+    """Return Qwen3NextGatedDeltaNet.forward or Qwen3_5GatedDeltaNet.forward; local variables live
+    until it returns."""
     m = s.m
     projected, parts, mixed, z, b, a = (fused if p.has("in_proj_qkvz") else apart)(m, p, x, delta)
     mixed = along(m, p, mixed)
@@ -141,19 +142,20 @@ def delta_net(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
     else:
         core = delta_rule(m, inputs, delta)
     if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE and not m.installed:
-        core = copied(m, core)  # the rule left heads before tokens
+        core = copied(m, core)  # the delta rule returns heads before tokens
     core = gated_norm(m, core, z, p.weight("norm"))
     out = p.linear(m, core.view(delta.batch, delta.length, delta.values), "out_proj")
     del projected, mixed, query, key, value, g
     return out
 
 
-# What lives to the end, and to where heads are cut; then mixed, z, b, a
+# (tensors held until the layer returns, those held until heads are split, mixed, z, b, a)
 Projected = tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]
 
 
 def fused(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
-    """fix_query_key_value_ordering: what belongs to one key head lies together, and is copied."""
+    """Return the projections of fix_query_key_value_ordering: one key head's outputs are adjacent,
+    and copied apart."""
     each = delta.values // delta.key_heads
     qkvz, ba = p.linear(m, x, "in_proj_qkvz"), p.linear(m, x, "in_proj_ba")
     lead = delta.batch, delta.length, delta.key_heads
@@ -182,8 +184,8 @@ def apart(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
 
 
 def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
-    """Gradients come with heads before tokens, but those that were summed over copies, and all that
-    a kernel gives."""
+    """Return queries, keys and values by head. Their gradients come with heads before tokens,
+    except those summed over repeats, and those of kernels."""
     query, key, value = split(m, mixed, (delta.keys, delta.keys, delta.values))
     lead = delta.batch, delta.length
     if not m.installed:
@@ -198,13 +200,13 @@ def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
 
 
 def decays(m: Machine, p: Module, a: Tensor) -> Tensor:
-    """-A_log.float().exp() * softplus(a.float() + dt_bias)"""
+    """Return -A_log.float().exp() * softplus(a.float() + dt_bias)."""
     rates = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
     return mul(m, rates, softplus(m, add(m, cast(m, a, FLOAT32), p.bare("dt_bias"))))
 
 
 def gated_norm(m: Machine, x: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-    """Qwen3NextRMSNormGated.forward: normed before it is gated."""
+    """Return Qwen3NextRMSNormGated.forward, which normalizes before gating."""
     dtype = x.dtype
     hidden = cast(m, x, FLOAT32)
     variance = mean(m, power(m, hidden))

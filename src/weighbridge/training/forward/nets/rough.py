@@ -64,9 +64,9 @@ OF_ADAPTERS = (
     "original ",
 )
 
-Branches = dict[str, list[str]]  # by child of the layer: names of its parameters, below the layer
-Mixes = tuple[AttentionHeads, Tensor | None]  # with the mask
-Seen = dict[int, Tensor]  # by width, what was last made of it
+Branches = dict[str, list[str]]  # child of a layer -> names of its parameters, below the layer
+Mixes = tuple[AttentionHeads, Tensor | None]  # (attention sizes, mask)
+Seen = dict[int, Tensor]  # width -> last tensor of that width
 
 
 def forward(s: TrainingStep) -> Tensor:
@@ -93,8 +93,8 @@ def forward(s: TrainingStep) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Compute the loss of a language model, where there is a head; else one of the hidden
-    states."""
+    """Return (loss, logits) of a language model with a head; else a loss of the hidden states,
+    without logits."""
     if s.built.body.vocab:
         return standard(s, hidden)
     m = s.m
@@ -113,7 +113,7 @@ def _encoding(s: TrainingStep, number: int) -> LayerBlock:
 
 
 def branches(s: TrainingStep, layers: Sequence[Module]) -> Iterator[Branches]:
-    """Yield the branches of each layer."""
+    """Yield the branches of each layer: its children that have parameters."""
     known: dict[str, Branches] = {p.path: {} for p in layers}
     params = s.built.params
     for name, path in zip(params, each_below(params, known), strict=True):
@@ -124,7 +124,7 @@ def branches(s: TrainingStep, layers: Sequence[Module]) -> Iterator[Branches]:
 
 
 def _apart(s: TrainingStep, paths: Iterable[str]) -> Iterator[LeafTensor]:
-    """List the parameters that no layer has, without those of the head."""
+    """Yield the parameters outside of layers, except the head's."""
     lead = tuple(paths)
     for name, w in s.built.params.items():
         if (
@@ -160,7 +160,8 @@ def layer(
 
 
 def _unreached(s: TrainingStep, p: Module, states: Tensor, x: Tensor) -> list[LeafTensor]:
-    """Parameters of the layer, and of its adapters, that are in nothing between both."""
+    """Return the parameters of a layer and its adapters that the graph from `states` to `x` does
+    not contain."""
     if x.node is None:
         return []
     reached: set[int] = set()
@@ -179,7 +180,7 @@ def _unreached(s: TrainingStep, p: Module, states: Tensor, x: Tensor) -> list[Le
 def branch(
     s: TrainingStep, p: Module, names: list[str], seen: Seen, x: Tensor, mixer: Mixes | None
 ) -> Tensor:
-    """Run a branch of a layer: the output of its last parameter."""
+    """Return the output of one branch of a layer: of its last parameter."""
     m = s.m
     products = [n for n in names if _kind(p, n) in PRODUCTS]
     out = [x]
@@ -195,8 +196,9 @@ def branch(
 
 
 def _product(s: TrainingStep, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
-    """Apply the Linear `name`. If an earlier tensor has the output's width, multiply by it (a
-    gate); otherwise apply the activation. Outputs as wide as the input pass through."""
+    """Return the output of Linear `name`. If an earlier tensor has its width, it is multiplied in
+    (a gate); otherwise the activation is applied. An output as wide as the input passes
+    unchanged."""
     m, w = s.m, p.bare(name)
     inside = w.shape[0] if w.kind == "conv1d" else w.shape[1]
     source = seen[inside] if inside in seen else grown(m, [last], (*last.shape[:-1], inside))
@@ -226,7 +228,7 @@ def attention(
 
 
 def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, chosen: int) -> Tensor:
-    """Tokens to `k` experts each, through their stacks in order."""
+    """Return the output of stacked experts, with `chosen` experts per token, applied in order."""
     m, flat = s.m, x.view(s.rows, x.shape[-1])
     stacks = [p.stacked(m, n) for n in _of_kind(p, names, "experts")]
     pairs = s.rows * chosen
@@ -245,7 +247,8 @@ def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, chosen: int) 
 
 
 def one_by_one(s: TrainingStep, p: Module, names: list[str], x: Tensor, count: int) -> Tensor:
-    """The same as transformers 4 runs them: together they see as many pairs, here the first all."""
+    """Return the output of separate experts, as transformers 4 runs them: here the first one
+    processes all pairs of tokens and experts."""
     m, width = s.m, x.shape[-1]
     paths = _of_kind(p, names, "expert")
     path = paths[0].removesuffix(WEIGHT).rpartition(".")[0] + "."
@@ -259,7 +262,7 @@ def one_by_one(s: TrainingStep, p: Module, names: list[str], x: Tensor, count: i
 
 
 def grown(m: Machine, tensors: list[Tensor], shape: Shape) -> Tensor:
-    """Something of another shape: nothing is saved, and each that was given has a gradient."""
+    """Return a new tensor of `shape`: nothing is saved, and each input gets a gradient."""
     out = m.new(shape, tensors[-1].dtype)
     shapes = [t.shape for t in tensors]
 
@@ -276,7 +279,7 @@ def grown(m: Machine, tensors: list[Tensor], shape: Shape) -> Tensor:
 def touched(
     m: Machine, x: Tensor, others: Sequence[Tensor], to_save: Sequence[Tensor] = ()
 ) -> Tensor:
-    """Return a tensor that comes of others, too, of which nothing is known but their gradients."""
+    """Return `x` with further inputs `others`, of which only the gradients are known."""
     out = Computed(x.shape, x.dtype, x.storage)
     sizes = [(w.shape, w.dtype) for w in others]
 
@@ -291,8 +294,8 @@ def touched(
 
 
 def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
-    """Normalize `x` by each weight among `names`; a weight as wide as a head normalizes each
-    head."""
+    """Return `x` normalized by each weight among `names`; a weight as wide as a head normalizes
+    each head."""
     for name in names:
         if not name.endswith(WEIGHT):
             continue
@@ -329,8 +332,8 @@ def _heads(s: TrainingStep, mixer: Mixer) -> AttentionHeads | None:
 
 
 def _rate(s: TrainingStep, names: tuple[str, ...]) -> float:
-    """Return the highest dropout rate among `names`. The class has one of them; its default is
-    found by that."""
+    """Return the highest dropout rate among `names`; a class has one of them, with its own
+    default."""
     return max(s.rate(name) for name in names)
 
 

@@ -70,7 +70,7 @@ from weighbridge.training.forward.tensors import Computed, Tensor
 
 
 def qwen2(s: TrainingStep) -> Tensor:
-    """Qwen2MoeModel.forward: the mask of a window is made for no layer, too."""
+    """Return Qwen2MoeModel.forward, which makes a window's mask even if no layer has a window."""
     spare = mask(s, 0) if windows(s) == {None} else None
     out = DecoderNet(layer=LayerShape(feed=gated_shared))(s)
     del spare
@@ -78,7 +78,7 @@ def qwen2(s: TrainingStep) -> Tensor:
 
 
 def some_turned(s: TrainingStep) -> Rotary:
-    """Make the cosines and sines of MiniMax-M2, for a part of each head."""
+    """Return the cosines and sines of MiniMax-M2, for a part of each head."""
     return rotary_of(s, s.built.config.num("rotary_dim", default=0) or turned_width(s))
 
 
@@ -96,8 +96,8 @@ def gated_shared(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def named_experts(s: TrainingStep, p: Module, x: Tensor, number: int, form: moe.Form) -> Tensor:
-    """GraniteMoeMoE.forward, GraniteMoeHybridMoE.forward, Qwen3VLMoeTextSparseMoeBlock.forward:
-    parameters as checkpoints name and turn them."""
+    """Return the output of GraniteMoeMoE, GraniteMoeHybridMoE or Qwen3VLMoeTextSparseMoeBlock,
+    whose parameters are named and transposed as in checkpoints."""
     e = moe.experts_of(s, number)
     if e is None:
         return moe.feed(s, p, x, number)
@@ -134,7 +134,7 @@ def shared_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def whole_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Normalize x, [batch, length, heads, size], over all heads together."""
+    """Return x, [batch, length, heads, size], normalized over all heads together."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
     return rms_norm(m, whole, weight).view(*x.shape)
 
@@ -147,7 +147,7 @@ olmoe = DecoderNet(layer=replace(moe.LAYER, attend=AttentionShape(norm=whole_nor
 granite = DecoderNet(layer=LayerShape(feed=partial(named_experts, form=GRANITE)))
 three_grids = DecoderNet(
     layer=LayerShape(feed=partial(named_experts, form=QWEN3_VL)), rotary=grids
-)  # of Qwen3-VL-MoE, for text alone
+)  # of Qwen3-VL-MoE, for text only
 minimax = DecoderNet(
     layer=replace(
         moe.LAYER, attend=AttentionShape(norm=whole_norm, rotate=part_rotated, first=True)
@@ -160,7 +160,7 @@ ernie = DecoderNet(
 )
 hunyuan = DecoderNet(layer=LayerShape(feed=shared_mlp))
 flex_olmo = replace(olmo2, layer=replace(OLMO2_LAYER, feed=moe.feed))
-glm4 = DecoderNet(  # what has positions is joined with the rest
+glm4 = DecoderNet(  # the rotated part of a head is joined with the rest
     layer=replace(moe.LAYER, attend=AttentionShape(rotate=part_rotated, late=True, first=True)),
     rotary=part_rotary,
 )
@@ -170,7 +170,8 @@ glm4 = DecoderNet(  # what has positions is joined with the rest
 
 
 def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """PhimoeSparseMoeBlock.forward: noise is multiplied in before the block, and in the router."""
+    """Return PhimoeSparseMoeBlock.forward: inputs are multiplied by noise before the block, and in
+    the router."""
     m, shape, p = s.m, x.shape, p.at("block_sparse_moe")
     noisy = bool(s.built.config.get("input_jitter_noise")) and m.training
     if noisy:
@@ -184,13 +185,14 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def jittered(m: Machine, x: Tensor) -> Tensor:
-    """x *= noise"""
+    """Return x *= noise."""
     noise = m.new(x.shape, x.dtype)
     return remade(m, x, Computed(x.shape, x.dtype, x.storage), noise)
 
 
 def drawn(m: Machine, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """sparsemixer: two multipliers and experts a token; its local variables live to its end."""
+    """Return (weights, experts) of sparsemixer, two per token; its local variables live until it
+    returns."""
     first, one, gates = _one(m, scores, scores)
     second, two, others = _one(m, scores, scattered(m, scores, one))
     multiplier = join(m, first, second)
@@ -200,7 +202,7 @@ def drawn(m: Machine, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _one(m: Machine, scores: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(multiplier, expert, the softmax that it was drawn from)"""
+    """Return (weight, expert index, softmax from which the expert was drawn)."""
     gates = masked(m, among)
     number = m.new((scores.shape[0], 1), INT64)
     gates = softmax(m, gates if m.autocast is None else cast(m, gates, FLOAT32))
@@ -209,7 +211,7 @@ def _one(m: Machine, scores: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def scattered(m: Machine, x: Tensor, number: Tensor) -> Tensor:
-    """torch.scatter(x, -1, number, -inf)"""
+    """Return torch.scatter(x, -1, number, -inf)."""
     return remade(m, x, m.new(x.shape, x.dtype), number)
 
 
@@ -234,7 +236,7 @@ phimoe = DecoderNet(layer=LayerShape(feed=feed))
 
 
 def gpt_oss_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """GptOssMLP.forward; the router's logits and scores live to its end."""
+    """Return GptOssMLP.forward; the router's logits and scores live until it returns."""
     m, shape, p = s.m, x.shape, p.at("mlp")
     e = moe.experts_of(s, number)
     assert e is not None
@@ -248,7 +250,7 @@ def gpt_oss_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def gated(s: TrainingStep, both: Tensor) -> Tensor:
-    """GptOssExperts._apply_gate: clamped, (up + 1) * gate * sigmoid(alpha * gate)."""
+    """Return GptOssExperts._apply_gate: clamped, (up + 1) * gate * sigmoid(alpha * gate)."""
     m, half = s.m, both.shape[-1] // 2
     gate, up = cut(m, both, half), cut(m, both, half)
     gate = clamp(m, gate, bounds=1)
@@ -279,18 +281,18 @@ LAYER = LayerShape(
 
 
 def layer(s: TrainingStep) -> LayerShape:
-    """GptOssDecoderLayer, with the attention that there is."""
+    """Return GptOssDecoderLayer with the attention that is set, or eager."""
     if s.kernel == "flash":
         s.assume(sentence("flash_sinks"))
     elif (
         s.kernel != "flex"
-    ):  # keeps what flash-attention does (torch nn/attention/flex_attention.py)
+    ):  # saves what flash-attention does (torch nn/attention/flex_attention.py)
         written_out(s)
     return LAYER
 
 
 def rotary(s: TrainingStep) -> Rotary:
-    """Make cosines and sines as wide as half a head."""
+    """Return cosines and sines half as wide as a head."""
     return rotary_of(s, heads(s, 0).key_dim // 2)
 
 

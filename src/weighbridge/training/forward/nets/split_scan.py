@@ -25,8 +25,8 @@ from weighbridge.training.forward.ops.shaping import over_rows
 from weighbridge.training.forward.tensors import Shape, Tensor
 
 ALIGNED = 8  # numbers: rows of another width are copied before a convolution (ensure_stride)
-TILE = 32  # tokens of a chunk whose gradients one program sums (BLOCK_SIZE_M_min)
-BLOCK = 64  # numbers of a state whose gradients one program sums (BLOCK_SIZE_min)
+TILE = 32  # tokens of a chunk whose gradients one kernel program sums (BLOCK_SIZE_M_min)
+BLOCK = 64  # elements of a state whose gradients one kernel program sums (BLOCK_SIZE_min)
 
 
 @frozen_record
@@ -59,32 +59,32 @@ class Scan:
 
     @property
     def side(self) -> int:
-        """Numbers that a token has of B, and of C."""
+        """Return the elements per token of B, and of C."""
         return self.groups * self.states
 
     @property
     def steps(self) -> Shape:
-        """[B, H, C, L]"""
+        """Return the shape of time steps, [B, H, C, L]."""
         return self.batch, self.heads, self.chunks, self.chunk
 
     @property
     def of_states(self) -> Shape:
-        """[B, C, H, P, N]"""
+        """Return the shape of chunk states, [B, C, H, P, N]."""
         return self.batch, self.chunks, self.heads, self.dim, self.states
 
     @property
     def products(self) -> Shape:
-        """[B, C, G, L, L]"""
+        """Return the shape of products of C and B, [B, C, G, L, L]."""
         return self.batch, self.chunks, self.groups, self.chunk, self.chunk
 
     @property
     def tokens(self) -> Shape:
-        """[B, T, H P]"""
+        """Return the shape of the scan's output, [B, T, H P]."""
         return self.batch, self.length, self.inner
 
 
 def split_scan(m: Machine, p: Module, x: Tensor, a: Tensor, scan: Scan) -> Tensor:
-    """mamba_split_conv1d_scan_combined: x [B, T, 2 H P + 2 G N + H] -> [B, T, hidden]."""
+    """Return mamba_split_conv1d_scan_combined: x [B, T, 2 H P + 2 G N + H] -> [B, T, hidden]."""
     dtype, width = x.dtype, x.shape[-1]
     kernel, bias = p.weight("conv1d"), p.bias("conv1d")
     weight, out_bias = p.weight("out_proj"), p.bias("out_proj")
@@ -116,7 +116,7 @@ def split_scan(m: Machine, p: Module, x: Tensor, a: Tensor, scan: Scan) -> Tenso
 
 
 def _mixed(m: Machine, scan: Scan, dtype: DType, width: int) -> Tensor:
-    """The convolution of what is scanned, and of B and C: [B, T, H P + 2 G N]."""
+    """Return the convolution of the scan's input, and of B and C: [B, T, H P + 2 G N]."""
     shape = (*scan.tokens[:2], scan.inner + 2 * scan.side)
     copies = [m.new(shape, dtype)] if width % ALIGNED else []
     out = m.new(shape, dtype)
@@ -125,7 +125,7 @@ def _mixed(m: Machine, scan: Scan, dtype: DType, width: int) -> Tensor:
 
 
 def _passed(m: Machine, scan: Scan, dtype: DType) -> list[Tensor]:
-    """The states before each chunk, and after all."""
+    """Return (states before each chunk, state after all chunks)."""
     own = m.new(scan.of_states, FLOAT32)
     before = m.new(scan.of_states, dtype)
     after = m.new((scan.batch, scan.heads, scan.dim * scan.states), FLOAT32)
@@ -134,8 +134,8 @@ def _passed(m: Machine, scan: Scan, dtype: DType) -> list[Tensor]:
 
 
 class _Gradients:
-    """Makes all gradients of one layer; what it makes on the way lives as the package's local
-    variables do."""
+    """Makes all gradients of one layer; its temporaries live as the package's local variables
+    do."""
 
     __slots__ = ("dtype", "m", "scan")
 
@@ -173,7 +173,8 @@ class _Gradients:
         return cast(self.m, gradient.detach(), form[1])
 
     def _summed(self, form: Any) -> Tensor:
-        """_layer_norm_bwd: the gradient of the weight, of each program and then of all"""
+        """Return the gradient of the norm's weight: parts per kernel program, then their sum
+        (_layer_norm_bwd)."""
         m, scan = self.m, self.scan
         count = m.ask(rows, scan.inner // scan.groups, scan.groups, self.dtype.nbytes)
         parts = m.new((count, scan.inner), FLOAT32)
@@ -183,7 +184,7 @@ class _Gradients:
         return self._as(out, form)
 
     def _of_scan(self, form: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """_mamba_chunk_scan_combined_bwd: gradients of dt_bias, A and D"""
+        """Return the gradients of dt_bias, A and D (_mamba_chunk_scan_combined_bwd)."""
         m, scan, dtype = self.m, self.scan, self.dtype
         kept = [m.new((scan.batch, scan.length, scan.heads), dtype)]
         kept += [m.new(scan.steps, FLOAT32) for _ in range(2)]
@@ -211,7 +212,8 @@ class _Gradients:
         return of_dt, of_a, of_d
 
     def _of_ends(self) -> Tensor:
-        """Make the gradient of decays over whole chunks: of blocks of a state, then of all."""
+        """Return the gradient of decays over whole chunks: parts per block of a state, then their
+        sum."""
         m, scan = self.m, self.scan
         shape = scan.batch, scan.heads, scan.chunks
         parts = m.new((*shape, ceil_div(scan.dim * scan.states, BLOCK)), FLOAT32)
@@ -220,7 +222,7 @@ class _Gradients:
         return out
 
     def _of_skip(self, form: Any) -> Tensor:
-        """Make the gradient of D: of tiles of a chunk, then of all."""
+        """Return the gradient of D: parts per tile of a chunk, then their sum."""
         m, scan = self.m, self.scan
         shape = ceil_div(scan.chunk, TILE), scan.batch, scan.chunks, scan.heads
         parts = m.new(shape, FLOAT32)
@@ -229,7 +231,7 @@ class _Gradients:
         return self._as(out, form)
 
     def _of_side(self) -> Tensor:
-        """Make the gradient of B, or of C, [B, T, G, N]: of some heads, then of all."""
+        """Return the gradient of B or of C, [B, T, G, N]: parts per few heads, then their sum."""
         m, scan = self.m, self.scan
         parts = m.new((scan.batch, scan.length, self._splits, scan.side), FLOAT32)
         out = m.new((scan.batch, scan.length, scan.side), FLOAT32)
@@ -257,20 +259,20 @@ class _Gradients:
 # Source: mamba-ssm 2.3.2 ops/triton/ssd_chunk_state.py (_chunk_state_bwd_db), ssd_chunk_scan.py
 # (_chunk_scan_bwd_dC, _chunk_scan_bwd_dcb), layernorm_gated.py (_layer_norm_bwd).
 
-WIDEST = 65_536  # bytes of a row that one program norms
-PER_WARP = 256  # numbers
+WIDEST = 65_536  # bytes of a row that one kernel program normalizes
+PER_WARP = 256  # elements
 MOST_WARPS, USUAL_WARPS = 8, 4
 
 
 def splits(programs: int, together: int, chip: Chip) -> int:
-    """Return how many sums stand side by side where `programs` are asked for, one a chunk and head,
-    and `together` heads share a group."""
+    """Return how many partial sums are allocated, if `programs` are launched, one per chunk and
+    head, and `together` heads share a group."""
     each = max(min(ceil_div(programs, chip.multiprocessors), together), 1)
     return ceil_div(together, each)
 
 
 def rows(width: int, groups: int, nbytes: int, chip: Chip) -> int:
-    """Return how many programs norm tokens of `groups` groups of `width` numbers."""
+    """Return how many kernel programs normalize tokens of `groups` groups of `width` elements."""
     block = min(WIDEST // nbytes, power_of_two(width))
     warps = min(max(block // PER_WARP, 1), MOST_WARPS)
     return ceil_div(chip.multiprocessors * ceil_div(USUAL_WARPS, warps), groups)

@@ -42,7 +42,7 @@ Weights = Tensor | None
 
 
 class T5Inputs(NamedTuple):
-    """The inputs of a layer besides its states: masks, and biases of the layers before."""
+    """Inputs of a layer besides its states: masks, and position biases from the layers before."""
 
     mask: Tensor | None
     bias: Tensor | None
@@ -53,18 +53,18 @@ class T5Inputs(NamedTuple):
 
 @dataclass(slots=True)
 class T5Biases:
-    """The biases of the first layer, for all others."""
+    """The position biases that the first layer makes, and all others use."""
 
     biases: list[Tensor] = field(default_factory=list)
 
     def note(self, m: Machine, *biases: Tensor | None) -> None:
-        """Keep the biases of the first layer; what is computed again makes its own."""
+        """Keep the biases of the first layer; a recomputed layer makes its own."""
         if not m.in_backward:
             self.biases = [b for b in biases if b is not None]
 
 
 def t5_model(s: TrainingStep) -> Tensor:
-    """T5ForConditionalGeneration.forward up to the decoder's states"""
+    """Return the decoder's last hidden states of T5ForConditionalGeneration.forward."""
     m, built, body = s.m, s.built, s.built.body
     if body.encoder is None:
         raise UnsupportedError(sentence("encoder_and_decoder", kind=built.kind))
@@ -77,7 +77,7 @@ def t5_model(s: TrainingStep) -> Tensor:
 
 
 class T5Side(NamedTuple):
-    """One side of the model, its encoder or its decoder."""
+    """The encoder or the decoder, with its layers."""
 
     name: str
     layers: list[Module]
@@ -106,7 +106,7 @@ def stack(
 
 
 def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """T5LayerNorm.forward: what is normed is not cast before"""
+    """Return T5LayerNorm.forward, which does not cast its input for the product."""
     variance = mean(m, power(m, cast(m, x, FLOAT32)))
     x = mul(m, x, rsqrt(m, shift(m, variance)))
     if weight.dtype.nbytes == 2:
@@ -155,7 +155,7 @@ def cross_layer(
 
 
 class T5Attended(NamedTuple):
-    """The states that are attended to, their mask, and their biases."""
+    """What one attention reads: states, their mask, and position biases."""
 
     states: Tensor
     mask: Tensor | None
@@ -182,7 +182,8 @@ def attention(
 
 
 def _bias(s: TrainingStep, p: Module, heads: AttentionHeads, q: Tensor, *, causal: bool) -> Tensor:
-    """Looked up, [1, length, seen, heads] in memory; or zeros, which checkpointing trains."""
+    """Return position biases, [1, length, seen, heads] in memory; or zeros, which get a gradient
+    with checkpoints."""
     m = s.m
     if p.has("relative_attention_bias"):
         numbers = buckets(m, heads.length, heads.seen, causal=causal)
@@ -197,7 +198,8 @@ def _bias(s: TrainingStep, p: Module, heads: AttentionHeads, q: Tensor, *, causa
 def superposed(
     s: TrainingStep, bias: Tensor, heads: AttentionHeads, to: T5Attended, *, looked_up: bool
 ) -> Tensor:
-    """create_position_bias_mask. What was looked up has heads behind, and is copied."""
+    """Return the mask of create_position_bias_mask. Biases from the embedding have heads last, and
+    are copied."""
     m, mask = s.m, to.mask
     if mask is not None:
         out = where(m, mask, bias, heads.scores)
@@ -221,7 +223,8 @@ def feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 
 def dense(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
-    """T5DenseActDense.forward, T5DenseGatedActDense.forward; the last weight may be in float32"""
+    """Return T5DenseActDense.forward or T5DenseGatedActDense.forward; the last weight may be in
+    float32."""
     m, kind = s.m, str(s.built.config.get("feed_forward_proj") or "relu")
     act = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
     if p.has("wi"):
@@ -238,7 +241,8 @@ def dense(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """The head is the embedding or has its own weights; the first is scaled before, but in mT5."""
+    """Return (loss, logits). A head tied to the embedding scales the states first, except in
+    mT5."""
     m, root, config = s.m, s.built.root, s.built.config
     with m.making("logits"):
         unscaled = differs(s.built.kind, "unscaled_head")

@@ -46,13 +46,13 @@ from weighbridge.training.forward.parts.moe import rule
 from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
-ADDS = (2026, 4, 17)  # 09ea7d8: outputs are added, where a batched product was
+ADDS = (2026, 4, 17)  # 09ea7d8: outputs are added; before, summed by a batched product
 OWN_LIST = (2026, 3, 23)
-PADDED = 8  # rows of an expert are a multiple (TOKEN_GROUP_ALIGN_SIZE_M), to fe80b63
+PADDED = 8  # an expert's rows are padded to a multiple (TOKEN_GROUP_ALIGN_SIZE_M), up to fe80b63
 
 
 def gated(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> Tensor:
-    """GroupedExperts.forward; rows [R, D]. Gate and up are one parameter here."""
+    """Return GroupedExperts.forward of rows [R, D]. Gate and up are one parameter here."""
     up, down = p.stacked(m, "experts.gate_up_proj"), p.stacked(m, "experts.down_proj")
     count, width = up.shape[0], rows.shape[-1]
     inner = up.numel // (2 * count * width)
@@ -63,17 +63,17 @@ def gated(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> 
 
 
 def small(p: Module) -> Casts | None:
-    """Return how products of experts become 8 bits; None where they do not."""
+    """Return how products of experts are cast to 8 bits; None if they are not."""
     wrap = p.wraps.get(f"{p.path}experts.down_proj")
     return wrap.casts if isinstance(wrap, StackFloat8) else None
 
 
 class MixtureForm(NamedTuple):
-    """A mixture, where it differs: the names of what scores experts and of what all tokens go
-    through, and what the experts do with rows.
+    """How a class's mixture of experts differs: `gate` and `shared` name the router and the shared
+    expert, `run` returns the experts' outputs for rows.
 
     first     rows are multiplied by their scores before the experts
-    sigmoid   whatever the class does elsewhere; the scores of the best are left as they are
+    sigmoid   scores are sigmoids even if the config says otherwise; the best are not normalized
     """
 
     gate: str = "gate"
@@ -88,8 +88,8 @@ LLAMA4 = MixtureForm(gate="router", shared="shared_expert", first=True, sigmoid=
 
 
 class RoutedPairs(NamedTuple):
-    """Pairs of tokens and experts: the experts, their form, scores [tokens, k], and the places of
-    the pairs by expert."""
+    """Pairs of tokens and experts: the experts, their form, scores [tokens, k], and the pairs'
+    indices sorted by expert."""
 
     experts: Experts
     form: MixtureForm
@@ -100,18 +100,19 @@ class RoutedPairs(NamedTuple):
 def mixture(
     s: TrainingStep, p: Module, x: Tensor, experts: Experts, form: MixtureForm = QWEN
 ) -> Tensor:
-    """MoE.forward: x [batch, length, D]."""
+    """Return MoE.forward of x [batch, length, D]."""
     m, shape = s.m, x.shape
     x = x.view(x.numel // shape[-1], shape[-1])
     scores, numbers = _routed(s, p, x, experts, form)
     order = m.new((numbers.numel,), INT64)
-    m.hidden(8 * numbers.numel)  # numbers that are sorted beside their places
+    m.hidden(8 * numbers.numel)  # sorted values besides their indices
     pairs = RoutedPairs(experts, form, scores, order)
     return (_added if since(s.release, ADDS) else _put_back)(s, p, x, pairs).view(*shape)
 
 
 def _added(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
-    """Add what experts gave to zeros, and what all tokens go through behind them."""
+    """Return the experts' outputs scatter-added into zeros, plus the shared expert's output, which
+    runs after them."""
     out = _scattered(s, p, x, pairs)
     beside = _shared(s.m, p, x, pairs.form)
     return out if beside is None else add(s.m, out, beside)
@@ -132,8 +133,8 @@ def _scattered(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Ten
 
 
 def _put_back(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
-    """Put in order what experts gave, behind what all tokens go through; variables live to the
-    end."""
+    """Return the experts' outputs in token order, summed, with the shared expert's, which runs
+    first; variables live until it returns."""
     m, form = s.m, pairs.form
     dealt = _dealt(m, x, pairs)
     rows = _sent(m, p, _multiplied(s, p, _sent(m, p, dealt[2], pairs.experts), form), pairs.experts)
@@ -146,7 +147,7 @@ def _put_back(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tens
 
 
 def _dealt(m: Machine, x: Tensor, pairs: RoutedPairs) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores and tokens by expert, and the rows that experts are given."""
+    """Return (scores sorted by expert, token indices, input rows of the experts)."""
     by_expert = gathered(m, pairs.scores.view(pairs.order.numel), pairs.order)
     tokens = m.new(pairs.order.shape, INT64)
     given = gathered(m, x, tokens)
@@ -154,13 +155,13 @@ def _dealt(m: Machine, x: Tensor, pairs: RoutedPairs) -> tuple[Tensor, Tensor, T
 
 
 def _weighed(m: Machine, rows: Tensor, scores: Tensor) -> Tensor:
-    """Multiply rows by their scores in float32."""
+    """Return the rows times their scores, in float32 and cast back."""
     weighed = mul(m, cast(m, rows, FLOAT32), scores.view(rows.shape[0], 1))
     return cast(m, weighed, rows.dtype)
 
 
 def _shared(m: Machine, p: Module, x: Tensor, form: MixtureForm) -> Tensor | None:
-    """What all tokens go through beside the experts that they choose."""
+    """Return the output of the shared expert, which all tokens pass; None without one."""
     has = p.has(f"{form.shared}.up_proj")
     return feed_forward(m, p.at(form.shared), x) if has else None
 
@@ -168,8 +169,8 @@ def _shared(m: Machine, p: Module, x: Tensor, form: MixtureForm) -> Tensor | Non
 def _routed(
     s: TrainingStep, p: Module, x: Tensor, experts: Experts, form: MixtureForm
 ) -> tuple[Tensor, Tensor]:
-    """TokenChoiceTopKRouter.forward: scores and numbers [tokens, k]. Its product is no product to
-    selective checkpoints, which always compute it again, but for one that adds a bias."""
+    """Return (scores, expert indices) of TokenChoiceTopKRouter.forward, [tokens, k]. Selective
+    checkpoints always recompute its product, unless it adds a bias."""
     m, config = s.m, s.built.config
     weight: Tensor = p.weight(form.gate)
     bias: Tensor | None = p.bias(form.gate)
@@ -183,7 +184,7 @@ def _routed(
         every = softmax(m, logits)
     balanced = shift(m, every)
     if config.num("n_group", default=1) > 1:
-        m.hidden(2 * balanced.nbytes)  # scores of groups, and what is left of all
+        m.hidden(2 * balanced.nbytes)  # scores of groups, and masked scores of all
     _, numbers = topk(m, balanced, experts.top_k)
     del balanced
     best = remade(m, every, m.new(numbers.shape, FLOAT32), every, numbers)
@@ -194,8 +195,8 @@ def _routed(
 
 
 def _sent(m: Machine, p: Module, rows: Tensor, experts: Experts) -> Tensor:
-    """To the ranks of their experts, in the order of these, or back: a message and a copy. Messages
-    are among what selective checkpoints keep."""
+    """Return rows sent to the ranks of their experts and sorted by expert, or sent back: a message
+    and a copy. Selective checkpoints keep messages."""
     if p.bare("experts.down_proj").shape[0] == experts.count:
         return rows
     shape, dtype = rows.shape, rows.dtype
@@ -205,13 +206,13 @@ def _sent(m: Machine, p: Module, rows: Tensor, experts: Experts) -> Tensor:
 
 
 def biased(s: TrainingStep) -> str:
-    """Name what a product that adds a bias (addmm) is to selective checkpoints: kept since they
-    have torch's own list (114151ad), which counts it among no products."""
+    """Return the kind that a product with bias (addmm) has to selective checkpoints: "biased",
+    kept, since they have torch's own list (114151ad); else "product"."""
     return "biased" if since(s.release, OWN_LIST) else "product"
 
 
 def _multiplied(s: TrainingStep, p: Module, rows: Tensor, form: MixtureForm) -> Tensor:
-    """What the experts make of rows, each expert's padded before."""
+    """Return the experts' outputs for `rows`; each expert's rows are padded before, if needed."""
     casts = small(p)
     if since(s.release, ADDS) and casts is None:
         return form.run(s.m, p, rows, s.release)
@@ -230,8 +231,8 @@ def _multiplied(s: TrainingStep, p: Module, rows: Tensor, form: MixtureForm) -> 
 def product(
     m: Machine, x: Tensor, weight: Tensor, shape: Shape, casts: Casts | None = None, *, trains: bool
 ) -> Tensor:
-    """torch._grouped_mm of rows and a part of the weight, as `shape` says. The gradient of the
-    whole parameter is made with the part whose backward `trains` it. `casts`: it is in 8 bits."""
+    """Return torch._grouped_mm of rows and a part of the weight, of `shape`. The gradient of the
+    whole parameter is made with the part that `trains` it. `casts`: the product is in 8 bits."""
     out = m.new((x.shape[0], shape[1]), x.dtype)
     there = weight.dtype == x.dtype
     lowered = Computed(shape, x.dtype, weight.storage) if there else m.new(shape, x.dtype)
@@ -253,14 +254,14 @@ def product(
 
 
 def _copied_small(m: Machine, casts: Casts | None, *operands: Tensor) -> None:
-    """Take 8 bits of each operand for the time of a product."""
+    """Allocate each operand in 8 bits for the time of a product."""
     if casts is not None:
         copies = [casts(m, t) for t in operands]
         del copies
 
 
 def _batched(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
-    """The scores [tokens, 1, k] times what is one token's, in float32."""
+    """Return the scores [tokens, 1, k] times each token's outputs, in float32."""
     tokens, k = scores.shape
     wide = cast(m, rows, FLOAT32).view(tokens, k, rows.shape[-1])
     out = matmul(m, scores.view(tokens, 1, k), wide, rows.shape[-1])
@@ -268,5 +269,5 @@ def _batched(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
 
 
 def _summed(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
-    """Sum what the one expert of each token gave, as it is."""
+    """Return each token's output of its only expert, unweighted."""
     return passed(m, rows, m.new(x.shape, x.dtype))

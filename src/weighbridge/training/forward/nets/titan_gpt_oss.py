@@ -58,7 +58,7 @@ from weighbridge.training.forward.tensors import Computed, Tensor
 OUTRIGHT, WIDE = (2026, 3, 5), (2026, 6, 5)
 OWN_POSITIONS, IN_PLACE = (2026, 6, 9), (2026, 6, 14)
 ENDS = (2026, 6, 18)
-Attended = tuple[Tensor, Tensor]  # the output, and the logarithm of the sum of each row
+Attended = tuple[Tensor, Tensor]  # (output, log of the sum of exponentials of each row)
 
 
 def attention(
@@ -78,7 +78,8 @@ def attention(
 
 
 def _turned(s: TrainingStep, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """apply_rotary_emb, with parts of the buffers of positions."""
+    """Return queries and keys after apply_rotary_emb, with slices of the cached cosine and sine
+    buffers."""
     m, low, width = s.m, q.dtype, q.shape[-1]
     if since(s.release, OWN_POSITIONS):
         both = m.new((s.batch, s.length, 1, 2 * width), FLOAT32)
@@ -98,9 +99,9 @@ def _turned(s: TrainingStep, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 def flex(
     m: Machine, q: Tensor, k: Tensor, v: Tensor, asked: AttentionHeads, *, told: bool = True
 ) -> Attended:
-    """flex_attention, compiled, with its sums: in base 2 for backward, and where they are `told`
-    as they are handed out. A selective checkpoint keeps what the compiled forward gives
-    (inductor_compiled_code), and of that its own inputs are a part."""
+    """Return (output, row sums) of compiled flex_attention; `told`: the sums are returned, besides
+    those in base 2 for backward. A selective checkpoint keeps the compiled forward's results
+    (inductor_compiled_code), among them its inputs."""
     q, k, v = (m.given("attention", lower(m, x)) for x in (q, k, v))
     shape, rows = (
         asked.outputs,
@@ -124,7 +125,8 @@ def flex(
 
 
 def _flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, asked: AttentionHeads) -> Attended:
-    """varlen_attn: the sums are handed out for the sinks, and have no gradient of their own."""
+    """Return (output, row sums) of varlen_attn; the sums are returned for the sinks, and have no
+    gradient."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     out = m.result("attention", asked.outputs, q.dtype)
     sums = m.result("attention", (asked.batch, asked.length, asked.heads), FLOAT32)
@@ -142,7 +144,7 @@ def _flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, asked: AttentionHeads) -
 
 
 def _run(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> Tensor:
-    """GptOssGroupedExperts.forward; its local variables live to its end."""
+    """Return GptOssGroupedExperts.forward; its local variables live until it returns."""
     up, down = p.stacked(m, "experts.gate_up_proj"), p.stacked(m, "experts.down_proj")
     count, width = up.shape[0], rows.shape[-1]
     inner, casts = up.numel // (2 * count * width), small(p)
@@ -159,14 +161,15 @@ def _run(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> T
 
 
 def _rows(m: Machine, bias: Tensor, count: int) -> Tensor:
-    """repeat_interleave: the numbers of the experts are kept."""
+    """Return a bias row for each token-expert pair (repeat_interleave); the experts' indices are
+    saved."""
     bias = lower(m, bias)
     numbers = m.new((count,), INT64)
     return remade(m, bias, m.new((count, bias.shape[1]), bias.dtype), numbers)
 
 
 def _padded(m: Machine, biases: Tensor, date: tuple[int, ...] | None) -> Tensor:
-    """Join rows of biases with zeros for the padding, where they are not made for it outright."""
+    """Return the bias rows, concatenated with zeros for the padding unless made with it."""
     if since(date, OUTRIGHT):
         return biases
     return passed(m, biases, m.new(biases.shape, biases.dtype))
@@ -184,7 +187,7 @@ def _swiglu(m: Machine, x: Tensor, date: tuple[int, ...] | None) -> Tensor:
 
 
 def _addcmul(m: Machine, x: Tensor, y: Tensor) -> Tensor:
-    """x + x * y: both are kept, and of the first there are two gradients, which are added."""
+    """Return x + x * y. Both are saved, and two gradients of `x` are added."""
     out, shape = m.new(x.shape, x.dtype), x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -61,13 +61,13 @@ from weighbridge.training.forward.tensors import Computed, Tensor
 NATIVE, COMPILES = (2025, 3, 19), (2025, 4, 2)
 SHARES, CHUNKED = (2026, 1, 27), (2026, 4, 27)
 WIDE = (2026, 6, 5)
-FLEX, GONE = (2026, 2, 23), (2026, 6, 8)  # of Llama 4
-UNTURNED = 4  # of its layers, every such one has no positions since it has flex attention
+FLEX, GONE = (2026, 2, 23), (2026, 6, 8)  # dates of Llama 4's flex attention, and of its removal
+UNTURNED = 4  # every fourth layer of Llama 4 has no positions since it has flex attention
 FUSED = (2, 9)  # torch
 
 
 def forward(s: TrainingStep) -> Tensor:
-    """Transformer.forward up to the head"""
+    """Return the hidden states of Transformer.forward, before the head."""
     own = (
         None
         if s.compiled
@@ -84,19 +84,19 @@ def forward(s: TrainingStep) -> Tensor:
 
 
 def _sinks(s: TrainingStep) -> bool:
-    """Tell whether the class is gpt-oss, whose positions are all in the buffers."""
+    """Return whether the class is gpt-oss, whose position buffer all layers share."""
     return facts(s.built.kind).training.titan_experts == "with_sinks"
 
 
 def _weighs_first(s: TrainingStep) -> bool:
-    """Tell whether the class is Llama 4."""
+    """Return whether the class is Llama 4."""
     return facts(s.built.kind).training.titan_experts == "weighed_first"
 
 
 def _positions(s: TrainingStep, width: int) -> None:
-    """Make the buffer of positions that each layer has, or that all of gpt-oss's share: complex
-    numbers, or for Qwen3 and gpt-oss cosines and sines of the whole width. `decoded` makes one
-    more, which stands for none."""
+    """Allocate each layer's buffer of positions, or the one that gpt-oss's layers share: complex
+    numbers, or for Qwen3 and gpt-oss cosines and sines of the whole width. `decoded` makes another,
+    which stands for none."""
     m, built = s.m, s.built
     each, sinks = since(s.release, WIDE), _sinks(s)
     with m.making("buffers"):
@@ -151,7 +151,7 @@ def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
 def attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
-    """Attention.forward; Qwen3 norms queries and keys."""
+    """Return Attention.forward; Qwen3 normalizes queries and keys."""
     m, h = s.m, heads(s, number)
     q, k, v = (p.linear(m, x, name) for name in ("q_proj", "k_proj", "v_proj"))
     q = q.view(*h.queries)
@@ -175,7 +175,7 @@ def attention(
 
 
 def _low(m: Machine, q: Tensor) -> Tensor:
-    """Keep the cosines and sines of each layer, which are cast to the dtype of queries."""
+    """Return the queries; saves a layer's cosines and sines, cast to the dtype of queries."""
     casts = [m.new((q.shape[1], q.shape[3]), q.dtype) for _ in ("cos", "sin")]
     return passed(m, q, Computed(q.shape, q.dtype, q.storage), *casts)
 
@@ -188,7 +188,7 @@ def latent_of(s: TrainingStep, number: int) -> Latent | None:
 def latent_attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
-    """Attention.forward of DeepSeek-V3: positions are complex numbers."""
+    """Return DeepSeek-V3's Attention.forward, with positions as complex numbers."""
     m, a, lead = s.m, latent_of(s, number), (s.batch, s.length)
     assert a is not None
     if p.has("q_a_proj"):
@@ -231,8 +231,8 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def loss_parallel(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of a part of the outputs. In backward one sum and one product are made of the
-    softmax and of what is less at the labels, each a tensor of its own (torch
+    """Return the cross entropy of a rank's shard of the outputs. Backward allocates a sum and a
+    product of the softmax and the subtrahend at the labels, each a separate tensor (torch
     distributed/tensor/parallel/loss.py, _log_softmax, _nll_loss_and_log_softmax_backward)."""
     shape = logits.shape
     shifted = m.new(shape, FLOAT32)
@@ -253,7 +253,8 @@ def loss_parallel(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
-    """Chunks are alike, so that one is run. The head's gradient is summed in float32, too."""
+    """Return the loss by chunks, of which one is run, as all are alike. The head's gradient is
+    summed in float32, too."""
     m, weight = s.m, weight_of(s)
     hidden, used = lower(m, hidden), lower(m, weight)
     rows = s.batch * ceil_div(s.length, CHUNKS)
@@ -263,7 +264,7 @@ def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
         summed = m.new(hidden.shape, FLOAT32) if m.grad else None
         if m.grad and weight.trainable:
             second = m.new(weight.shape, FLOAT32)
-        if s.token_ranks > 1:  # the chunk's states of all tokens
+        if s.token_ranks > 1:  # the chunk's states, gathered from all ranks
             m.hidden(hidden.dtype.size(rows * hidden.shape[-1]))
         grad = _chunk(s, (rows, weight.shape[0]), hidden.dtype)
         if m.grad:
@@ -278,8 +279,8 @@ def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
 
 
 def _chunk(s: TrainingStep, shape: tuple[int, int], dtype: DType) -> Tensor:
-    """The gradient of a chunk's logits: of a compiled loss there are these two alone, else float32
-    of the logits, their log_softmax and its gradient."""
+    """Return the gradient of a chunk's logits. A compiled loss makes only the logits and this;
+    otherwise also float32 logits, their log_softmax and its gradient."""
     m = s.m
     logits = m.new(shape, dtype)
     m.product()

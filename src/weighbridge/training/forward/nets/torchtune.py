@@ -74,12 +74,12 @@ CHUNKS = 8  # num_output_chunks
 
 
 def forward(s: TrainingStep) -> Tensor:
-    """TransformerDecoder.forward up to the head."""
+    """Return the hidden states of TransformerDecoder.forward, before the head."""
     return decoded(s, flex)
 
 
 class OwnLayers(NamedTuple):
-    """A decoder of this shape with layers of its own: None are these here. `width`: numbers of a
+    """A decoder of torchtune's shape with other layers; None: torchtune's. `width`: elements of a
     head that have positions, 0 for all."""
 
     layer: Callable[..., Tensor] | None = None
@@ -88,7 +88,7 @@ class OwnLayers(NamedTuple):
 
 
 def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Tensor:
-    """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
+    """Return the hidden states of torchtune's decoder, with another attention kernel or layers."""
     own = own or OwnLayers()
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
@@ -107,7 +107,7 @@ def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Te
 
 
 def _received(s: TrainingStep, width: int) -> Tensor:
-    """What the stage before sends: a rank's own tokens, as layers hand them on."""
+    """Return the states received from the previous pipeline stage, of this rank's own tokens."""
     shape = s.batch, ceil_div(s.length, s.token_ranks), width
     place = s.m.new(shape, s.dtype) if s.arrivals is None else s.arrivals
     return LeafTensor("received", shape, s.dtype, place.storage)
@@ -153,7 +153,7 @@ def attention(
 
 
 def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
-    """RotaryPositionalEmbeddings.forward: four products of halves."""
+    """Return RotaryPositionalEmbeddings.forward: four products of halves."""
     xshaped = cast(m, x, FLOAT32)
     half = x.shape[-1] // 2
     rows = Computed((cache.shape[0], 1, half), FLOAT32, cache.storage)
@@ -167,13 +167,14 @@ def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
 
 
 def flex(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
-    """Heads before tokens; what the last linear reads is a copy."""
+    """Return flex attention, run with heads before tokens; the output is copied to be contiguous
+    for the output projection."""
     return copied(s.m, flex_attention(s.m, q, k, v, heads))
 
 
 def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
-    """Compiled: gradients in the dtype of the inputs, and the rows' sums of the
-    output times its gradient."""
+    """Return compiled flex attention: gradients are in the inputs' dtype, and backward sums the
+    output times its gradient per row."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     out = m.new((heads.batch, heads.heads, heads.length, heads.value_dim), q.dtype)
     sums = m.new((heads.batch, heads.heads, heads.length), FLOAT32)
@@ -228,7 +229,7 @@ def compiled_attention(
 
 
 def fused_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Norm in one kernel, which keeps its input and an inverse root a row."""
+    """Return the norm in one kernel, which saves its input and an inverse root per row."""
     out = m.new(x.shape, x.dtype)
     root = m.new((*x.shape[:-1], 1), FLOAT32)
     width = weight.shape
@@ -243,7 +244,7 @@ def fused_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def fused(m: Machine, gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up"""
+    """Return silu(gate) * up."""
     out = m.new(gate.shape, gate.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -257,7 +258,8 @@ def fused(m: Machine, gate: Tensor, up: Tensor) -> Tensor:
 
 
 def one_kernel(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Turned by positions, copied for more heads, put in another order: nothing is kept."""
+    """Return `x` rotated, repeated or transposed as `shape`, in one compiled kernel: nothing is
+    saved."""
     return remade(m, x, m.new(shape, x.dtype))
 
 
@@ -265,7 +267,7 @@ def one_kernel(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """CrossEntropyLoss of all logits in float32, which go when it is there."""
+    """Return CrossEntropyLoss of all logits in float32, which are freed once the loss exists."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
@@ -274,7 +276,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """CEWithChunkedOutputLoss: the head of each chunk first, then each chunk's loss."""
+    """Return CEWithChunkedOutputLoss: the head of each chunk first, then each chunk's loss."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
     width = hidden.shape[-1]
@@ -301,8 +303,8 @@ def _loss(s: TrainingStep, chunk: Tensor, labels: Tensor) -> Tensor:
 
 
 def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
-    """The cast and log_softmax are in the kernels: the logits are kept as they are, and two numbers
-    a row."""
+    """Return the compiled loss. Cast and log_softmax are fused: saved are the logits as they are,
+    and two elements per row."""
     largest, sums = m.new((logits.rows, 1), FLOAT32), m.new((logits.rows, 1), FLOAT32)
     out = m.new((), FLOAT32)
     to_save = [Computed(logits.shape, logits.dtype, logits.storage), largest, sums, labels]
@@ -313,22 +315,23 @@ def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def own_tokens(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:
-    """Return the tokens that a stage looks up, all of them; else those whose states it is sent."""
+    """Return the tokens that a stage looks up: all; on later stages those of this rank, whose
+    states are received."""
     if s.token_ranks == 1 or not absent(words):
         return tokens
     return tokens.view(s.batch, ceil_div(s.length, s.token_ranks))
 
 
 def small(p: Module, name: str) -> Casts | None:
-    """Return how ranks cast what they gather for a linear; None where it stays as it is."""
+    """Return how tensor-parallel ranks cast what they gather for a linear; None without a cast."""
     wrap = p.wraps.get(p.path + name)
     casts = wrap.casts if isinstance(wrap, LinearFloat8) else None
     return casts if casts is not None and casts.shared else None
 
 
 def whole(s: TrainingStep, x: Tensor, casts: Casts | None = None) -> Tensor:
-    """Gather the states of all tokens from the ranks that share them; in 8 bits where `casts` says
-    how, their gradient in 16."""
+    """Return the states of all tokens, gathered from tensor-parallel ranks; in 8 bits as `casts`
+    says, with the gradient in 16."""
     if s.token_ranks == 1:
         return x
     x = x if casts is None else in_float8(s.m, x, casts)
@@ -336,8 +339,8 @@ def whole(s: TrainingStep, x: Tensor, casts: Casts | None = None) -> Tensor:
 
 
 def sequence_cut(s: TrainingStep, x: Tensor, casts: Casts | None = None) -> Tensor:
-    """The rank's own tokens of a sum; nothing to do where there are no others. `casts`: gradients
-    are gathered in 8 bits."""
+    """Return this rank's tokens of a sum over ranks; `x` if tokens are not sharded. `casts`:
+    gradients are gathered in 8 bits."""
     own_length = ceil_div(s.length, s.token_ranks)
     if s.token_ranks == 1 or x.shape[1] == own_length:
         return x
@@ -345,7 +348,7 @@ def sequence_cut(s: TrainingStep, x: Tensor, casts: Casts | None = None) -> Tens
 
 
 def _exchanged(m: Machine, x: Tensor, shape: Shape, casts: Casts | None = None) -> Tensor:
-    """A collective and the copy of whichever is longer, what goes in or what comes out."""
+    """Return the result of a collective, with a copy of the longer of its input and output."""
     before = x.shape
     out = _one(m, x, shape)
 
@@ -358,7 +361,7 @@ def _exchanged(m: Machine, x: Tensor, shape: Shape, casts: Casts | None = None) 
 
 
 def _one(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    """A reduced sum is among what selective checkpoints keep."""
+    """Return the result of a collective; selective checkpoints keep reduced sums."""
     reduces = shape[1] < x.shape[1]
     joined = m.new(x.shape if reduces else shape, x.dtype)
     out = (

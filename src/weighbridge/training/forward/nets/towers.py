@@ -20,13 +20,13 @@ from weighbridge.training.forward.parts.layer import run
 from weighbridge.training.forward.step import TrainingStep, Unshared
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
-NAME = "towers"  # what their activations count as
-PROJECTED = 2  # what a projector of two linears with an activation between them saves
+NAME = "towers"  # component of their activations
+PROJECTED = 2  # tensors saved by a projector of two linears with an activation between them
 PARTS = {"image": "vision tower", "audio": "audio tower"}
 
 
 def outputs(s: TrainingStep) -> list[Tensor]:
-    """Return the output of each tower that the batch has items for. Raises UsageError where the
+    """Return the output of each encoder that the batch has items for. Raises UsageError if the
     items of a sequence have more tokens than it."""
     states = []
     with s.m.making(NAME):
@@ -48,7 +48,7 @@ def outputs(s: TrainingStep) -> list[Tensor]:
 
 
 def joined(s: TrainingStep, hidden: Tensor, states: list[Tensor]) -> Tensor:
-    """The hidden states, as what came of the towers' outputs, too."""
+    """Return the hidden states, with the encoders' outputs as further inputs in the graph."""
     if not states:
         return hidden
     with s.m.making(NAME):
@@ -58,7 +58,8 @@ def joined(s: TrainingStep, hidden: Tensor, states: list[Tensor]) -> Tensor:
 
 
 def _apart(s: TrainingStep) -> bool:
-    """Tell whether images are attended to beside the sequence, and not in it."""
+    """Return whether the model attends to images by cross-attention, not as tokens of the
+    sequence."""
     mixers = (x for block in s.built.body.blocks for x in block.mixers)
     return any(isinstance(x, CrossAttention) for x in mixers)
 
@@ -99,7 +100,7 @@ def _of_part(s: TrainingStep, wanted: str) -> Iterator[LeafTensor]:
 
 
 def _layers(s: TrainingStep, tower: Tower) -> Iterator[Module]:
-    """Return the modules of the numbered stack whose length is `tower.layers`."""
+    """Return the modules of the list whose length is `tower.layers`."""
     stacks: dict[str, set[int]] = {}
     for w in _params(s, tower):
         place = below_number(w.name)

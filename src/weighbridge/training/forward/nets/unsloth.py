@@ -31,11 +31,11 @@ from weighbridge.training.forward.parts.layer import FINAL, mlp, run
 from weighbridge.training.forward.step import TrainingStep, entered
 from weighbridge.training.forward.tensors import Computed, Tensor
 
-OFFLOADED = 2 * MIB  # smaller inputs stay (MINIMUM_SIZE)
+OFFLOADED = 2 * MIB  # smaller inputs stay on the GPU (MINIMUM_SIZE)
 
 
 def forward(s: TrainingStep) -> Tensor:
-    """LlamaModel_fast_forward up to the head."""
+    """Return the hidden states of LlamaModel_fast_forward, before the head."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     x = entered(s, embedding(m, tokens, built.base.weight(built.base.first(*EMBEDDINGS))))
@@ -76,18 +76,18 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Fast_RMS_Layernorm: frozen weights have no gradient."""
+    """Return Fast_RMS_Layernorm; frozen weights get no gradient."""
     out, root = m.new(x.shape, x.dtype), m.new((x.rows,), FLOAT32)
     return passed(m, x, out, x, root, weight)
 
 
 def in_place(m: Machine, x: Tensor) -> Tensor:
-    """Fast_RoPE_Embedding: into what it is given, forward and backward."""
+    """Return `x` after Fast_RoPE_Embedding, in place in forward and backward."""
     return passed(m, x, Computed(x.shape, x.dtype, x.storage))
 
 
 def gated(m: Machine, gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up; both gradients are written over what was kept."""
+    """Return silu(gate) * up; both gradients overwrite what was saved."""
     out = m.new(gate.shape, gate.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

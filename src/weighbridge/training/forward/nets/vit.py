@@ -33,7 +33,7 @@ ENCODER = "encoder."
 
 
 def vit_model(s: TrainingStep, shape: Layer | None = None) -> Tensor:
-    """ViTModel.forward; with another layer, that of classes of its shape."""
+    """Return the hidden states of ViTModel.forward; `shape` is the layer of classes built alike."""
     m, built = s.m, s.built
     p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
     pixel_values = m.new(pixels(s), FLOAT32)
@@ -48,7 +48,7 @@ def vit_model(s: TrainingStep, shape: Layer | None = None) -> Tensor:
 
 
 def pixels(s: TrainingStep) -> tuple[int, int, int, int]:
-    """[batch, channels, height, width]"""
+    """Return the shape of the images, [batch, channels, height, width]."""
     size = s.image_size or s.built.config.get("image_size")
     height, width = size if isinstance(size, list | tuple) else (size, size)
     patch = s.built.config.get("patch_size")
@@ -74,8 +74,8 @@ def embeddings(s: TrainingStep, p: Module, pixel_values: Tensor) -> Tensor:
 
 
 def positions(s: TrainingStep, table: Tensor, x: Tensor) -> Tensor:
-    """Return the table of positions, interpolated in float32 if images have another size than the
-    class's own."""
+    """Return the position table, interpolated in float32 if images differ in size from the class's
+    own."""
     m = s.m
     if table.shape[1] == x.shape[1]:
         return table
@@ -123,7 +123,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def labelled(s: TrainingStep, pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply the class's classifier. A class without one is trained with one of two labels."""
+    """Return (loss, logits) of the class's classifier; without one, of two labels."""
     m, root = s.m, s.built.root
     if root.has("classifier"):
         return classified(s, root.linear(m, pooled, "classifier"))
@@ -176,7 +176,7 @@ def dinov2_mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 
 def drop_path(s: TrainingStep, x: Tensor) -> Tensor:
-    """Dinov2DropPath.forward: of whole images."""
+    """Return Dinov2DropPath.forward, which drops whole images."""
     m = s.m
     if not s.rate("drop_path_rate") or not m.training:
         return x
