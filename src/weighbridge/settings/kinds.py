@@ -84,7 +84,7 @@ def _size(value: Any) -> int:
 
 
 def _text_size(value: Any) -> str:
-    """Return a size that may be relative (10%) as text, the way it was written."""
+    """Return a size as text, as it was written; it may be relative (10%)."""
     return str(_whole(value)) if not isinstance(value, str) else _word(value)
 
 

@@ -45,8 +45,8 @@ class RankContradiction(NamedTuple):
 
 @frozen_record
 class Ranks:
-    """Numbers of ranks by kind. `replicas`: copies of the model that data ranks hold as shards,
-    None if not set; `per_machine`: ranks on one machine, if the run has that many."""
+    """Numbers of ranks by kind of parallelism. `replicas`: copies of the model that data ranks hold
+    as shards, None if not set; `per_machine`: ranks on one machine, if the run has that many."""
 
     data: int = 1
     tensor: int = 1
@@ -58,12 +58,13 @@ class Ranks:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the ranks that `settings` give by name; a kind that is not set has one."""
+        """Return the numbers of ranks that `settings` set by name; a kind that is not set has one
+        rank."""
         numbers = {kind: settings.get(name) for kind, name in SETTINGS.items()}
         return cls(**{kind: n for kind, n in numbers.items() if isinstance(n, int) and n > 0})
 
     def over(self, cards: int) -> Self:
-        """Return a copy whose data ranks fill `cards`, at least one data rank."""
+        """Return a copy whose data-parallel ranks fill `cards`, with at least one."""
         return replace(self, data=max(1, cards // self.copy))
 
     @property
@@ -77,7 +78,7 @@ class Ranks:
 
     @property
     def among(self) -> int:
-        """Return the number of ranks with the same part of the layers: data x context."""
+        """Return the number of ranks that hold the same layers' parts: data x context."""
         return self.data * self.context
 
     @property
@@ -117,8 +118,8 @@ class Ranks:
         return {SETTINGS[kind]: getattr(self, kind) for kind in kinds or SIZES}
 
     def contradictions(self, cards: int | None = None) -> Iterator[RankContradiction]:
-        """Yield the contradictions, whatever is sharded. `cards`: the number of cards, if the data
-        ranks are the rest of them; else None."""
+        """Yield contradictions between the numbers, independent of what is sharded. `cards`: their
+        number if data ranks fill the rest of them, else None."""
         if cards is not None and cards % self.copy:
             yield self._undivided(cards)
         if self.cards > MOST:
@@ -145,8 +146,8 @@ class Ranks:
 
 
 def arranged(base: Ranks, cards: int, choices: Mapping[str, Sequence[int]]) -> Iterator[Ranks]:
-    """Yield the ranks that fill `cards`, with sizes out of `choices` by kind (SHAPE) and the rest
-    from `base`."""
+    """Yield each combination of ranks that fills `cards`, with sizes from `choices` by kind (SHAPE)
+    and all else from `base`."""
     for shape in product(*(choices[kind] for kind in SHAPE)):
         tensor, pipeline, context, expert = shape
         if cards % (tensor * pipeline * context) == 0 and cards // pipeline % expert == 0:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # names for types only, which a running program need not crea
     from typing import TypedDict, Unpack
 
     class SettingFacts(TypedDict, total=False):
-        """Optional facts of a setting, next to its kind and bounds."""
+        """Optional facts of a setting, besides its kind and bounds."""
 
         name: str  # if Python reserves the field's name
         flags: tuple[str, ...]  # spellings other than --its-name
@@ -69,9 +69,9 @@ ENGINES = "weighbridge.engines."  # settings declared in an engine's folder are 
 
 
 class LaunchFlag:
-    """A flag of an engine's own command line. `names`: its spellings; `reads`: the kind of value if
-    it is not the setting's (engines/launch/record.py; "false" for a switch that turns it off;
-    "code" if code of the engine's dialect reads it); `plain`: values that mean the default."""
+    """A flag of an engine's own command line. `names`: its spellings; `reads`: the kind of its
+    value if that is not the setting's (engines/launch/record.py; "false" for a switch that turns it
+    off; "code" if the engine's own code parses it); `plain`: values that mean the default."""
 
     __slots__ = ("names", "plain", "reads")
 
@@ -85,7 +85,8 @@ def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[
 
 
 class SettingText:
-    """A text about a setting for people, read when an interface first needs it; no answer does."""
+    """A text about a setting for users, loaded when an interface first needs it; estimates never
+    do."""
 
     __slots__ = ("name",)
 
@@ -100,8 +101,8 @@ class SettingText:
 
 
 class Setting(Generic[T]):
-    """The record of one setting. Read on a class it is this record; on an instance, the value that
-    the user set, else that of `Valued` or `Switch`."""
+    """The record of one setting. Accessed on a class it is this record; on an instance, the value
+    that the user set, else that of `Valued` or `Switch`."""
 
     kind: ValueKind
     name: str = ""
@@ -161,7 +162,8 @@ class Setting(Generic[T]):
         return self.owner.TITLE
 
     def value(self, written: Any) -> T:
-        """Return `written` as a valid value. Raises UsageError with the flag if it is not one."""
+        """Return `written` parsed as a valid value. Raises UsageError with the flag if it is not
+        one."""
         try:
             read = self.kind.read(written)
         except (TypeError, ValueError, OverflowError):
@@ -183,8 +185,8 @@ class Setting(Generic[T]):
         return value
 
     def _choice(self, read: str, value: Any) -> str:
-        """Return the choice as it is declared, in any case of letters. Raises UsageError if
-        misspelled, UnsupportedError if like none: it may be a real word that is missing here."""
+        """Return the choice as declared, for `read` in any case. Raises UsageError if misspelled,
+        UnsupportedError if like none: it may be a real word that is missing here."""
         spelled = {choice.lower(): choice for choice in self.choices}
         if read.lower() not in spelled:
             known = ", ".join(self.choices)
@@ -321,7 +323,7 @@ def split(**facts: "Unpack[SettingFacts]") -> Shares:
 
 
 def layers(**facts: "Unpack[SettingFacts]") -> Shares:
-    """Declare the number of layers per pipeline stage."""
+    """Return a setting whose value is the number of layers per pipeline stage."""
     return Valued(LAYERS, **facts)
 
 
@@ -347,7 +349,7 @@ class Settings:
 
     @property
     def said(self) -> Mapping[str, Any]:
-        """Return the values that the user set, by the names of their settings."""
+        """Return the values that the user set, by setting name."""
         return vars(self)
 
     def but(self, **changes: Any) -> Self:
@@ -388,8 +390,8 @@ def _names(declared: type[Settings]) -> Iterator[str]:
 
 
 def launched(declared: type[Settings]) -> Iterator[tuple[Setting[Any], LaunchFlag]]:
-    """Yield each setting of the engine's own command line, with each of its flags. A setting
-    declared in an engine's folder without `launch` has our spelling."""
+    """Yield (setting, flag) for each flag of the engine's own command line. A setting declared in
+    an engine's folder without `launch` has weighbridge's spelling."""
     for setting in fields(declared).values():
         if setting.launch is not None:
             yield from ((setting, one) for one in setting.launch)

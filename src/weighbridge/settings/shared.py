@@ -76,7 +76,8 @@ class Weighed(WeightSettings, DeviceSettings):
     """Settings of every question: the format of the weights, and the device."""
 
     def budget(self) -> "Budget | None":
-        """Return the device's budget; None, without reading the catalogue, if the user set none."""
+        """Return the memory budget of the device; None, without reading the catalogue, if the user
+        set none."""
         if self.gpu is None and self.gpu_memory is None and self.headroom is None:
             return None
         from weighbridge.machines.accelerators.budget import budget
@@ -84,8 +85,8 @@ class Weighed(WeightSettings, DeviceSettings):
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
     def host_memory(self) -> "MachineMemory | None":
-        """Return the host memory that the user set. Else it is this machine's with its own cards,
-        or the one memory of a chip that has none of its own; None without these."""
+        """Return the host memory that the user set. Otherwise it is this machine's if its own GPUs
+        are used, or the shared memory of a chip without its own; None without these."""
         budget = self.budget() if self.gpu is not None else None
         if self.ram is None and budget is None:
             return None
@@ -104,14 +105,14 @@ class Weighed(WeightSettings, DeviceSettings):
         return self.platform == "windows" or (self.platform is None and here)
 
     def check(self) -> None:
-        """Raise UsageError for an unknown device or machine, or a dtype that nothing computes in,
+        """Raise UsageError for an unknown device or machine, or a `dtype` without matrix products,
         before anything is fetched."""
         self._unpacked()
         self.budget()
         self.host_memory()
 
     def _unpacked(self) -> None:
-        """Raise UsageError if nothing computes in `dtype`, that of the unquantized tensors."""
+        """Raise UsageError if `dtype`, that of the unquantized tensors, has no matrix products."""
         if self.dtype is None or self.quantization is None:
             return
         from weighbridge.base.dtypes import ALIASES, TORCH
