@@ -53,7 +53,7 @@ __all__ = [
 
 Table = Mapping[str, Setting[Any]]
 FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` that split everything a rank holds
-MOST_BESIDE = 12  # most answers side by side, on the command line and on the page
+MOST_BESIDE = 12  # most answers shown together, on the command line and on the page
 
 
 SAME = {"video": "image", "picture": "image", "picture_training": "train_image"}  # task aliases
@@ -61,7 +61,7 @@ MODULES = {"image": "picture", "train_image": "picture_training"}  # module, if 
 
 
 def _class(task: str) -> type[Settings]:
-    """Return the class of a task's settings, imported on first use."""
+    """Return the class of a task's settings; its module is imported on first use."""
     module = MODULES.get(task, task)
     named = module.title().replace("_", "")
     declared: type[Settings] = getattr(import_module(f"{__name__}.{module}"), named)
@@ -69,7 +69,8 @@ def _class(task: str) -> type[Settings]:
 
 
 def _serving() -> Table:
-    """Return the settings of serving: the shared ones by section, then each engine's own."""
+    """Return the settings of serving by name: the shared ones by section, then each engine's
+    own."""
     from weighbridge.engines.table import ENGINES
     from weighbridge.settings.shared import SECTIONS
 
@@ -81,8 +82,8 @@ def _serving() -> Table:
 
 
 def _asked() -> Table:
-    """Return the settings of `fit`: those of `infer` and `train` but `method`, `exact` and those of
-    rewards and preferences. It tries methods itself, and traces nothing."""
+    """Return the settings of `fit` by name: those of `infer` and `train` except `method`, `exact`
+    and those of rewards and preferences. It tries methods itself, and traces nothing."""
     table = {**INFER, **{name: one for name, one in TUNE.items() if name not in INFER}}
     del table["method"], table["exact"]
     batch = INFER["batch_size"]
@@ -91,7 +92,7 @@ def _asked() -> Table:
 
 
 def _tuning() -> Table:
-    """Return the settings of training without those of rewards and preferences."""
+    """Return the settings of training by name, without those of rewards and preferences."""
     from weighbridge.workload.train import OF_LEARNING, RolloutSettings
 
     without = {*OF_LEARNING, *fields(RolloutSettings)}
@@ -116,7 +117,8 @@ TABLES: Mapping[str, Table] = {  # by the task of a request
 
 
 def named_task(task: Any) -> Any:
-    """Return the key in `TABLES` of a task or a command; anything else is returned unchanged."""
+    """Return the key in `TABLES` for a task or command name; anything else is returned
+    unchanged."""
     if not isinstance(task, str):
         return task
     name = task.replace("-", "_")
@@ -124,7 +126,8 @@ def named_task(task: Any) -> Any:
 
 
 def read(task: str, settings: Mapping[str, Any]) -> Any:
-    """Return the settings of `task`, read and checked; None is unset. Raises UsageError."""
+    """Return the settings of `task` as an object, each value parsed and checked; None means unset.
+    Raises UsageError."""
     table = TABLES[task]
     unknown = sorted(settings.keys() - table.keys())
     if unknown:
@@ -136,8 +139,8 @@ def read(task: str, settings: Mapping[str, Any]) -> Any:
 
 
 def checked(task: str, settings: Any) -> Any:
-    """Return a settings object of the caller with each value read as `read` does. Raises
-    UsageError."""
+    """Return `settings`, a settings object of the caller, with each value parsed as `read` does.
+    Raises UsageError."""
     declared, table = _class(task), TABLES[task]
     if not isinstance(settings, declared):
         named = settings.__name__ if isinstance(settings, type) else type(settings).__name__
@@ -148,7 +151,8 @@ def checked(task: str, settings: Any) -> Any:
 
 
 def besides(task: str, asked: Settings, named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `asked` sets and `named` lacks, as JSON values; no False."""
+    """Return the settings, by name, that `asked` sets and `named` lacks, as JSON values; False is
+    left out."""
     values = {name: asked.said[name] for name in TABLES[task] if name in asked.said}
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -180,7 +184,8 @@ def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
 
 
 def foreign(w: "Infer", engine: str) -> None:
-    """Raise UsageError if the user set a setting that `engine` does not have."""
+    """Raise ContradictionError if the user set a setting that `engine` does not have, but others
+    do."""
     said = w.said
     for name in (name for name in INFER if name in said):
         if said[name] is None or said[name] is False:

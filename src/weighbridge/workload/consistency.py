@@ -30,7 +30,7 @@ from weighbridge.workload.train import (
 
 OWN_DTYPE = "auto"  # the dtype of the checkpoint's config
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # dtypes of full training
-# Settings that mean something only with adapters, ZeRO or FSDP
+# Settings that only apply with adapters, ZeRO or FSDP
 OF_ADAPTERS = tuple(
     name
     for name, one in fields(AdapterSettings).items()
@@ -59,7 +59,7 @@ MAX_REPEATS = 8  # in a regex of --lora-targets: each multiplies the time by the
 
 
 def consistent(w: Train) -> None:
-    """Raise UsageError if settings contradict each other, whatever the model is."""
+    """Raise UsageError if settings contradict each other, independent of the model."""
     _of_learning(w)
     _of_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.tuning != "qlora":
@@ -79,8 +79,8 @@ def consistent(w: Train) -> None:
 
 
 def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names in `settings` that a method or `shard` in `typed` makes meaningless, each
-    with the flag that does. Names in `typed` are left out."""
+    """Return name -> flag for names in `settings` that have no effect given a method or `shard` in
+    `typed`, with the flag that causes it. Names in `typed` are left out."""
     reasons: dict[str, str] = {}
     if typed.get("method") == "full":
         reasons |= dict.fromkeys(OF_PACKED, "--method full")
@@ -90,7 +90,7 @@ def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str
 
 
 def _idle_beside(shard: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings that mean nothing with this value of `shard`."""
+    """Yield the names of settings that have no effect with this value of `shard`."""
     zero = shard.startswith("zero")
     yield from () if zero else OF_ZERO
     yield from OF_STAGE_3 if shard in ("zero1", "zero2") else ()
@@ -114,7 +114,8 @@ def _of_methods(w: Train) -> None:
 
 
 def _of_learning(w: Train) -> None:
-    """Refuse settings of other models and of a rollout engine that the method does not use."""
+    """Raise UsageError for settings of other models or of a rollout engine that the method does not
+    use."""
     method = w.method or "full"
     key, of_others = "learning.of_methods", (*OF_LEARNING, *fields(RolloutSettings))
     if w.learns:
@@ -129,7 +130,8 @@ def _of_learning(w: Train) -> None:
 
 
 def _of_roles(w: Train) -> None:
-    """Refuse a reference model that the method lacks, an engine share of 0, others' `standby`."""
+    """Raise UsageError for a reference model that the method does not have, an engine share of 0,
+    or `standby` without Unsloth."""
     method = w.method or "full"
     if method in UNREFERRED and w.reference not in (None, "none"):
         raise UsageError(sentence("learning.no_reference", method=method))
@@ -140,7 +142,8 @@ def _of_roles(w: Train) -> None:
 
 
 def _of_zero(w: Train) -> None:
-    """Refuse DeepSpeed's settings without DeepSpeed, and those of ZeRO-3 with stage 1 or 2."""
+    """Raise UsageError for DeepSpeed's settings without DeepSpeed, and ZeRO-3's with stage 1 or
+    2."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
         for name in OF_STAGE_3:
             if w.shard in ("zero1", "zero2") and _is_named(w, name):
@@ -158,8 +161,9 @@ def _is_named(w: Train, name: str) -> bool:
 
 
 def _in_full(w: Train) -> None:
-    """Refuse settings that full training cannot have. Source: transformers 5.23 trainer.py refuses
-    purely quantized models. A checkpoint that is itself quantized is checked with the model."""
+    """Raise UsageError for settings that full training cannot have. Source: transformers 5.23
+    trainer.py refuses purely quantized models. A checkpoint that is itself quantized is checked
+    with the model."""
     if w.dtype is not None and w.dtype not in (*TRAINED, OWN_DTYPE):
         raise UsageError(sentence("train.dtype", dtype=w.dtype, known=", ".join(TRAINED[:3])))
     if w.quantization is not None:

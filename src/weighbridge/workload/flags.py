@@ -19,7 +19,8 @@ SHORT = {setting.name: setting.written for setting in OF_GGML}
 
 
 def flags(change: Mapping[str, Any], engine: str) -> str:
-    """Return a change as flags: the engine's own if weighbridge accepts them too, else ours."""
+    """Return changed settings as command-line flags: the engine's own if weighbridge accepts them
+    too, else weighbridge's."""
     return " ".join(_flag(name, value, engine) for name, value in change.items())
 
 
