@@ -35,7 +35,7 @@ from weighbridge.training.forward.step import Around, Unshared
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 IN_BLOCK = re.compile(r"\.\d+\.")
-# LyCORIS's words for classes of modules (module_algo_map), by the paths of their linears
+# LyCORIS's names for classes of modules (module_algo_map) -> the paths of their linears
 CLASSES = {
     "Attention": re.compile(r"attn|attention"),
     "FeedForward": re.compile(r"(?:^|\.)(?:ff|ffn|mlp|feed_forward|ff_context)\."),
@@ -51,10 +51,10 @@ SIDES = (2, 4)  # dimensions of a linear's weight, of a convolution's
 
 @frozen_record
 class PictureAdapters:
-    """Adapters of a denoiser. `targets`: names, patterns (*attn*) or classes of modules, or all
-    linears of blocks; `conv_rank`: for kernels larger than 1 x 1, 0: `rank` if they are named, and
-    none for all linears; `casts`: as PEFT's layers do; `factors`: LoKr's by the class of a module,
-    `factor` for others."""
+    """Settings of a denoiser's adapters. `targets`: names, patterns (*attn*) or classes of modules,
+    or all linears of blocks; `conv_rank`: rank for kernels larger than 1 x 1; 0 means `rank` for
+    named ones, and none with all linears; `casts`: inputs are cast as in PEFT's layers; `factors`:
+    LoKr's by class of module, `factor` for others."""
 
     method: str
     rank: int
@@ -73,7 +73,8 @@ class PictureAdapters:
 
 
 class LokrBypassed:
-    """Stands in for the linear `base`: two products beside it, in groups of what it is given."""
+    """Replaces the linear `base` by LoKr's bypass: two products of the input, in groups, are added
+    to its output."""
 
     __slots__ = ("base", "first", "second")
 
@@ -140,7 +141,7 @@ class LoraConv:
         return add(m, y, cast(m, low, dtype) if casts else low)
 
     def _share(self, m: Machine, magnitude: LeafTensor) -> Tensor:
-        """Return magnitude / norm of the adapted weight; both are new tensors."""
+        """Return DoRA's magnitude divided by the adapted weight's norm; both are new tensors."""
         matrices = [m.new(self.plain.weight.shape, self.a.dtype) for _ in range(WITH_DELTA)]
         norm = m.new(magnitude.shape, self.a.dtype)
         matrices.clear()
@@ -148,11 +149,11 @@ class LoraConv:
 
 
 ConvAdapter = Rebuilt | LoraConv
-Maker = Callable[..., LeafTensor]  # a path and the sides of a matrix
+Maker = Callable[..., LeafTensor]  # (path, sides of a matrix) -> trained tensor
 
 
 def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
-    """Return the paths of layers with adapters. Raises UsageError if there are none."""
+    """Return the paths of layers that get adapters. Raises UsageError if no layer matches."""
     targets = how.targets
     layers = {
         p.name.removesuffix(".weight"): p
@@ -176,7 +177,7 @@ def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
 
 
 class AdaptedLayers(NamedTuple):
-    """Adapters by the paths of their layers, and the trained tensors."""
+    """Replacements of layers with adapters, by path, and the trained tensors."""
 
     linears: dict[str, Wrap]
     convs: dict[str, ConvAdapter]
@@ -191,8 +192,8 @@ def put_on(
     packed: Mapping[str, Wrap],
     shares: Around | None = None,
 ) -> AdaptedLayers:
-    """Return adapters on the layers `paths`; `packed` are replaced already. `shares`: the rank's
-    sharding of parameters."""
+    """Return adapters on the layers `paths`; `packed` are replacements of quantized layers.
+    `shares`: the rank's sharding of parameters."""
     layers = AdaptedLayers(dict(packed), {}, [])
 
     def make(path: str, *sides: int) -> LeafTensor:
@@ -254,7 +255,7 @@ def _adapted(
 def _delta(
     how: PictureAdapters, make: Maker, path: str, outside: int, inside: int, kernel: int = 1
 ) -> Hadamard | Kronecker:
-    """Return the trained factors of a matrix as large as a weight."""
+    """Return the trained factors of a LoHa or LoKr matrix as large as a weight."""
     if how.method == "loha":
         sides = ((outside, how.rank), (how.rank, inside * kernel)) * 2
         return Hadamard(*(make(f"{path}.hada_{i}", *side) for i, side in enumerate(sides)))
@@ -270,7 +271,7 @@ def _delta(
 
 def factored(size: int, factor: int) -> tuple[int, int]:
     """Return two factors of a side, the smaller first: the largest divisor up to `factor`, or up to
-    the root where that is 0."""
+    the square root if it is 0."""
     most = min(factor or isqrt(size), size)
     small = next(number for number in range(most, 0, -1) if size % number == 0)
     return min(small, size // small), max(small, size // small)
@@ -280,14 +281,15 @@ def factored(size: int, factor: int) -> tuple[int, int]:
 
 
 def files(part: ModelPart, count: int, rank: int, dtype: DType) -> tuple[int, ...]:
-    """Return the bytes of each matrix of `count` LoRAs, on all linears of a component's blocks."""
+    """Return the bytes of each matrix of `count` LoRAs on all linears of a component's blocks."""
     shapes = {p.name.removesuffix(".weight"): p.shape for p in part.blueprint.params}
     sides = (side for path in _all_linears(part) for side in shapes[path])
     return tuple(dtype.size(rank * side) for side in sides) * count
 
 
 def loaded(part: ModelPart, count: int, rank: int, dtype: DType) -> dict[str, Wrap]:
-    """Return the replacement of each linear that has LoRAs, without their memory."""
+    """Return the replacement of each linear with LoRAs, by path; the memory of their matrices is
+    counted elsewhere."""
     params = {p.name: p for p in part.blueprint.params}
 
     def leaf(name: str, *shape: int) -> LeafTensor:

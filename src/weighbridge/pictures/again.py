@@ -21,7 +21,8 @@ STRIDE, OF_STRIDE = 4, 2
 
 
 def computed_again(run: ProgramRun, how: str) -> RunBlock | None:
-    """Return how a program runs its blocks with checkpointing `how`; None without."""
+    """Return a function that runs a program's blocks with checkpointing `how`; None without
+    checkpointing."""
     if how == "none":
         return None
     if how == "half":
@@ -34,7 +35,7 @@ def computed_again(run: ProgramRun, how: str) -> RunBlock | None:
 def _again(
     run: ProgramRun, call: Block, place: NetPlace, values: tuple[Value, ...], *, away: bool = False
 ) -> Any:
-    """Run a block and drop its saved tensors, to recompute them in backward."""
+    """Return a block's output, and drop its saved tensors to recompute them in backward."""
 
     def layer(*tensors: Tensor) -> Any:
         return _each(call(place, *(Value(run, one) for one in tensors)), lambda v: v.tensor)
@@ -46,14 +47,16 @@ def _again(
 
 
 def _each(out: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a block's result with `change` applied: one value, or several, some of them None."""
+    """Return a block's result with `change` applied to each value; a result is one value, or
+    several, some of them None."""
     if isinstance(out, list | tuple):
         return tuple(None if one is None else change(one) for one in out)
     return change(out)
 
 
 def _some(run: ProgramRun) -> RunBlock:
-    """Recompute the first two of each four blocks (SimpleTuner's seg2-stride4)."""
+    """Return a function that checkpoints the first two of each four blocks (SimpleTuner's
+    seg2-stride4)."""
     count = 0
 
     def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:

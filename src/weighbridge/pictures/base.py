@@ -44,12 +44,13 @@ SAVES_NOTHING = PackedKernel(keeps="nothing")
 SDNQ, DYNAMIC, TRAINING = "sdnq-int8", "torchao-fp8-dynamic", "torchao-int8-training"
 STORED = {SDNQ: "torchao-int8", DYNAMIC: "torchao-fp8", TRAINING: "torchao-int8"}  # as many bytes
 KERNELS: Mapping[str, PackedKernel] = {"quanto": SAVES_INPUT, TRAINING: SAVES_INPUT}
-PLAIN = ("torchao", "fp8")  # multiplied by F.linear, once they are unpacked
+PLAIN = ("torchao", "fp8")  # formats that are dequantized and multiplied by F.linear
 FLOAT8 = TORCH["float8_e4m3fn"]
 
 
 class UnpackedBase:
-    """F.linear with a dequantized 16-bit matrix: saved, as any frozen one."""
+    """Replaces a quantized linear by F.linear with a dequantized 16-bit matrix, which is saved for
+    backward."""
 
     __slots__ = ("bias", "compute", "weight")
 
@@ -62,8 +63,8 @@ class UnpackedBase:
 
 
 class Quantized8:
-    """SDNQ's linear: the input is rotated and rounded for an int8 product, whose result has the
-    input's dtype."""
+    """Replaces a linear by SDNQ's: the input is rotated and rounded for an int8 product, whose
+    result has the input's dtype."""
 
     __slots__ = ("weight",)
 
@@ -76,7 +77,8 @@ class Quantized8:
 
 
 class ScaledFloat8:
-    """torchao's linear with float8 activations, which autograd follows step by step."""
+    """Replaces a linear by torchao's with float8 activations, which autograd follows operator by
+    operator."""
 
     __slots__ = ("weight",)
 
@@ -94,7 +96,8 @@ class ScaledFloat8:
 
 
 def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Tensor) -> Tensor:
-    """Return an 8-bit product. Backward dequantizes the matrix, first to float32."""
+    """Return an 8-bit product in the dtype of `like`. Backward dequantizes the matrix, first to
+    float32."""
     out = m.new((*x.shape[:-1], weight.shape[0]), like.dtype)
     m.product()
     reads, numel = x.shape, weight.numel
@@ -110,7 +113,8 @@ def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Te
 
 
 class Streamed:
-    """A linear whose matrix comes from host memory for each product; its input is saved."""
+    """Replaces a linear by one whose matrix comes from host memory for each product; its input is
+    saved."""
 
     __slots__ = ("bias", "weight")
 
@@ -141,7 +145,7 @@ def streamed(names: Iterable[str], leaves: Mapping[str, LeafTensor]) -> dict[str
 
 
 def stored(form: str | None) -> str | None:
-    """Return the loaders' format with as many bytes."""
+    """Return the loaders' format that stores as many bytes as `form`; None for None."""
     if form is None:
         return None
     plain, sign, _ = form.partition(formats.BLOCKS)
@@ -149,7 +153,8 @@ def stored(form: str | None) -> str | None:
 
 
 def canonical(form: str) -> str:
-    """Return a frozen base's format in our spelling. Raises UsageError with the nearest."""
+    """Return a frozen base's format in weighbridge's spelling. Raises UsageError with the nearest
+    names."""
     plain, sign, _ = form.strip().lower().partition(formats.BLOCKS)
     return plain + sign if plain in STORED else formats.canonical(form)
 
@@ -158,14 +163,14 @@ EIGHT: Mapping[str, Callable[[LeafTensor], Wrap]] = {SDNQ: Quantized8, DYNAMIC: 
 
 
 def known(form: str | None) -> bool:
-    """Return whether it is known what linears in this format save."""
+    """Return whether weighbridge knows what linears in this format save for backward."""
     return form is None or form.startswith(("nf4", "fp4", "bnb-int8", SDNQ, *KERNELS, *PLAIN))
 
 
 def wrapped(
     form: str, params: Mapping[str, Param], leaves: Mapping[str, LeafTensor], compute: DType
 ) -> dict[str, Wrap]:
-    """Return the replacement of each linear that a format quantizes, by path."""
+    """Return the replacement of each linear that format `form` quantizes, by path."""
     form, some, _ = form.partition(formats.BLOCKS)
     kernel = next((one for name, one in KERNELS.items() if form.startswith(name)), SAVES_NOTHING)
     wraps: dict[str, Wrap] = {}

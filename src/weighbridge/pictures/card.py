@@ -28,36 +28,36 @@ from weighbridge.pictures.values import machine
 from weighbridge.training.forward.machine import Machine
 
 CPU = -1  # number for a component that runs on the CPU
-COPIES = 1  # the stream of group offload's copies, whose blocks no other stream takes
-IN_FLIGHT = 2  # swapped blocks on the card: one that runs, one that comes
+COPIES = 1  # CUDA stream of group offload's copies, with blocks of its own
+IN_FLIGHT = 2  # swapped blocks on the card: one runs, one arrives
 
 
 @frozen_record
 class ComponentPlacement:
-    """The settings that decide which weights are on the card, and in which format."""
+    """The settings that decide which weights are on which card, and in which format."""
 
     offload: str  # one of workload/picture.py's OFFLOADS
     stream: bool
     dtypes: Mapping[str, DType]
     forms: Mapping[str, str]
-    casting: tuple[str, ...] = ()  # components whose layers are stored in fp8
-    fused: tuple[str, ...] = ()  # components whose queries, keys and values are one weight, too
-    swapped: Mapping[str, int] = {}  # blocks of a component that wait in host memory
+    casting: tuple[str, ...] = ()  # components with layerwise casting: layers rest in fp8
+    fused: tuple[str, ...] = ()  # components with fused query, key and value weights as well
+    swapped: Mapping[str, int] = {}  # component -> number of blocks that wait in host memory
     loras: Mapping[str, LoraFiles] = {}  # component -> its LoRAs, if not fused
-    cards: Mapping[str, int] = {}  # of components, where they are on several (cards.py)
+    cards: Mapping[str, int] = {}  # component -> card, if there are several (cards.py)
 
 
 class StagePeak(NamedTuple):
-    """The peak of a stage, and the weights there, by component; on the card of that number."""
+    """The peak of a stage on card `number`, and the bytes of each component's weights there."""
 
     peak: LivePeak
     weights: Mapping[str, int]
     card: int = 0
-    beyond: bool = False  # has convolutions with more elements than 32 bits count
+    beyond: bool = False  # a convolution had more elements than 32 bits count
 
 
 class CardMemory(NamedTuple):
-    """One card: its allocator, its machine, and the components on it."""
+    """One card: its allocator, its machine, and the weights on it by component."""
 
     heap: Heap
     m: Machine
@@ -65,14 +65,14 @@ class CardMemory(NamedTuple):
 
 
 class PipelineCard:
-    """One card, or the running one of several, with its allocator replayed from the first component
-    to the last stage."""
+    """The memory of a card, or of several, from the first component to the last stage. One card at
+    a time runs."""
 
-    outputs_stay = True  # pictures that are decoded in parts are put together on the card
-    unpacks = True  # what is not multiplied as it is stored
-    code = ""  # programs that are run in place of diffusers'
+    outputs_stay = True  # pictures decoded in parts are assembled on the card
+    unpacks = True  # quantized linears are dequantized for products
+    code = ""  # module of programs that replace diffusers' classes
     turns_wide = True
-    by_libraries = True  # cuBLAS has a workspace, cuDNN unfolds no convolution
+    by_libraries = True  # cuBLAS has a workspace, and cuDNN needs no im2col
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class PipelineCard:
         return CardMemory(heap, m, {})
 
     def _turn_to(self, name: str) -> None:
-        """Switch to the card of a component, by default the first."""
+        """Switch to the card of component `name`; by default card 0."""
         self.number = self.placement.cards.get(name, 0)
         self.heap, self.m, self._there = self.each[self.number]
 
@@ -112,18 +112,18 @@ class PipelineCard:
 
     @property
     def resting(self) -> dict[int, dict[str, int]]:
-        """Return the weights on each of several cards, in bytes; {} for one card."""
+        """Return the bytes of weights by card and component; {} with a single card."""
         return {n: self.weights(n) for n in self.each if n != CPU and self.placement.cards}
 
     def weights(self, number: int) -> dict[str, int]:
-        """Return the bytes of each component on a card."""
+        """Return the bytes of weights on card `number`, by component."""
         there = self.each[number].there
         return {one: sum(t.total for t in held) for one, held in there.items()}
 
     def packing(self, *, there: bool) -> int:
-        """Return the bytes of loading with linears that are quantized on the card: all that is
-        `there` before, else only what bitsandbytes quantizes, which it leaves there despite later
-        offloading; with the largest of them unquantized. 0 if none is quantized so."""
+        """Return the bytes on the card while linears are quantized there: of all components if they
+        are `there` before; else only of those that bitsandbytes quantizes, which stay despite later
+        offloading. The largest counts unquantized. 0 without such formats."""
         place, parts = self.placement, self.parts
         begins = "" if there else formats.BITSANDBYTES
         names = [n for n, form in place.forms.items() if n in parts and form.startswith(begins)]
@@ -138,11 +138,11 @@ class PipelineCard:
         return stays + max(packed, default=0)
 
     def computes(self, name: str) -> DType:
-        """Return the compute dtype of a component."""
+        """Return the dtype in which a component computes."""
         return self.placement.dtypes[name]
 
     def before(self, name: str) -> None:
-        """Load onto its card what a component needs to run."""
+        """Load onto its card what component `name` needs to run, and offload others as set."""
         self._turn_to(name)
         offload = self.placement.offload
         if offload == "model":
@@ -157,7 +157,7 @@ class PipelineCard:
         self._begin()
 
     def after(self, name: str) -> StagePeak:
-        """End a component's forward. Return its peak."""
+        """End the forward of component `name` and return its peak."""
         peak = self.heap.phase()
         weights = self.weights(self.number)
         if self.placement.offload not in ("none", "model") and name not in self.spec.excluded:
@@ -183,7 +183,7 @@ class PipelineCard:
         self.heap.drop(*self._there.pop(name, ()))
 
     def _sizes(self, name: str) -> tuple[int, ...]:
-        """Return the bytes of each tensor of a component on the card while it runs."""
+        """Return the bytes of each tensor of a component that is on the card while it runs."""
         place, part = self.placement, self.parts[name]
         dtype, form = place.dtypes[name], place.forms.get(name)
         sizes = formats.sizes(part, form, dtype)
@@ -208,16 +208,16 @@ class PipelineCard:
 
 
 def beside(spec: PipelineSpec, place: ComponentPlacement) -> dict[str, int]:
-    """Return component -> bytes, for components that the program loads and that do not run here."""
+    """Return bytes by component, for components that the program loads but does not run."""
     return {
         name: place.dtypes[name].size(numel)
         for name, numel in spec.beside.items()
-        if name in place.dtypes  # ComfyUI and stable-diffusion.cpp load none of them
+        if name in place.dtypes  # ComfyUI and stable-diffusion.cpp do not load them
     }
 
 
 def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
-    """Return the most bytes of weights in host memory while a pipeline runs."""
+    """Return the most bytes of weights in host memory while the pipeline runs."""
     total = sum(beside(spec, place).values()) if place.offload != "none" else 0
     for name, part in parts.items():
         sizes = formats.sizes(part, place.forms.get(name), place.dtypes[name])

@@ -51,8 +51,9 @@ def placed(
     dtype: DType,
     rooms: Sequence[int],
 ) -> dict[str, int]:
-    """Return the card of each component, {} if all are on one. `rooms`: free bytes of each card
-    before loading. Raises UsageError for an invalid map, ContradictionError with offload."""
+    """Return the card number of each component, {} if all are on one card. `rooms`: free bytes of
+    each card before loading. Raises UsageError for an invalid map, ContradictionError with
+    offload."""
     asked = w.device_map or ()
     if not asked:
         return {}
@@ -66,7 +67,7 @@ def placed(
 
 
 def _by_name(asked: Sequence[str], spec: PipelineSpec, rooms: Sequence[int]) -> dict[str, int]:
-    """Return the cards in text=1,transformer=0. Raises UsageError."""
+    """Return component -> card from items such as text=1 and transformer=0. Raises UsageError."""
     chosen: dict[str, int] = {}
     for item in asked:
         name, _, number = item.partition("=")
@@ -80,10 +81,10 @@ def _by_name(asked: Sequence[str], spec: PipelineSpec, rooms: Sequence[int]) -> 
 
 
 def balanced(sizes: Mapping[str, int], rooms: Sequence[int]) -> dict[str, int]:
-    """Return the card of each component by diffusers' rule.
+    """Return component -> card by diffusers' balanced rule.
 
-    >>> balanced({"transformer": 24, "vae": 1, "t5": 10, "clip": 2}, [30, 30])
-    {'transformer': 0, 't5': 1, 'clip': 1, 'vae': 0}
+    >>> balanced({"transformer": 24, "vae": 1, "t5": 10, "clip": 2}, [30, 30]) {'transformer': 0,
+    't5': 1, 'clip': 1, 'vae': 0}
     """
     there = sorted(range(len(rooms)), key=lambda i: -rooms[i])
     left, cycle = [*rooms], (*there, *reversed(there))
@@ -100,8 +101,8 @@ def balanced(sizes: Mapping[str, int], rooms: Sequence[int]) -> dict[str, int]:
 
 
 def divided(sizes: Sizes, ranks: int, cls: str) -> Sizes:
-    """Return the sizes of one rank's part of a step, in whole tokens; the whole if the class has no
-    known plan."""
+    """Return the sizes that one of `ranks` computes in a step, in whole tokens; `sizes` if the
+    class has no known plan."""
     if ranks == 1 or cls not in DIVIDED:
         return sizes
     height = PATCH * ceil_div(sizes.height, PATCH * ranks)
@@ -110,7 +111,8 @@ def divided(sizes: Sizes, ranks: int, cls: str) -> Sizes:
 
 
 def on_cards(w: Picture, denoiser: ModelPart, count: int) -> Iterator[str]:
-    """Yield notes on several cards: only one is used, or no plan splits the step."""
+    """Yield notes on runs with several cards of which only one is used, or whose step no plan
+    splits."""
     ranks, cls = w.context_parallel_size or 1, class_of(denoiser.config)
     if ranks > 1 and cls not in DIVIDED:
         yield sentence("context.no_plan", cls=cls)

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 NAME = "comfyui"
 SPREAD = 0.20  # its modules are its own: assumed, 15 to 25 % until their forward is written
-# Of those that are (nets/comfy_nets.py): what its published figures were off by at most, all of
-# Qwen-Image's autoencoder on a Radeon (decoding 8 %, encoding 18 %)
+# Of those whose forward is written (nets/comfy_nets.py): the largest error of its published
+# figures, all of Qwen-Image's autoencoder on a Radeon (decoding 8 %, encoding 18 %)
 READ = 0.18
 DYNAMIC_SINCE = (0, 16)
 LEAST_WEIGHTS = 128 * MIB
@@ -57,7 +57,7 @@ MORE_ON_WINDOWS = 100 * MIB  # for cards of 15 GiB and more
 ROOMY = 1.5  # two predictions are one batch if free bytes are this many times the estimate
 TILE, TILE_OF_VIDEO, TILE_FRAMES = 512, 256, 64  # VAEDecodeTiled; the fallback of 3-D latents
 
-# memory_usage_factor: MiB a hundredth of a latent pixel, in bytes of the dtype
+# memory_usage_factor: MiB per 100 latent pixels, for each byte of the dtype
 FACTORS: Mapping[str, float] = {
     "UNet2DConditionModel": 1.0,
     "SD3Transformer2DModel": 1.2,
@@ -74,7 +74,7 @@ FACTORS: Mapping[str, float] = {
 FACTOR = 2.0  # for other classes
 OF_SDXL = 0.8
 WAN, WAN_WIDTH = "WanTransformer3DModel", 2222
-# memory_used_decode: elements per decoded pixel, and whether frames count
+# memory_used_decode: (elements per decoded pixel, whether frames count)
 DECODED: Mapping[str, tuple[int, bool]] = {
     "AutoencoderKLWan": (7000, False),
     "AutoencoderKLQwenImage": (7000, False),
@@ -87,9 +87,9 @@ OF_PICTURES = (2178, False)
 
 
 class ComfyRules(NamedTuple):
-    """How a release of ComfyUI with these flags divides a card's memory."""
+    """How a release of ComfyUI with the user's flags divides a card's memory."""
 
-    mode: str  # normal, low, no or high
+    mode: str  # --vram mode: normal, low, no or high
     dynamic: bool
     reserved: int  # bytes reserved for other programs
     newest: bool = True
@@ -111,7 +111,7 @@ def rules(w: Picture, part: "Part | None") -> ComfyRules:
 
 
 def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
-    """Return a pipeline as ComfyUI runs it: its own tiles, nothing excluded from offload, and
+    """Return the pipeline as ComfyUI runs it: its own tiles, nothing excluded from offload, and
     (length - 1) // time + 1 latents."""
     size = w.vae_tile or TILE
     frames = max(2, TILE_FRAMES // spec.time) if w.vae_tiling and spec.time > 1 else 0
@@ -124,8 +124,8 @@ def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
 def patched(
     place: ComponentPlacement, parts: Mapping[str, ModelPart]
 ) -> tuple[ComponentPlacement, int]:
-    """Return a placement with LoRAs merged into weights during loading, one weight at a time in
-    float32, and the bytes of their files, which stay in RAM."""
+    """Return (placement without LoRAs, bytes of LoRA files). ComfyUI merges LoRAs into weights
+    during loading, one weight at a time in float32; the files stay in RAM."""
     files = (
         sum(adapting.files(parts[name], *loras, place.dtypes[name]))
         for name, loras in place.loras.items()
@@ -134,15 +134,15 @@ def patched(
 
 
 def spread(one: Stage, config: Mapping[str, Any]) -> float:
-    """Return the relative uncertainty of a stage's activations."""
+    """Return the relative uncertainty of the activations in a stage."""
     return READ if one.name == DENOISE and followed(config, ComfyCard.code) else SPREAD
 
 
 class ComfyCard(PipelineCard):
-    """A card onto which one model comes and all others may leave."""
+    """A card under ComfyUI: one model is loaded, and all others may leave."""
 
     code = "comfy_nets"
-    outputs_stay = False  # on the card: pictures leave it tile by tile
+    outputs_stay = False  # pictures leave the card tile by tile
 
     def before(self, name: str) -> None:
         if self.placement.offload != "none":
@@ -169,7 +169,7 @@ def expected_step(part: ModelPart, request: PictureRequest, spec: PipelineSpec, 
 
 
 def factor(cls: str, config: Mapping[str, Any]) -> float:
-    """Return ComfyUI's memory_usage_factor for a class."""
+    """Return ComfyUI's memory_usage_factor for a denoiser class."""
     if cls == "UNet2DConditionModel" and config.get("addition_embed_type") == "text_time":
         return OF_SDXL
     if cls == WAN:
@@ -193,7 +193,8 @@ def _guided(
     free: int | None,
     asked: str | None,
 ) -> PictureRequest:
-    """Return the request with two predictions as one batch if they fit, as the sampler decides."""
+    """Return the request with both guidance predictions in one batch if they fit, else in two
+    passes, as the sampler decides."""
     if request.guidance == "none" or asked in ("batched", "two-pass"):
         return request
     roomy = free is None or expected_step(part, request, spec, 2) * ROOMY < free
@@ -204,7 +205,7 @@ def _guided(
 
 
 class ComfyStages(NamedTuple):
-    """Stages with their weights on the card, and the most bytes that stay in RAM."""
+    """Stages with the weights that are on the card, and the most bytes that stay in RAM."""
 
     stages: tuple[Stage, ...]
     request: PictureRequest
@@ -213,7 +214,7 @@ class ComfyStages(NamedTuple):
 
 
 class ComfyRun(NamedTuple):
-    """A pipeline on a card. `free`: bytes besides context and libraries, None without a card."""
+    """A pipeline on a card. `free`: bytes left by context and libraries, None without a card."""
 
     spec: PipelineSpec
     parts: Mapping[str, ModelPart]
@@ -224,7 +225,7 @@ class ComfyRun(NamedTuple):
 
 
 def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfyStages:
-    """Return the stages, with as many weights on the card as fit."""
+    """Return the stages, each with as many weights on the card as fit."""
     denoiser = one.parts[one.spec.denoiser]
     request = _guided(request, one.spec, denoiser, one.free, guidance)
     vae = one.parts[one.spec.vae]
@@ -242,7 +243,7 @@ def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfySt
 
 
 def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStages) -> ComfyStages:
-    """Return the stages as they fit a card: decoding in tiles, weights in part."""
+    """Return the stages as they fit into `free` bytes: decoding in tiles, weights partly in RAM."""
     *before, last = whole.stages
     notes = whole.notes
     if not request.tiling and working(last, one) + _cast(last, one) > free:
@@ -257,7 +258,7 @@ def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStag
 
 
 def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
-    """Return decoding in tiles, which ComfyUI does after it ran out of memory."""
+    """Return the decode stage in tiles, which ComfyUI tries after running out of memory."""
     of_video = one.spec.time > 1 or class_of(one.parts[one.spec.vae].config) in DECODED
     side = TILE_OF_VIDEO if of_video else TILE
     spec = one.spec._replace(tile=(side, side), frames_tile=0)
@@ -268,7 +269,7 @@ def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
 
 
 def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> int:
-    """Return the bytes for the weights of a stage's model."""
+    """Return the bytes available for the weights of a stage's model."""
     how = one.how
     if how.mode == "no":
         return 0
@@ -285,7 +286,7 @@ def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> 
 
 
 def working(stage: Stage, one: ComfyRun) -> int:
-    """Return the most bytes of a stage's activations."""
+    """Return the upper bound of a stage's activations, in bytes."""
     peak = stage.result.peak
     live = sum(n for name, n in peak.live.items() if name != "weights")
     share = spread(stage, one.parts[stage.component].config)
@@ -293,9 +294,10 @@ def working(stage: Stage, one: ComfyRun) -> int:
 
 
 def _cast(stage: Stage, one: ComfyRun) -> int:
-    """Return the bytes of the largest layer, which comes from RAM for its product."""
+    """Return the bytes of the largest layer's copy on the card, which comes from RAM for its
+    product; 0 if layers are dequantized."""
     if formats.unpacks(one.place.forms.get(stage.component)):
-        return 0  # is there already
+        return 0  # the dequantized layer is counted already
     dtype = one.place.dtypes[stage.component]
     return formats.largest(one.parts[stage.component], dtype, linears=True)
 
@@ -316,7 +318,7 @@ def _lessened(stage: Stage, one: ComfyRun, share: float) -> Stage:
 
 
 def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]) -> str:
-    """Return the command that starts ComfyUI, and what its nodes load."""
+    """Return the command that starts ComfyUI, with comments on what its nodes load."""
     return "\n".join(_lines(row, settings, forms))
 
 
@@ -342,8 +344,8 @@ def _lines(
 
 
 def _loaders(row: PipelineSpec, forms: Mapping[str, str], swaps: object) -> Iterator[str]:
-    """Yield the loader of each component. ComfyUI-WanVideoWrapper swaps blocks; its nodes accept no
-    other loaders' models."""
+    """Yield a comment with the loader node of each component. ComfyUI-WanVideoWrapper swaps blocks;
+    its nodes accept no other loaders' models."""
     if swaps:
         yield f"# WanVideoBlockSwap: blocks_to_swap {swaps}; to block_swap_args of each below"
         yield from (f"# {_wrapped(row, name, forms.get(name, ''))}" for name in row.denoisers)
@@ -353,7 +355,7 @@ def _loaders(row: PipelineSpec, forms: Mapping[str, str], swaps: object) -> Iter
 
 
 def _wrapped(row: PipelineSpec, name: str, form: str) -> str:
-    """Return the wrapper's own loader, which reads GGUF as well."""
+    """Return the WanVideoWrapper's loader node, which reads GGUF as well."""
     if formats.is_gguf(form):
         return f"WanVideoModelLoader: {_file(row, name, form)}"
     packed = "fp8_e4m3fn" if form == formats.FP8 else "disabled"
@@ -361,7 +363,8 @@ def _wrapped(row: PipelineSpec, name: str, form: str) -> str:
 
 
 def _file(row: PipelineSpec, name: str, form: str) -> str:
-    """Return a file's name if it is known, else the repository with it."""
+    """Return the file name of a component in format `form` if it is known, else a description with
+    its repository."""
     known = find(row.name)
     file = "" if known is None else known.gguf_file(name, form)
     where = f", of {row.gguf}" if row.gguf else ""

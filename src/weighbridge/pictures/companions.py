@@ -56,15 +56,15 @@ USUAL_RANK = 32  # default rank of a LoRA: assumed, published ones are 4 to 128
 
 
 class LoraFiles(NamedTuple):
-    """The number of LoRAs on each linear of a denoiser's blocks, and their rank."""
+    """How many LoRAs each linear of a denoiser's blocks has, and their rank."""
 
     number: int
     rank: int
 
 
 def joined(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
-    """Return a pipeline with the companions that the user loads. Raises UnsupportedError for ones
-    that are not published for its classes."""
+    """Return the pipeline and its components with the ControlNets, IP-Adapter and refiner that the
+    user loads. Raises UnsupportedError for ones not published for its classes."""
     for wanted, join in (
         (w.controlnet, _with_controls),
         (w.ip_adapter, _with_pictures),
@@ -76,7 +76,7 @@ def joined(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, P
 
 
 def control_class(denoiser: str) -> str:
-    """Return the ControlNet class for a denoiser's class; "" if there is none."""
+    """Return the ControlNet class of a denoiser class; "" if there is none."""
     return CONTROLS.get(denoiser, ("",))[0]
 
 
@@ -92,7 +92,7 @@ def _with_controls(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[Pipelin
 
 
 def _with_pictures(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
-    """Add an IP-Adapter to a U-Net."""
+    """Return the pipeline and components with an IP-Adapter added to the U-Net."""
     unet = parts[row.denoiser]
     width: Any = unet.config.get("cross_attention_dim")
     known = class_of(unet.config) == UNET and isinstance(width, int) and width in ENCODERS
@@ -122,7 +122,7 @@ def _with_refiner(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[Pipeline
 
 
 def _part(name: str, config: Mapping[str, Any], owner: ModelPart) -> ModelPart:
-    """Return a component by its config, cached with the denoiser."""
+    """Return a component made from its config, cached with `owner`, the denoiser."""
 
     def make() -> ModelPart:
         plan = components.blueprint(config) if "_class_name" in config else None
@@ -139,6 +139,7 @@ def _unknown(flag: str, row: PipelineSpec) -> UnsupportedError:
 
 
 def loras(w: Picture) -> LoraFiles | None:
-    """Return the LoRAs that run with the denoiser; None if there are none, or if they are fused."""
+    """Return the LoRAs that run beside the denoiser; None if there are none, or if they are fused
+    into it."""
     count = w.lora or 0
     return None if not count or w.fuse_lora else LoraFiles(count, w.lora_r or USUAL_RANK)

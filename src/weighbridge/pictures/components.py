@@ -62,7 +62,7 @@ SEEN = Sizes(batch=1, height=256, width=256)  # the same for vision networks
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
 
 
-# Options of a class that its program follows; others bring tensors of their own
+# Values of a class's options that its program supports; others bring further tensors
 LEVELS = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -103,7 +103,7 @@ def _programs() -> dict[str, Any]:
 
 
 def _program(cls: str, code: str = "") -> Any:
-    """Return the program of a class, that of another engine (`code`) before diffusers'; None if
+    """Return the program of a class; with `code`, that engine's own before diffusers'. None if
     there is none."""
     seen = CLASSES.get(cls)
     table = _programs() if seen is None else import_module(f"{NETS}.{seen.room}").PROGRAMS
@@ -112,30 +112,31 @@ def _program(cls: str, code: str = "") -> Any:
 
 @cache
 def _code_of(program: str) -> dict[str, Any]:
-    """Return the programs that an engine has in place of diffusers' classes."""
+    """Return an engine's programs that replace those of diffusers' classes, by class."""
     return dict(import_module(f"{NETS}.{program}").PROGRAMS) if program else {}
 
 
 def followed(config: Raw, code: str) -> bool:
-    """Return whether an engine's own code of a class is supported: not with image inputs."""
+    """Return whether an engine's own code runs a config's class: not with image inputs."""
     return class_of(config) in _code_of(code) and not config.get("image_dim")
 
 
 def unfused(config: Raw, *, fused: bool) -> Iterator[str]:
-    """Yield a note that a recorded step has separate queries, keys and values, although they are
-    one product."""
+    """Yield a note if queries, keys and values are fused, but the recorded program has separate
+    ones."""
     cls = OLD_NAMES.get(class_of(config), class_of(config))
     if fused and cls in RECORDED:
         yield sentence("picture.unfused", cls=cls)
 
 
 def known(config: Raw) -> bool:
-    """Return whether there is a program for the class in a config."""
+    """Return whether there is a program for the class of a config."""
     return _program(class_of(config)) is not None
 
 
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
-    """Run the program of a class. Raises UnsupportedError for a config that it does not support."""
+    """Run the program of a config's class and return its output. Raises UnsupportedError for a
+    class without one, or a config that it does not support."""
     program = _program(run.cls, run.code)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
@@ -150,7 +151,8 @@ def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
 
 
 def _follow(config: Raw) -> None:
-    """Raise UnsupportedError for an option that the program does not support."""
+    """Raise UnsupportedError if the config sets an option that the class's program does not
+    support."""
     for name, followed in FOLLOWED.get(class_of(config), {}).items():
         value = config.get(name)
         for one in value if isinstance(value, list | tuple) else (value,):
@@ -160,17 +162,17 @@ def _follow(config: Raw) -> None:
 
 
 def declared(config: Raw, block: RunBlock | None = None, code: str = "") -> ProgramRun:
-    """Return a run at the smallest sizes, which declares the whole module tree."""
+    """Return a finished run at the smallest sizes, which has declared the whole module tree."""
     heap = CountedHeap()
     run = ProgramRun(m=Machine(heap), cls=class_of(config), dtype=TORCH["bfloat16"], code=code)
     run.m.grad, run.block = False, block
-    heap.close()  # nobody asks what it takes
+    heap.close()  # its memory is not used
     forward(run, config, SEEN if sees(config) else SMALLEST)
     return run
 
 
 def blueprint(config: Raw) -> Blueprint | None:
-    """Return the module tree of a config's class; None if it has no program."""
+    """Return the module tree of a config's class; None if the class has no program."""
     if not known(config):
         return None
     blocks: dict[str, None] = {}

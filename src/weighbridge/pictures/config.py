@@ -15,7 +15,7 @@ LEAST_NUMBER = -1  # -1 means "the last"
 
 
 class ComponentConfig:
-    """Values by name; None if neither the config nor the class has one."""
+    """A component's config values by name; None if neither the config nor the class has one."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -27,7 +27,7 @@ class ComponentConfig:
         return bool(self._values)
 
     def numbers(self) -> dict[str, float]:
-        """Return numbers by name, those of a list as name.0, name.1."""
+        """Return the numbers in the config by name; items of a list as name.0, name.1."""
         known: dict[str, float] = {}
         for key, value in self._values.items():
             if isinstance(value, int | float):
@@ -37,7 +37,7 @@ class ComponentConfig:
         return known
 
     def below(self, name: str) -> "ComponentConfig":
-        """Return the config of a part; an empty one if there is none."""
+        """Return the nested config `name`; an empty one if there is none."""
         values = self._values.get(name)
         if not isinstance(values, Mapping):
             return ComponentConfig({})
@@ -47,7 +47,7 @@ class ComponentConfig:
 
 
 def class_of(config: Mapping[str, Any]) -> str:
-    """Return the class of a component, as diffusers or transformers name it."""
+    """Return the class name in a config, as diffusers or transformers writes it; "" without one."""
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else ""
     return str(config.get("_class_name") or named)
@@ -61,7 +61,7 @@ def config_of(config: Mapping[str, Any]) -> ComponentConfig:
 
 
 def _merged(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config over its defaults, nested ones too: files only hold differences."""
+    """Return `config` merged over `defaults`, nested configs too: files only hold differences."""
     values = {**defaults, **config}
     for name, value in config.items():
         if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
@@ -78,13 +78,13 @@ def _bounded(name: str, value: Any) -> None:
             _bounded(name, one)
         elif isinstance(one, int | float):
             least = LEAST_NUMBER if isinstance(one, int) else -MOST_NUMBER
-            if not least <= one <= MOST_NUMBER:  # no network has it
+            if not least <= one <= MOST_NUMBER:  # no network has such a number
                 raise UnsupportedError(sentence("component_number", name=name, value=one))
 
 
 @cache
 def _defaults() -> dict[str, dict[str, Any]]:
-    """Return the defaults of constructors in diffusers 0.42."""
+    """Return the constructor defaults of classes in diffusers 0.42, by class and argument."""
     path = os.path.join(os.path.dirname(__file__), "defaults.json")
     with open(path, encoding="utf-8") as file:
         defaults: dict[str, dict[str, Any]] = json.load(file)

@@ -31,7 +31,7 @@ from weighbridge.pictures.swapping import block_of
 
 FP8, SVDQUANT = "fp8", "svdquant"
 TEXT, DENOISER = "text", "denoiser"
-MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # multiplied without dequantizing
+MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # formats multiplied without dequantizing
 WIDE = "DenseReluDense.wo.weight"
 BITSANDBYTES = ("nf4", "fp4", "bnb")
 BLOCKS = "@blocks"
@@ -40,8 +40,8 @@ BLOCKS = "@blocks"
 def by_component(
     quantization: str | None, spec: PipelineSpec, spelled: Callable[[str], str] | None = None
 ) -> dict[str, str]:
-    """Return component -> format. A component's own format goes before a group's. Raises UsageError
-    for an unknown component or format, and for two formats of one."""
+    """Return component -> format. A component's own format takes precedence over a group's. Raises
+    UsageError for an unknown component or format, and for two formats of one."""
     asked = by_name(quantization, spelled)
     chosen: dict[str, str] = {}
     for name in sorted(asked, key=(TEXT, DENOISER).__contains__, reverse=True):
@@ -52,7 +52,7 @@ def by_component(
 def by_name(
     quantization: str | None, spelled: Callable[[str], str] | None = None
 ) -> dict[str, str]:
-    """Return formats by the user's names: a component, or a group of them."""
+    """Return the formats by the names that the user wrote: components, or groups of them."""
     asked: dict[str, str] = {}
     for item in filter(None, re.split("[,+]", quantization or "")):
         typed, sign, form = (word.strip() for word in item.rpartition("="))
@@ -64,7 +64,8 @@ def by_name(
 
 
 def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
-    """Return the components of a name or group. Raises UsageError."""
+    """Return the components that a name or group stands for. Raises UsageError for unknown
+    names."""
     groups = {TEXT: spec.encoders, DENOISER: spec.denoisers}
     if name in groups:
         return groups[name]
@@ -76,8 +77,8 @@ def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
 
 
 def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str]) -> frozenset[str]:
-    """Return the components to leave out; `text` means all text encoders. Raises UsageError for an
-    unknown one."""
+    """Return the components that the user leaves out; `text` means all text encoders. Raises
+    UsageError for an unknown one."""
     names: set[str] = set()
     for name in dropped:
         if name != TEXT and name not in there:
@@ -88,7 +89,7 @@ def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str])
 
 
 def canonical(form: str) -> str:
-    """Return a format in our spelling. Raises UsageError with the nearest ones."""
+    """Return a format in weighbridge's spelling. Raises UsageError with the nearest names."""
     plain = form.strip().lower()
     if plain.endswith(BLOCKS):
         return canonical(plain.removesuffix(BLOCKS)) + BLOCKS
@@ -100,12 +101,12 @@ def canonical(form: str) -> str:
 
 
 def is_gguf(form: str) -> bool:
-    """Return whether a format is one of ggml's."""
+    """Return whether a format is one of ggml's types."""
     return form in schemes.GGUF
 
 
 def unpacks(form: str | None) -> bool:
-    """Return whether a linear is dequantized whole for its product."""
+    """Return whether linears in this format are dequantized whole for their products."""
     return form is not None and not form.startswith(MULTIPLIED)
 
 
@@ -154,16 +155,16 @@ def _of_loaders(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
 
 
 class LinearFormat(NamedTuple):
-    """Bytes of a linear: per element, per row and per group of inputs."""
+    """Bytes of a quantized linear: per element, per row and per group of inputs."""
 
     value: float
     row: int = 0
     group: float = 0.0
-    inputs: int = 1  # per group; a linear that they do not divide stays in float16
+    inputs: int = 1  # inputs per group; a linear that does not divide stays in float16
     rank: int = 0  # rank of an additional low-rank part in float16
 
     def size(self, param: Param, dtype: DType) -> int:
-        """Return the bytes of a parameter; all but linears are in `dtype`."""
+        """Return the bytes of a parameter in this format; all but linears are in `dtype`."""
         if param.kind != "linear" or len(param.shape) != 2:
             return dtype.size(param.numel)
         outputs, inputs = param.shape
@@ -193,7 +194,8 @@ FORMATS: Mapping[str, LinearFormat] = {
 
 
 def of_pictures(form: str) -> LinearFormat | None:
-    """Return a format of picture programs; None for those of language models."""
+    """Return the byte counts of a format that only picture programs have; None for formats of
+    language models."""
     if form in FORMATS:
         return FORMATS[form]
     names = (form[:end] for end in range(len(form), 0, -1))
@@ -225,8 +227,8 @@ UNCAST_OF: Mapping[str, str] = {
 
 
 def resting(part: ModelPart, dtype: DType) -> tuple[tuple[int, ...], int]:
-    """Return the bytes of each tensor while its layer does not run, and of the largest layer in its
-    compute dtype."""
+    """Return (bytes of each tensor while its layer does not run, bytes of the largest layer in its
+    compute dtype)."""
     return memo(part, ("resting", dtype.name), lambda: _resting(part, dtype))
 
 
@@ -257,15 +259,15 @@ def fused(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
 
 
 def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:
-    """Return the bytes of the largest tensor: a leaf of sequential offload, or a dequantized
-    linear."""
+    """Return the bytes of the largest tensor, the unit of sequential offload; with `linears`, of
+    the largest dequantized linear."""
     fitting = (p for p in part.blueprint.params if p.kind == "linear" or not linears)
     return max((dtype.size(prod(p.shape)) for p in fitting), default=0)
 
 
 def blocks(part: ModelPart) -> tuple[float, float, int]:
-    """Return the fractions of a component's parameters outside of blocks and in the largest block,
-    and the number of blocks. Blocks are children of module lists, as group offload cuts them."""
+    """Return (share of parameters outside blocks, share in the largest block, number of blocks).
+    Blocks are children of module lists, as group offload splits them."""
     return memo(part, ("blocks",), lambda: _blocks(part))
 
 

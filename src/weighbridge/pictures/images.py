@@ -32,7 +32,7 @@ PATCHES = "patch_embed.proj.weight"
 
 
 def program(shapes: Shapes) -> Program | None:
-    """Return the program of networks with such a module tree; None if there is none."""
+    """Return the program for networks with this module tree; None if there is none."""
     tree = Tree(NetPlace(ProgramRun.__new__(ProgramRun)), shapes)
     for room in ROOMS:
         programs = import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS
@@ -43,8 +43,8 @@ def program(shapes: Shapes) -> Program | None:
 
 
 def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
-    """Run a network on pictures. Raises UnsupportedError for a tensor without an operator here, and
-    UsageError for pictures of another size than a fixed-size class takes."""
+    """Run a network on pictures and return its output. Raises UnsupportedError for a tensor without
+    an operator here, UsageError for pictures of another size than a fixed-size class takes."""
     known = seeing(seen.config)
     if known is not None:
         if known.fixed and (seen.height, seen.width) != (known.height, known.width):
@@ -53,7 +53,7 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
         run.pixels, run.detections = pixels, seen.detections
         sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
         out = components.forward(run, seen.config, sizes)
-        run.pixels = None  # the caller holds them
+        run.pixels = None  # the caller holds the pixels
         assert out is not None
         return out
     call = program(seen.shapes)
@@ -69,23 +69,23 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
 
 @frozen_record
 class SeenImages:
-    """A network on a card, and its input pictures there."""
+    """A vision network on a card, with its input pictures."""
 
     shapes: Shapes
-    buffers: tuple[int, ...]  # bytes of each
+    buffers: tuple[int, ...]  # bytes of each buffer
     dtype: DType
     batch: int
     height: int
     width: int
     chip: Chip = ASSUMED
-    pads_copies: bool = False  # before convolutions that step, as TensorFlow does
+    pads_copies: bool = False  # strided convolutions pad a copy first, as TensorFlow does
     averaged: bool = False  # a trainer keeps a moving average of the weights
-    detections: int = 100  # of a picture, which decide how many masks there are
+    detections: int = 100  # per picture; they decide the number of masks
     config: Mapping[str, Any] = field(default_factory=dict)  # of a class that declares itself
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
-    """Return the peak of a forward without gradients, besides weights, buffers and pictures."""
+    """Return the peak of a forward without gradients, including weights, buffers and pictures."""
     heap = Heap()
     m = machine(heap, seen.chip)
     m.grad = m.training = False
@@ -106,7 +106,7 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
 
 
 def usual(shapes: Shapes) -> tuple[int, int] | None:
-    """Return the picture size that the position table is for; None without one."""
+    """Return the picture size that the position table fits; None without a table."""
     table = shapes.get("pos_embed")
     if table is None:
         return None
@@ -115,7 +115,7 @@ def usual(shapes: Shapes) -> tuple[int, int] | None:
 
 
 def resized(shapes: Shapes, height: int, width: int) -> Shapes:
-    """Return the tree of the same network made for pictures of another size."""
+    """Return the shapes of the same network built for pictures of another size."""
     table = shapes.get("pos_embed")
     if table is None:
         return shapes
@@ -129,7 +129,7 @@ def resized(shapes: Shapes, height: int, width: int) -> Shapes:
 
 @dataclass(slots=True, kw_only=True)
 class TrainedImages:
-    """The peak of each phase of a step."""
+    """The peak of each phase of a vision network's training step."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
     saved: int = 0  # bytes saved for backward when it begins
@@ -140,12 +140,12 @@ class TrainedImages:
 
 
 def segments(shapes: Shapes) -> bool:
-    """Return whether a network classifies each place: its loss is per pixel."""
+    """Return whether a network segments: its loss is per pixel."""
     return any(name.startswith("decode_head.") for name in shapes)
 
 
 def trainable(seen: SeenImages) -> dict[str, bool]:
-    """Return for each parameter whether its class trains it by default."""
+    """Return, by parameter, whether its class trains it by default."""
     known = seeing(seen.config)
     frozen = re.compile(NEVER if known is None else known.frozen)
     return {name: frozen.match(name) is None for name in seen.shapes}
@@ -157,8 +157,9 @@ def trained(
     autocast: DType | None = None,
     adapters: tuple[PictureAdapters, Sequence[str]] | None = None,
 ) -> TrainedImages:
-    """Run two training steps of a whole network, or of `adapters` on some layers: optimizer states
-    are created at the end of the first. Gradients are freed before a forward (zero_grad)."""
+    """Return the peaks of two training steps of a whole network, or of `adapters` on some layers:
+    optimizer states are created at the end of the first step. Gradients are freed before a forward
+    (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
     learns = trainable(seen)

@@ -19,11 +19,11 @@ from weighbridge.training.forward.ops import matrix, norms
 from weighbridge.training.forward.ops.matrix import ConvForm
 from weighbridge.training.forward.tensors import LeafTensor
 
-Side = int | tuple[int, ...]  # of all sides, or of each: (time,) height, width
+Side = int | tuple[int, ...]  # of all sides, or per side: (time,) height, width
 
 
 class NetPlace:
-    """The modules below one path, with operations that declare them."""
+    """The modules below one path; its operations declare their parameters."""
 
     __slots__ = ("path", "run")
 
@@ -34,24 +34,26 @@ class NetPlace:
         return NetPlace(self.run, f"{self.path}{name}.")
 
     def each(self, name: str, count: int) -> "Iterable[NetPlace]":
-        """Return the blocks of a list in order; blocks that repeat earlier ones are skipped."""
+        """Return the blocks of a module list in order; blocks that repeat earlier ones are
+        skipped."""
         places = [self / name / number for number in range(count)]
         return places if self.run.kinds is None else _unlike(places, self.run.kinds, self.run.m)
 
     @property
     def number(self) -> int:
-        """Return the number of the block at the end of the path."""
+        """Return the number of the block at the end of this path."""
         return int(self.path.split(".")[-2])
 
     def block(self, call: Block, *values: Value) -> Any:
-        """Run a block: checkpointing, offloading and swapping work on whole blocks."""
+        """Run a block through the run's hook, since checkpointing, offloading and swapping act on
+        whole blocks."""
         run = self.run
         return call(self, *values) if run.block is None else run.block(call, self, values)
 
     # ---- parameters
 
     def param(self, name: str, *shape: int, kind: ParamKind = "other") -> LeafTensor:
-        """Declare and return a parameter."""
+        """Return a parameter of this module, declared if it is new."""
         full, run = self.path + name, self.run
         leaf = run.params.get(full)
         if leaf is None:
@@ -64,11 +66,11 @@ class NetPlace:
         return leaf
 
     def value(self, name: str, *shape: int, kind: ParamKind = "other") -> Value:
-        """Declare a parameter, and return it as a tensor for the program."""
+        """Return a parameter as a tensor for the program, declared if it is new."""
         return Value(self.run, self.param(name, *shape, kind=kind))
 
     def buffer(self, name: str, *shape: int, dtype: str = "", persistent: bool = True) -> Value:
-        """Declare a buffer, which a module holds and does not train."""
+        """Return a buffer, which a module holds and does not train, declared if it is new."""
         full = self.path + name
         self.run.buffers.setdefault(full, Buffer(full, shape, dtype, persistent))
         return self.run.constant(*shape)
@@ -125,7 +127,7 @@ class NetPlace:
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
     def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:
-        """Return rows of a table, by existing indexes."""
+        """Return embeddings [batch, tokens, width] from a table of `rows`."""
         self.param(f"{name}.weight", rows, width, kind="embedding")
         return self.run.new(batch, tokens, width)
 
@@ -171,7 +173,8 @@ class NetPlace:
         return Value(run, norms.fused_rms_norm(m, read.tensor, leaf)).like(x)
 
     def batch_norm(self, name: str, x: Value, *, frozen: bool = False) -> Value:
-        """Return a BatchNorm. `frozen`: all four are buffers, and give a scale and a shift."""
+        """Return a BatchNorm of `x`. `frozen`: all four tensors are buffers, used as a scale and a
+        shift."""
         n, width = self / name, x.shape[1]
         for one in ("running_mean", "running_var"):
             n.buffer(one, width)
@@ -197,8 +200,8 @@ PERIODS = 1, 2, 3, 4  # blocks after which the allocator's state repeats
 
 
 def _unlike(places: Sequence[NetPlace], kinds: Mapping[str, int], m: Machine) -> Iterator[NetPlace]:
-    """Yield blocks, without those that repeat earlier blocks of their kind: with the same allocator
-    state, memory develops in the same way, and no peak changes."""
+    """Yield blocks, skipping those that repeat earlier blocks of their kind: from the same
+    allocator state they use memory alike, so no peak changes."""
     states: list[Any] = []
     number = 0
     while number < len(places):
@@ -214,21 +217,21 @@ def _unlike(places: Sequence[NetPlace], kinds: Mapping[str, int], m: Machine) ->
 
 
 def _repeats(states: Sequence[Any], period: int) -> bool:
-    """Return whether the last two states equal those `period` blocks before."""
+    """Return whether the last two allocator states equal those `period` blocks before."""
     last, before = states[-2:], states[-2 - period : -period]
     return len(before) == len(last) and before == last
 
 
 def _of_kind(places: Sequence[NetPlace], kinds: Mapping[str, int], kind: int | None) -> int:
-    """Return the number of places before one of another kind."""
+    """Return how many places come before the first of another kind."""
     if kind is None:
         return 0
     return next((i for i, one in enumerate(places) if kinds.get(one.path) != kind), len(places))
 
 
 def kinds_of(params: Iterable[Param]) -> dict[str, int]:
-    """Return block paths -> a number, equal for blocks with equal tensors. Classes of transformers
-    put a word before the path that an encoder's program has."""
+    """Return block path -> a number that is equal for blocks with equal tensors. Classes of
+    transformers prefix the path that an encoder's program uses."""
     kinds: dict[str, int] = {}
     for param in params:
         words = param.name.split(".")

@@ -27,12 +27,13 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 NETS = os.path.join(os.path.dirname(__file__), "nets")
 SIZES = "batch", "frames", "height", "width", "text"
-OWN = 2  # dots in a block's path
+OWN = 2  # dots in the path of a block in a class's own list
 Known = Mapping[str, float]
 
 
 class RecordedStep(NamedTuple):
-    """One line: an operation, its results, its inputs, its arguments, and the values it frees."""
+    """One line of a recorded program: an operation, its results, inputs and arguments, and the
+    values it frees."""
 
     op: str
     outs: tuple[str, ...]
@@ -42,7 +43,7 @@ class RecordedStep(NamedTuple):
 
 
 class RecordedProgram(NamedTuple):
-    """Lines of one form of a class, with the config it was recorded for."""
+    """The lines of a recorded class for one kind of config, with the conditions on that config."""
 
     needs: list[str]
     lets: list[tuple[str, str]]
@@ -50,7 +51,7 @@ class RecordedProgram(NamedTuple):
 
 
 class LoopBody(NamedTuple):
-    """A loop over the blocks of a list: its arguments, its results, and its other inputs."""
+    """The body of a loop over blocks: its arguments, its results, and its other inputs."""
 
     names: tuple[str, ...]
     steps: Sequence[RecordedStep]
@@ -93,7 +94,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def number(text: str, sizes: Known) -> int:
-    """Return the value of 2*model_dim+text/2, with names from `sizes`."""
+    """Return the value of an expression such as 2*model_dim+text/2, with names from `sizes`."""
     total = 0.0
     for term in text.split("+"):
         above, *below = term.split("/")
@@ -107,7 +108,7 @@ def number(text: str, sizes: Known) -> int:
 
 
 class Player:
-    """One run of a program: live values, dtypes of all values, and numbers so far."""
+    """One run of a recorded program: live values, the dtypes of all values, and numbers so far."""
 
     def __init__(self, sizes: Known) -> None:
         self.sizes = sizes
@@ -122,7 +123,7 @@ class Player:
         return self.met[text]
 
     def play(self, n: NetPlace, steps: Sequence[RecordedStep]) -> None:
-        """Play lines to the end of the program or of the block."""
+        """Run the lines of the program, or of a block, in order."""
         place = 0
         while place < len(steps):
             step, place = steps[place], place + 1
@@ -144,7 +145,7 @@ class Player:
             values.pop(name, None)
 
     def _each(self, n: NetPlace, loop: RecordedStep, steps: Sequence[RecordedStep]) -> None:
-        """Play the blocks of a list; results of one are arguments of the next."""
+        """Run the blocks of a module list; the results of one are arguments of the next."""
         leave, [count] = _after(steps, "leave", 0), self.numbers(loop)
         body, after = _body(loop.outs, steps[: leave - 1]), steps[leave - 1 :]
         again: Iterable[tuple[str, str]] = ()
@@ -165,7 +166,7 @@ class Player:
             return tuple(player.values[one] for one in body.hands)
 
         entering = tuple(self.values[name] for name in body.names)
-        top = place.path.count(".") == OWN  # list of the class itself, whose blocks it checkpoints
+        top = place.path.count(".") == OWN  # the class's own list, whose blocks it checkpoints
         outs = place.block(block, *entering) if top else block(place, *entering)
         self.values.update(zip(body.hands, outs, strict=True))
 
@@ -178,7 +179,7 @@ def _body(names: tuple[str, ...], steps: Sequence[RecordedStep]) -> LoopBody:
 
 
 def _after(steps: Sequence[RecordedStep], op: str, place: int) -> int:
-    """Return the place after the next operation called `op`."""
+    """Return the index after the next line whose operation is `op`."""
     return 1 + next(i for i in range(place, len(steps)) if steps[i].op == op)
 
 
@@ -230,7 +231,8 @@ def _dtype(n: NetPlace, step: RecordedStep) -> DType:
 
 
 def _new(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
-    """Return a tensor that a kernel fills, of the one that it may give a gradient to."""
+    """Return a new tensor for a kernel's result; it follows the first input that needs a gradient
+    in that dtype."""
     shape, dtype = player.numbers(step), _dtype(n, step)
     read = next((x for x in xs if x.tensor.requires_grad and x.dtype == dtype), None)
     return n.run.new(*shape, dtype=dtype) if read is None else read.resized(*shape)
@@ -268,7 +270,7 @@ def _linear(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) ->
 
 
 def _stored(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
-    """Return a parameter or buffer of a module, or rows of its table."""
+    """Return a parameter or buffer of a module, or rows of its embedding table."""
     name, shape = step.words["at"], player.numbers(step)
     kind = cast("ParamKind", step.words.get("kind", "other"))
     if step.op == "embedding":
@@ -301,7 +303,7 @@ RESULTS: Mapping[str, Callable[[Player, NetPlace, RecordedStep, list[Value]], Re
 
 
 def _met(need: str, c: ComponentConfig, s: Sizes) -> bool:
-    """Return whether a config or a step satisfies a form's condition."""
+    """Return whether a config and sizes satisfy condition `need` of a recorded program."""
     name, _, wanted = need.partition("=")
     have, other = (getattr(s, one, getattr(c, one)) for one in (name.rstrip("!"), wanted))
     text = ",".join(map(str, have)) if isinstance(have, list | tuple) else str(have)
@@ -309,7 +311,8 @@ def _met(need: str, c: ComponentConfig, s: Sizes) -> bool:
 
 
 def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
-    """Return the program of a class. It raises UnsupportedError for a config of another form."""
+    """Return the recorded program of a class. It raises UnsupportedError for a config that no
+    recording covers."""
 
     def program(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         forms = _read(cls)
@@ -326,7 +329,7 @@ def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
         player = Player(sizes)
         player.play(n, steps)
         result = player.values[steps[-1].ins[0]]
-        player.values.clear()  # blocks that are computed again know the player
+        player.values.clear()  # the closures of recomputed blocks hold the player
         return result
 
     return program

@@ -19,7 +19,7 @@ from weighbridge.pictures.swapping import lists
 from weighbridge.settings.ranks import ULYSSES
 from weighbridge.workload.picture import Picture
 
-# Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
+# As in pipelines' own examples; float16 if the autoencoder decodes in float32
 USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
 BFLOAT16_SINCE = (8, 0)  # compute capability
 FRAMES_A_SECOND = 16  # default frames per second
@@ -28,13 +28,13 @@ PROGRAMS_OF: Mapping[str, list[str]] = {
     name: having for name, *having in map(str.split, lines_beside(__file__, "programs_of.txt"))
 }
 OF_SD_CPP = (None, "none", "model")  # its offload modes
-SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
+SWAPPED = "wan"  # prefix of pipelines whose blocks ComfyUI-WanVideoWrapper swaps
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
-LEAVES_SINCE = (0, 37)  # 8-bit modules of bitsandbytes the card
+LEAVES_SINCE = (0, 37)  # diffusers since which 8-bit modules of bitsandbytes can leave the card
 
 
 def foreign(w: Picture) -> None:
-    """Raise ContradictionError for a setting of another engine."""
+    """Raise ContradictionError for a setting that only other engines have."""
     engine = w.engine or DIFFUSERS
     for name, having in PROGRAMS_OF.items():
         value = w.said.get(name)
@@ -45,8 +45,8 @@ def foreign(w: Picture) -> None:
 
 
 def swaps(spec: PipelineSpec, w: Picture, part: ModelPart) -> None:
-    """Raise UsageError for more blocks to swap than a denoiser has, and for a pipeline without
-    block swapping."""
+    """Raise UsageError if the denoiser has fewer blocks than should be swapped, or the pipeline has
+    no block swapping."""
     if not w.blocks_to_swap:
         return
     if not spec.name.startswith(SWAPPED):
@@ -58,7 +58,8 @@ def swaps(spec: PipelineSpec, w: Picture, part: ModelPart) -> None:
 
 
 def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
-    """Return the request with defaults. Raises UsageError for impossible sizes."""
+    """Return what the pipeline should make, with all defaults. Raises UsageError for impossible
+    sizes."""
     width, height = _sides(spec, w)
     images = max(w.images or 0, spec.pictures)
     old = (release(w.engine_version or "") or IN_PLACE_UNTIL) < IN_PLACE_UNTIL
@@ -82,7 +83,8 @@ def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
 
 
 def _sides(spec: PipelineSpec, w: Picture) -> tuple[int, int]:
-    """Return width and height, rounded as the pipeline does."""
+    """Return (width, height), rounded or scaled as the pipeline does. Raises UsageError if too
+    small."""
     width, height, _ = spec.size
     if w.size is not None:
         height, width = w.size
@@ -106,7 +108,7 @@ def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
 
 
 def rounded(spec: PipelineSpec, frames: int) -> int:
-    """Return the frames that a pipeline makes if asked for `frames`. Source: diffusers 0.42
+    """Return how many frames a pipeline makes if `frames` are requested. Source: diffusers 0.42
     pipelines/wan/pipeline_wan.py (__call__: n // 4 * 4 + 1 where n % 4 is not 1); others have the
     frames of (n - 1) // time + 1 latents."""
     if spec.frames_nearest and frames % spec.time != 1:
@@ -115,8 +117,8 @@ def rounded(spec: PipelineSpec, frames: int) -> int:
 
 
 def _lasting(spec: PipelineSpec, seconds: float) -> int:
-    """Return the frames of `seconds`: 5 seconds of 16 frames are 81, with a first one more. Raises
-    UsageError for images."""
+    """Return how many frames last `seconds`, with an additional first one: 5 seconds at 16 per
+    second are 81. Raises UsageError for images."""
     if spec.kind == "image":
         raise UsageError(sentence("picture.seconds", pipeline=spec.name))
     shown = round(seconds * (spec.fps or FRAMES_A_SECOND))
@@ -153,14 +155,14 @@ def notes(
 
 
 def checks(spec: PipelineSpec, w: Picture) -> bool:
-    """Return whether diffusers loads safety checkers, of which only sizes are known, onto the one
-    card of a run."""
+    """Return whether diffusers loads safety checkers, whose sizes alone are known, onto the run's
+    only card."""
     return bool(spec.unweighed) and not w.device_map and (w.engine or DIFFUSERS) == DIFFUSERS
 
 
 def unweighed(spec: PipelineSpec, w: Picture) -> str:
-    """Return the components that diffusers loads and the estimate leaves out, "" for none. With
-    components on several cards, the place of those that do not run is not known."""
+    """Return the names of components that diffusers loads and the estimate leaves out, "" for none.
+    With components on several cards, the place of those that do not run is not known."""
     names = (*spec.unweighed, *spec.beside) if w.device_map else ()
     return ", ".join(names) if (w.engine or DIFFUSERS) == DIFFUSERS else ""
 
@@ -174,8 +176,8 @@ def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
 
 
 def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> PipelineSpec:
-    """Return the pipeline with components that cannot leave the card: 8-bit modules of
-    bitsandbytes, up to diffusers 0.36 (pull request 12972)."""
+    """Return the pipeline with components excluded from offload that cannot leave the card: 8-bit
+    modules of bitsandbytes, up to diffusers 0.36 (pull request 12972)."""
     version = release(w.engine_version or "") or LEAVES_SINCE
     names = (
         one for one, form in place.forms.items() if form == "bnb-int8" and version < LEAVES_SINCE
@@ -184,7 +186,7 @@ def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> Pipeli
 
 
 def usual_dtype(spec: PipelineSpec, w: Picture) -> str:
-    """Return a pipeline's default dtype: cards before Ampere have no bfloat16 products."""
+    """Return a pipeline's default dtype, by name; GPUs before Ampere have no bfloat16 products."""
     return OF_UPCAST if spec.upcast or is_before_bfloat16(w) else USUAL_DTYPE
 
 
@@ -196,7 +198,8 @@ def is_before_bfloat16(w: Picture) -> bool:
 
 
 def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> ComponentPlacement:
-    """Return which weights are on the card, and in which format. Raises UsageError."""
+    """Return which weights are on which card, and in which format. Raises UsageError for
+    contradictory settings."""
     dtype = torch_dtype(w.dtype or usual_dtype(spec, w), "--dtype")
     dtypes = dict.fromkeys((*names, *spec.beside), dtype)
     upcast = "float32" if spec.upcast and dtype == TORCH["float16"] else ""

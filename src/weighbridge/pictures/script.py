@@ -25,12 +25,12 @@ from weighbridge.settings.ranks import RING
 
 
 class PackedForm(NamedTuple):
-    """A format as a config of diffusers, and of transformers."""
+    """A quantization format as a config of diffusers and of transformers."""
 
     config: str
     arguments: str
-    backend: str = ""  # of a PipelineQuantizationConfig; "" where the two libraries' differ
-    torchao: str = ""  # what is imported beside
+    backend: str = ""  # of a PipelineQuantizationConfig; "": the libraries' configs differ
+    torchao: str = ""  # torchao class to import
 
 
 PACKED = {
@@ -55,15 +55,15 @@ LEVELS = {"group-block": "block_level", "group-leaf": "leaf_level"}
 
 
 class GgufFile(NamedTuple):
-    """The place of a file, and a note for the user."""
+    """The address or path of a GGUF file, and a note for the user."""
 
     where: str
     note: str = ""
 
 
 class PipelineLines:
-    """The inputs of a script: the repository, classes by component, GGUF files, formats, and
-    settings in effect."""
+    """Writes a script from the repository, classes by component, GGUF files, formats, and effective
+    settings."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class PipelineLines:
         yield self._call()
 
     def _ranks(self) -> Iterator[str]:
-        """Yield the first lines of each of several processes."""
+        """Yield the first lines of a script that runs in several processes."""
         if ranks := self.settings.get("context_parallel_size"):
             yield f"# torchrun --nproc-per-node {ranks}"
             yield 'torch.distributed.init_process_group("nccl")'
@@ -123,7 +123,7 @@ class PipelineLines:
             yield f"pipe.{name}.enable_parallelism(config={config})"
 
     def _file(self, name: str, dtype: str) -> Iterator[str]:
-        """Yield the lines that load a denoiser from a GGUF file."""
+        """Yield the lines that load denoiser `name` from a GGUF file."""
         where, note = json.dumps(self.gguf[name].where), self.gguf[name].note
         if note:
             yield f"# {name}: {note}"
@@ -142,7 +142,7 @@ class PipelineLines:
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
-        alone = {*w["dropped"]} & {*w["encoders"]}  # these gave it in a run of their own
+        alone = {*w["dropped"]} & {*w["encoders"]}  # a run of their own made the embeddings
         prompt = "**embeddings" if alone else '"..."'
         return f"out = pipe({prompt}, {', '.join(sizes)})"
 
@@ -161,7 +161,8 @@ class PipelineLines:
         return f"quant_mapping={{{each}}}"
 
     def _others(self, library: str) -> list[str]:
-        """Return the classes of components that load in a dtype of their own."""
+        """Return the classes of components that load in a dtype of their own and belong to
+        `library`."""
         names = self.settings["dtypes"]
         return [self.classes[name] for name in names if self._library(name) == library]
 
@@ -179,15 +180,17 @@ class PipelineLines:
             yield f"from torchao.quantization import {', '.join(names)}"
 
     def _apart(self, packed: Mapping[str, str]) -> bool:
-        """Tell whether each component needs a config: there are two kinds, or one of torchao."""
+        """Return whether each component needs a config of its own: there are two formats, or
+        torchao's."""
         return len({*packed.values()}) > 1 or not all(PACKED[f].backend for f in packed.values())
 
     def _resting(self) -> set[str]:
-        """Return the components that are stored in float8."""
+        """Return the names of components that are stored in float8."""
         return {name for name, form in self.forms.items() if form == FP8}
 
     def _loader(self) -> str:
-        """Return the class that loads the pipeline, another one with a ControlNet."""
+        """Return the name of the class that loads the pipeline; with a ControlNet it is another
+        one."""
         return (
             "AutoPipelineForText2Image" if self.settings.get("controlnet") else "DiffusionPipeline"
         )
@@ -257,13 +260,14 @@ class PipelineLines:
 def script(
     model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, Any]
 ) -> str | None:
-    """Return the lines that run the pipeline; None if it has no repository."""
+    """Return the script or command that runs the pipeline; None if its repository is unknown, or
+    cards are set by component."""
     if settings["engine"] == comfy.NAME:
         return comfy.script(row, settings, place.forms)
     if settings["engine"] == sdcpp.NAME:
         return sdcpp.script(row, settings, place.forms, place.cards)
     if not row.repo_id or (place.cards and settings["device_map"] != [BALANCED]):
-        return None  # components that their user places, too
+        return None  # the user places such components on cards
     classes = {p.name: p.blueprint.cls for p in model.parts}
     more: dict[str, Any] = {**settings, "denoiser": row.denoiser}
     more |= {"denoisers": row.denoisers, "encoders": (*row.encoders, row.image_encoder)}
@@ -277,7 +281,8 @@ def script(
 
 
 def _apart(row: PipelineSpec, place: ComponentPlacement, dropped: Sequence[str]) -> dict[str, str]:
-    """Return the dtypes of components that a pipeline would load, or decode with, in another."""
+    """Return component -> dtype name, for components that the pipeline would load or decode in
+    another dtype."""
     usual = place.dtypes[row.denoiser].name
     upcast = {row.vae: "float32"} if row.upcast and usual == "float16" else {}
     dtypes = ((name, dtype.name) for name, dtype in place.dtypes.items() if name not in dropped)
@@ -285,8 +290,8 @@ def _apart(row: PipelineSpec, place: ComponentPlacement, dropped: Sequence[str])
 
 
 def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:
-    """Return the file of a denoiser: with its address where a link was seen that names it, else one
-    that is here, of a repository that is told. A tune of a pipeline is in none of these."""
+    """Return a denoiser's GGUF file: its address if the catalogue names the file, else a local
+    path, with a note on the repository if one is known. A fine-tune of a pipeline has neither."""
     known = find(model.reference) or of_repository(model.reference)
     here = f"./{component}-{form}.gguf"
     if known is None or not row.gguf:

@@ -26,20 +26,22 @@ TILE, FLASH, SCORES = 256, "flash", "scores"  # pixels of --vae-tiling: 32 laten
 
 
 def recipe(spec: PipelineSpec) -> PipelineSpec:
-    """Return a pipeline as stable-diffusion.cpp runs it: its own tiles, a video whole."""
+    """Return the pipeline as stable-diffusion.cpp runs it: its own tiles, and a video decoded
+    whole."""
     spec = spec._replace(tile=(TILE, TILE), frames_tile=0, excluded=(), latents_uncast=False)
     return spec._replace(upcast=False, vae_dtype="", beside={})
 
 
 def asked(request: PictureRequest) -> PictureRequest:
-    """Return the request with two passes for guidance, and full scores without flash attention."""
+    """Return the request with guidance in two passes, and full score matrices without flash
+    attention."""
     guidance = "none" if request.guidance == "none" else "two-pass"
     attention = "efficient" if request.attention == FLASH else SCORES
     return replace(request, guidance=guidance, attention=attention)
 
 
 class GgmlCard(PipelineCard):
-    """A card with one compute buffer at a time, in float32."""
+    """A card under stable-diffusion.cpp: one compute buffer at a time, in float32."""
 
     outputs_stay = unpacks = by_libraries = False
 
@@ -47,7 +49,7 @@ class GgmlCard(PipelineCard):
         return FLOAT32
 
     def after(self, name: str) -> StagePeak:
-        """End a network's forward: its buffer is as large as its peak."""
+        """Return a network's peak after its forward; its buffer is as large."""
         stage = super().after(name)
         return stage._replace(peak=replace(stage.peak, reserved=stage.peak.allocated))
 
@@ -58,7 +60,7 @@ def script(
     forms: Mapping[str, str],
     cards: Mapping[str, int],
 ) -> str:
-    """Return the command that runs the pipeline."""
+    """Return the command that runs the pipeline with stable-diffusion.cpp."""
     return " ".join(_words(row, settings, forms, cards))
 
 

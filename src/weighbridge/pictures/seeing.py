@@ -19,14 +19,14 @@ NEVER = r"(?!)"
 
 
 class SeeingClass(NamedTuple):
-    """The module of a class's program, and the usual size of its pictures."""
+    """The module with a vision class's program, and the usual size of its pictures."""
 
     room: str
     height: int
     width: int
     fixed: bool = False
     frozen: str = NEVER
-    resizes: bool = False  # pictures of any size, in its forward
+    resizes: bool = False  # its forward resizes pictures of any size
 
 
 CLASSES = {

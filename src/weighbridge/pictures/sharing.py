@@ -42,8 +42,8 @@ from weighbridge.workload.picture_training import PictureTraining
 
 
 def sharding(w: PictureTraining) -> Sharding:
-    """Return the ranks of a run: one per card, with DDP by default. Raises UsageError for ranks
-    that share nothing, and for what cannot be offloaded."""
+    """Return the ranks of a training run: one per card, with DDP by default. Raises UsageError for
+    ranks that shard nothing, or offloading that is impossible."""
     budget = w.budget()
     cards = 1 if budget is None else budget.choice.count
     ranks = Ranks.of({"data_parallel_size": w.data_parallel_size or cards})
@@ -52,8 +52,8 @@ def sharding(w: PictureTraining) -> Sharding:
 
 
 def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> Around:
-    """Return what sharding adds to a rank's step. `compute`: the dtype of products; `views`:
-    gradients are views of DDP's buckets."""
+    """Return the hooks of a rank's sharding. `compute`: the dtype of products; `views`: gradients
+    are views of DDP's buckets."""
     if shares.kind.startswith("zero"):
         stage = int(shares.kind[-1])
         how_much, away = ZeroSizes(), shares.offload
@@ -78,7 +78,7 @@ def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> A
 def placed(
     shares: Around, m: Machine, params: Iterable[Param], dtype: DType, *, trained: bool
 ) -> dict[str, LeafTensor]:
-    """Return each parameter of a denoiser, on the card as the rank holds it."""
+    """Return the denoiser's parameters by name, on the card as the rank holds them."""
     leaves = {}
     for p in params:
         leaf = leaves[p.name] = shares.place(m, ParameterSpec(p.name, p.shape, p.kind), dtype)
@@ -87,7 +87,8 @@ def placed(
 
 
 def built(config: Mapping[str, Any], leaves: Iterable[LeafTensor], *, cut: bool) -> BuiltModel:
-    """Return a denoiser for the sharding code. `cut`: its blocks are units."""
+    """Return the denoiser in the form that the sharding code takes. `cut`: its blocks are FSDP
+    units."""
     params = {f"{i}": leaf for i, leaf in enumerate(leaves)}  # encoders may share names
     root = Module(params, {})
     return BuiltModel(
@@ -102,7 +103,7 @@ def built(config: Mapping[str, Any], leaves: Iterable[LeafTensor], *, cut: bool)
 
 
 def _blocks(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the paths of blocks in running order, each once."""
+    """Return the paths of the denoiser's blocks in running order, each once."""
     paths: dict[str, None] = {}
 
     def passed(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
@@ -114,8 +115,8 @@ def _blocks(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def in_units(run: ProgramRun, shares: Around, inner: RunBlock | None) -> RunBlock:
-    """Return how a program runs its blocks in units of `shares`, linked through the tensor that has
-    a gradient."""
+    """Return a function that runs each block as a unit of `shares`, linked through the tensor that
+    has a gradient."""
 
     def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
         entry = _through([value.tensor for value in values])

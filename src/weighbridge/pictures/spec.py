@@ -24,55 +24,56 @@ Guidance = Literal["none", "batched", "two-pass"]
 
 
 class PipelineSpec(NamedTuple):
-    """`size` is (width, height, frames) where nothing is said. `space` and `time` are pixels and
-    frames of a latent; `tile` pixels (height, width) that a tiled autoencoder takes at once, and
-    `tile_stride` what it moves on by; `frames_tile` latent frames that it takes whatever is asked;
-    `text` tokens of a prompt; `guided` whether a prompt costs a second prediction as a rule."""
+    """One pipeline of the catalogue. `size` is the default (width, height, frames). `space` and
+    `time` are pixels and frames per latent; `tile` is (height, width) in pixels that a tiled
+    autoencoder takes at once, and `tile_stride` its step; `frames_tile` latent frames that it
+    always takes at once; `text` tokens per prompt; `guided`: a prompt usually costs a second
+    prediction."""
 
     name: str
     kind: Literal["image", "video"]
     denoisers: tuple[str, ...]  # components; one runs at a time
-    encoders: tuple[str, ...]  # of texts, in the order that they run
+    encoders: tuple[str, ...]  # text encoders, in the order in which they run
     size: tuple[int, int, int]
-    latents: int  # channels
+    latents: int  # channels of a latent
     space: int
     text: int
     guidance: Guidance
     image_encoder: str = ""
-    image_encoder_dtype: str = ""  # as vae_dtype
-    chain: tuple[str, ...] = ()  # of model offload; encoders, denoisers and autoencoder where ()
-    excluded: tuple[str, ...] = ()  # from offload: always on the card
+    image_encoder_dtype: str = ""  # dtype of the image encoder, as vae_dtype
+    chain: tuple[str, ...] = ()  # order of model offload; (): encoders, denoisers, autoencoder
+    excluded: tuple[str, ...] = ()  # components that are never offloaded
     guided: bool = True
     time: int = 1
-    frames_nearest: bool = False  # frames are n // time * time + 1, and not those of whole latents
+    frames_nearest: bool = False  # frames are n // time * time + 1, not those of whole latents
     fps: int = 0
-    multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
-    rounds: bool = False  # other sides are rounded down, in place of refused
-    area: int = 0  # pixels that any size is scaled to, or that the sides of a list of its have
+    multiple: int = 0  # sides are multiples of it, in pixels; 0: as the autoencoder's
+    rounds: bool = False  # other sides are rounded down, not refused
+    area: int = 0  # pixels to which any size is scaled
     tile: tuple[int, int] | None = None
     tile_stride: float = 0.75
     frames_tile: int = 0
     vae: str = "vae"
-    vae_dtype: str = ""  # of its published example, where that has one of its own
+    vae_dtype: str = ""  # of its published example, if that differs
     upcast: bool = False  # a float16 autoencoder is float32 while it decodes
-    latents_uncast: bool = False  # they are decoded in the denoiser's dtype, whatever it has
-    embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
+    latents_uncast: bool = False  # latents are decoded in the denoiser's dtype
+    embedding_width: int = 4096  # width of prompt embeddings, kept until decoding
     reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
-    pictures: int = 0  # that it is always given
+    pictures: int = 0  # input pictures that it always takes
     encodes: Literal["picture", "video"] = "picture"  # Wan's condition has all frames
     token_times: Literal["", "pictures", "always"] = ""  # when each token has a time of its own
-    picture_text: int = 0  # tokens that each picture adds to the prompt
-    short: Mapping[str, int] = {}  # encoders with a length of their own
-    refiner: str = ""  # the pipeline whose denoiser goes on where this one's ends
-    controls: tuple[str, ...] = ()  # ControlNets that were added: components
-    shown: bool = False  # a picture, by an IP-Adapter that was added
+    picture_text: int = 0  # prompt tokens that each input picture adds
+    short: Mapping[str, int] = {}  # encoder -> prompt length, if it differs
+    refiner: str = ""  # the pipeline whose denoiser continues after this one's
+    controls: tuple[str, ...] = ()  # components that are added ControlNets
+    shown: bool = False  # an IP-Adapter was added, and is shown a picture
     unweighed: Mapping[str, Sequence[int]] = {}  # components without a config here: their bounds
-    beside: Mapping[str, int] = {}  # numbers of components that are weighed, and not run
-    checker: bool = False  # a CLIP of 304 million parameters, where people leave it out
-    versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
+    beside: Mapping[str, int] = {}  # component -> parameters; loaded but not run
+    checker: bool = False  # a CLIP of 304 million parameters, which people may leave out
+    versions: Mapping[str, Any] = {}  # changes by release of diffusers: {"0.31": {...}}
     source: str = ""
     repo_id: str = ""
-    gguf: str = ""  # a repository that has the denoiser in GGUF
+    gguf: str = ""  # repository with the denoiser in GGUF
 
     @property
     def denoiser(self) -> str:
@@ -80,18 +81,18 @@ class PipelineSpec(NamedTuple):
 
     @property
     def sides(self) -> int:
-        """Pixels of which sides are multiples."""
+        """Return the number of pixels of which sides are multiples."""
         return self.multiple or self.space
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The chain in which components run."""
+        """Return the components in the order in which they run."""
         return self.chain or (*self.encoders, *self.denoisers, self.vae)
 
 
 def row_of(model: Model) -> PipelineSpec:
-    """Return the row of a named pipeline, else of one whose networks have the same classes: a tune
-    of it. Raises UnsupportedError."""
+    """Return the row of a pipeline by its name, else of one whose networks have the same classes: a
+    fine-tune of it. Raises UnsupportedError if there is none."""
     named = find(model.reference) or of_repository(model.reference)
     if named is None:
         named = _of_classes({p.name: p.config for p in model.parts})
@@ -104,8 +105,8 @@ def row_of(model: Model) -> PipelineSpec:
 
 
 def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
-    """Return the pipeline with these networks. Raises UnsupportedError if some that it needs are
-    missing."""
+    """Return the most similar pipeline with these networks, None if there is none. Raises
+    UnsupportedError if some that it needs are missing."""
     known = [one for one in map(find, names()) if one is not None]
     alone = configs.get("")  # of a component's own folder
     likest = max(
@@ -129,7 +130,7 @@ def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
 
 
 def _lacking(pipeline: CataloguePipeline, configs: Mapping[str, Config]) -> tuple[str, ...] | None:
-    """Return the missing networks of a pipeline; None if an existing one has another class, or the
+    """Return the names of missing networks of a pipeline; None if one has another class, or the
     first denoiser is missing."""
     deciding = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
     lacking = []
@@ -142,7 +143,7 @@ def _lacking(pipeline: CataloguePipeline, configs: Mapping[str, Config]) -> tupl
 
 
 def _shared(pipeline: CataloguePipeline, theirs: Mapping[str, Config]) -> int:
-    """Return the number of equal values in both configs."""
+    """Return how many config values equal those of the pipeline."""
     return sum(
         theirs[name].get(key) == value
         for name, config in pipeline.parts.items()
@@ -152,7 +153,7 @@ def _shared(pipeline: CataloguePipeline, theirs: Mapping[str, Config]) -> int:
 
 
 def spec(pipeline: CataloguePipeline) -> PipelineSpec:
-    """Return the specification in a pipeline's row."""
+    """Return the specification in a pipeline's catalogue row."""
     row: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()

@@ -27,7 +27,7 @@ from weighbridge.training.forward.tensors import Tensor
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 COLOURS = 3
-PICTURES = "AutoencoderKL"  # which decodes a video as a batch of pictures
+PICTURES = "AutoencoderKL"  # class that decodes a video as a batch of pictures
 FRAMES_AT_ONCE = 16  # decode_chunk_size of AnimateDiff
 UNET = "UNet2DConditionModel"
 Residuals = list[list[Value]]
@@ -36,7 +36,7 @@ PATCH = 2  # latents per token, in each direction
 
 @frozen_record
 class PictureRequest:
-    """What to make: pixels, frames and a batch, with all defaults filled in."""
+    """What a pipeline should make: pixels, frames and a batch, with all defaults filled in."""
 
     width: int
     height: int
@@ -51,22 +51,22 @@ class PictureRequest:
     fuse_qkv: bool = False
     float_upsampling: bool = False
     caches_in_place: bool = False
-    ranks: int = 1  # ranks that split the denoiser's tokens
+    ranks: int = 1  # context-parallel ranks that split the denoiser's tokens
     attends_by: str = ""
 
     def latent(self, spec: PipelineSpec) -> tuple[int, int, int]:
-        """Return latent frames, height and width."""
+        """Return (frames, height, width) in latents."""
         frames = (self.frames - 1) // spec.time + 1
         return frames, self.height // spec.space, self.width // spec.space
 
 
 class Stage(NamedTuple):
-    """A component's run, and its role."""
+    """One run of a component, with its role and its peak."""
 
     name: str
     component: str
     result: StagePeak
-    tiled: bool = False  # an autoencoder, a part of the picture at a time
+    tiled: bool = False  # an autoencoder that takes a part of the picture at a time
 
 
 def run(
@@ -74,7 +74,7 @@ def run(
     request: PictureRequest,
     dropped: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
-    """Yield the stages in order, each after its run."""
+    """Yield the stages in order, each when it has run; `dropped` encoders are skipped."""
     spec = card.spec
     rows = request.batch * (1 if request.guidance == "none" else 2)
     encoders = [one for one in spec.encoders if one in card.parts and one not in dropped]
@@ -121,7 +121,7 @@ def _encoded(card: PipelineCard, request: PictureRequest) -> Stage:
 
 
 def _hints(card: PipelineCard, request: PictureRequest, rows: int) -> list[Tensor]:
-    """Make the pictures that ControlNets of U-Nets read as pixels; those of transformers read
+    """Return the pictures that ControlNets of U-Nets read as pixels; those of transformers read
     latents."""
     spec = card.spec
     if not spec.controls or class_of(card.parts[spec.denoiser].config) != UNET:
@@ -146,7 +146,8 @@ def forward(
     sizes: Sizes,
     residuals: Residuals | None = None,
 ) -> Value | None:
-    """Run a component's program on the card, with what ControlNets gave."""
+    """Return the output of component `part`'s program, run on the card with the ControlNets'
+    `residuals`."""
     run = _program_run(card, request, part)
     run.residuals = residuals or []
     return components.forward(run, card.parts[part].config, sizes)
@@ -188,8 +189,8 @@ def _tree(part: ModelPart, code: str) -> Iterable[Param]:
 def _controlled(
     card: PipelineCard, request: PictureRequest, sizes: Sizes, residuals: Residuals
 ) -> Iterator[Stage]:
-    """Run the ControlNets beside the denoiser, which is there from its step before. What each gives
-    is added to what those before it gave."""
+    """Yield the stages of ControlNets; the denoiser is on the card from its previous step. Each
+    one's residuals are added to those before."""
     for control in card.spec.controls:
         card.before(control)
         run = _program_run(card, request, control)
@@ -237,8 +238,8 @@ def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator
 
 
 def _unpacked(card: PipelineCard, name: str) -> Tensor | None:
-    """A layer that is unpacked or cast for its product: the largest, for as long as the step
-    runs."""
+    """Return the largest layer, dequantized or cast for its product, which is counted as long as
+    the step runs; None if no layer is."""
     place, part = card.placement, card.parts[name]
     dtype = place.dtypes[name]
     if name in place.casting:
@@ -251,7 +252,7 @@ def _unpacked(card: PipelineCard, name: str) -> Tensor | None:
 
 
 def decode(card: PipelineCard, request: PictureRequest) -> Stage:
-    """Run the autoencoder: whole, or by what is asked in slices and tiles."""
+    """Return the stage of the autoencoder's decoder, whole or in slices and tiles."""
     spec, name = card.spec, card.spec.vae
     card.before(name)
     dtype = card.placement.dtypes[name]
@@ -267,7 +268,7 @@ def decode(card: PipelineCard, request: PictureRequest) -> Stage:
         batch, frames = batch * min(frames, FRAMES_AT_ONCE), 1
     if request.tiling and spec.tile is not None and not tiles_itself:
         tall, wide = (side // spec.space for side in spec.tile)
-        if height > tall or width > wide:  # tiles that are kept, and the picture they are put into
+        if height > tall or width > wide:  # tiles that are kept, and the assembled picture
             outputs += _outputs(card, request, dtype, 2)
             height, width = min(height, tall), min(width, wide)
     if spec.frames_tile and frames > spec.frames_tile and not tiles_itself:
@@ -289,7 +290,7 @@ def decode(card: PipelineCard, request: PictureRequest) -> Stage:
 def _outputs(
     card: PipelineCard, request: PictureRequest, dtype: DType, count: int = 1
 ) -> list[Tensor]:
-    """Make the pictures that stay on the card while parts of them are decoded."""
+    """Return the pictures that stay on the card while parts of them are decoded."""
     stay = count if card.outputs_stay else 0
     return [_picture(card, request, dtype) for _ in range(stay)]
 

@@ -23,25 +23,25 @@ from weighbridge.models.arch.blueprint import Param
 
 TWICE = 2
 LEAST = 2  # fewest blocks on the card
-DEPTH = 2  # of lists of blocks within modules: encoder.block.0
+DEPTH = 2  # depth of block lists within modules: encoder.block.0
 
 
 class BlocksOnCard(NamedTuple):
-    """The bytes of each tensor on the card, and of all in host memory."""
+    """The bytes of each tensor on the card, and of all tensors in host memory."""
 
     here: list[int]
     waiting: int
 
 
 def block_of(name: str) -> tuple[str, int] | None:
-    """Return the list of a tensor's block, and its number there; None outside of blocks."""
+    """Return (path of its block list, block number) of a tensor; None outside of blocks."""
     words = name.split(".")
     place = next((i for i, word in enumerate(words[:-1]) if word.isdigit()), DEPTH + 1)
     return None if place > DEPTH else (".".join(words[:place]), int(words[place]))
 
 
 def lists(params: Iterable[Param]) -> dict[str, int]:
-    """Return the lists of blocks: path -> number of blocks."""
+    """Return path -> number of blocks, for each list of several blocks."""
     numbers: dict[str, set[int]] = {}
     for p in params:
         block = block_of(p.name)
@@ -51,7 +51,7 @@ def lists(params: Iterable[Param]) -> dict[str, int]:
 
 
 def waiting(params: Sequence[Param], count: int, *, combined: bool = False) -> dict[str, int]:
-    """Return how many blocks of each list are swapped, if `count` are requested."""
+    """Return path -> number of swapped blocks for each list, if `count` are requested."""
     return _waits(lists(params), count, combined=combined)
 
 
@@ -72,7 +72,7 @@ def _waits(known: Mapping[str, int], count: int, *, combined: bool = False) -> d
 
 
 def most(params: Sequence[Param], *, combined: bool = False) -> int:
-    """Return the most blocks that can be swapped; 0 without blocks."""
+    """Return the most blocks that can be swapped; 0 for a denoiser without blocks."""
     known = lists(params)
     total = max(0, sum(known.values()) - 1)
     if combined or len(known) < 2:
@@ -89,8 +89,8 @@ def swapped(
     coming: int = 0,
     combined: bool = False,
 ) -> BlocksOnCard:
-    """Return which of `sizes`, those of `params` first, are on the card with `count` blocks
-    swapped. `coming`: whole blocks move, and as many more are there."""
+    """Return which of `sizes` are on the card with `count` blocks swapped; those of `params` come
+    first. `coming`: whole blocks move, and this many in addition are on the card."""
     if not count:
         return BlocksOnCard(list(sizes), 0)
     known = lists(params)
@@ -110,7 +110,7 @@ def swapped(
 
 
 def shared(params: Sequence[Param], sizes: Sequence[int], fraction: float) -> BlocksOnCard:
-    """Return which tensors are on the card if a fraction of the blocks' bytes is swapped."""
+    """Return which tensors are on the card if `fraction` of the blocks' bytes is swapped."""
     known = lists(params)
     blocks: dict[tuple[str, int], list[int]] = {}
     here = []
@@ -127,7 +127,8 @@ def shared(params: Sequence[Param], sizes: Sequence[int], fraction: float) -> Bl
 
 
 def _window(sizes: Sequence[int], room: int) -> int:
-    """Return the bytes of successive blocks that fit into `room`."""
+    """Return the bytes of successive blocks, from the first on, that fit into `room`; at least
+    LEAST of them."""
     total = 0
     for count, nbytes in enumerate(sizes):
         if total + nbytes > room and count >= LEAST:

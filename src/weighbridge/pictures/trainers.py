@@ -45,12 +45,12 @@ ATTENTION = (
     *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("to_query", "to_key", "to_value"),  # Kandinsky's
 )
-NOTHING = "-"  # to write
-LINES = " | "  # between lines of one change
+NOTHING = "-"  # marks that nothing is written
+LINES = " | "  # separates lines of one change
 
 
 class StepSpread(NamedTuple):
-    """Percent by which the activations of a step may be smaller, or larger."""
+    """Percent by which the activations of a step may be smaller, or larger, than estimated."""
 
     below: int
     above: int
@@ -86,14 +86,14 @@ class PictureTrainer(NamedTuple):
     bypassed: bool = False
     master: bool = True
     optimizer: str = "adamw_torch"
-    factor: int = 0  # LoKr's; 0: near the root
+    factor: int = 0  # LoKr's default; 0: nearest to the square root
     factors: Mapping[str, int] = {}  # the smallest of its examples, where a run must say them
     unets: bool = True
     beside: bool = False
     precision: str = "bf16-mixed"
     precise: tuple[str, ...] = ()
     kernels: bool = False
-    depth: int = 2  # RamTorch: one that runs, one that comes
+    depth: int = 2  # RamTorch's layers on the card: one runs, one arrives
     packs: bool = False
     combined: bool = False
     shares: tuple[str, ...] = DDP
@@ -104,24 +104,26 @@ class PictureTrainer(NamedTuple):
     torch: tuple[int, int] = TORCH
 
     def adapts(self, cls: str) -> tuple[str, ...]:
-        """Return the modules with adapters in a denoiser class."""
+        """Return the module names that get adapters by default in denoiser class `cls`."""
         kind = f"adapts:{self.name}:"
         others = (CLASSES[name] for name in CLASSES if f"{kind}{cls}".startswith(name))
         return next(others, self.targets)
 
     def forks(self, cls: str) -> bool:
-        """Return whether the trainer has its own version of a denoiser class."""
+        """Return whether the trainer runs its own version of denoiser class `cls`, not
+        diffusers'."""
         return self.around == FORKED and (self.unets or "UNet" not in cls)
 
     def spread(self, cls: str) -> StepSpread:
-        """Return the percent by which activations may differ."""
+        """Return the percentages by which activations of class `cls` may differ from the
+        estimate."""
         return LOOPED if self.around == FORKED and not self.forks(cls) else self.around
 
     def checkpoints(self, cls: str, how: str, *, most: bool = False) -> str:
-        """Return what it computes again of a class where this is asked. U-Nets know no intervals;
-        every second block keeps as much as two of four. `most`: what it may compute again, since
-        of classes whose blocks are not joined it was published to do so with all (Cosmos, HiDream,
-        four formats) and with every second (LongCat-Image, Kandinsky 5)."""
+        """Return the checkpointing that the trainer really uses for class `cls` if `how` is set.
+        U-Nets know no intervals; every second block keeps as much as two of four. `most`: what it
+        may recompute, since of classes whose blocks are not joined it was published to do so with
+        all (Cosmos, HiDream, four formats) and with every second (LongCat-Image, Kandinsky 5)."""
         if self.joined is None or how not in ("pairs", "half"):
             return how
         if "UNet" in cls:
@@ -219,8 +221,8 @@ TRAINERS: Mapping[str, PictureTrainer] = {
 
 @cache
 def words(trainer: str, cls: str = "") -> Mapping[str, str]:
-    """Return a trainer's keys for our settings and a denoiser class, by setting or setting=value;
-    others have none. A row for some classes only has the beginning of their names:
+    """Return a trainer's keys for weighbridge's settings and denoiser class `cls`, keyed by setting
+    or setting=value. A row that applies to some classes has the prefix of their names:
     quantization=nf4:Flux2."""
     rows: dict[str, dict[str, str]] = {}
     for line in text_beside(__file__, "trainer_words.txt").splitlines():
@@ -235,8 +237,8 @@ def words(trainer: str, cls: str = "") -> Mapping[str, str]:
 
 
 def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
-    """Return changes of our settings as lines of a trainer's command or config; "" if it has no key
-    for one of them."""
+    """Return changed settings as lines of the trainer's command or config; "" if it has no key for
+    one of them."""
     known = words(trainer, cls)
     filled = {**change, "part": "unet" if "UNet" in cls else "transformer"}
     if "size" in change:
@@ -251,7 +253,7 @@ def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
 
 def _single(change: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield changes one by one: formats of several components, and several dropped components, are
-    separate."""
+    separate changes."""
     for name, value in change.items():
         if name == "quantization" and value:
             yield from ((name, form) for form in re.split("[,+]", value))
@@ -262,7 +264,7 @@ def _single(change: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _line(known: Mapping[str, str], name: str, value: Any) -> str:
-    """Return a trainer's line for one change; "" if it has none."""
+    """Return the trainer's line for one change; "" if it has no key for it."""
     if name.startswith("uncached"):
         return known.get("cached", NOTHING if value else "")
     if value is False:

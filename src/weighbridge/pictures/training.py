@@ -60,28 +60,28 @@ PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
     *("cache", "load", "encode"),
     *("forward", "backward", "step"),
 )
-CLIP = "CLIPTextModel"  # scripts train its layers with the denoiser's
+CLIP = "CLIPTextModel"  # encoder that scripts train together with the denoiser
 CLIP_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 EMA = "second average"
-ONE = 1  # block that was swapped is there
-WAYS = 2  # forward and backward, which have layers of their own on the card
+ONE = 1  # a swapped block is on the card
+WAYS = 2  # forward and backward each keep layers on the card
 
 
 @frozen_record
 class PicturePlan:
-    """A run with all defaults filled in. `parts`: by component; `encodes`: encoders that stay on
-    the card and run in each step; `caches`: those that run before it, `beside` the denoiser or
-    alone."""
+    """A training run with all defaults filled in. `parts`: models by component; `encodes`: encoders
+    that stay on the card and run in each step; `caches`: those that run before the steps, `beside`
+    the denoiser or alone."""
 
     spec: PipelineSpec
     parts: Mapping[str, ModelPart]
     sizes: Sizes
-    weights: DType  # of the denoiser, frozen or fully trained
+    weights: DType  # dtype of the denoiser, frozen or fully trained
     autocast: DType | None
     dtypes: Mapping[str, DType]  # of the other components
     optimizer: Optimizer
-    adapters: PictureAdapters | None  # None: all of it is trained
-    forms: Mapping[str, str] = field(default_factory=dict)  # of components
+    adapters: PictureAdapters | None  # None: full training
+    forms: Mapping[str, str] = field(default_factory=dict)  # component -> format
     accumulation: int = 1
     checkpointing: str = "none"
     attention: str = "sdpa"
@@ -96,13 +96,13 @@ class PicturePlan:
     blocks_to_swap: int = 0
     streaming: str = "none"  # layers, or blocks
     waiting: float = 1.0  # fraction of the streamed weights in host memory
-    depth: int = 2  # layers of each way that are on the card
-    combined: bool = False  # the last of all lists of blocks wait
+    depth: int = 2  # layers on the card in forward, and in backward
+    combined: bool = False  # blocks are swapped from the end of all lists together
     bounced: bool = False  # a streamed layer saves its input
     torch: tuple[int, int] = TORCH
     chip: Chip = ASSUMED
     sharding: Sharding = field(default_factory=Sharding)
-    buckets: bool = True  # of DDP; gradients live in them where `views`
+    buckets: bool = True  # DDP has buckets; with `views` gradients live in them
     views: bool = False
 
     @property
@@ -111,16 +111,16 @@ class PicturePlan:
 
     @property
     def away_whole(self) -> bool:
-        """Whether a fully trained denoiser is partly offloaded to host memory."""
+        """Return whether a fully trained denoiser is partly offloaded to host memory."""
         return self.adapters is None and bool(self.blocks_to_swap or self.streaming != "none")
 
     @property
     def form(self) -> str | None:
-        """The format of the frozen denoiser."""
+        """Return the format of the frozen denoiser; None if it is not quantized."""
         return self.forms.get(self.spec.denoiser)
 
     def around(self) -> Around:
-        """Return what sharding adds to a rank's step."""
+        """Return the hooks of this rank's sharding."""
         how = {"views": self.views, "buckets": self.buckets}
         return sharing.around(self.sharding, self.autocast or self.weights, **how)
 
@@ -131,16 +131,16 @@ class PicturePlan:
 
 @dataclass(slots=True, kw_only=True)
 class PictureRun:
-    """The peak of each phase of a run."""
+    """The peak of each phase of a run, and bytes in host memory."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
     trained: int = 0
     saved: int = 0  # bytes saved for backward when the first one begins
     waiting: int = 0  # bytes of weights in host memory
-    away: int = 0  # most bytes of activations there
-    offloaded: int = 0  # bytes of parameters, master copies and states there
-    unsettled: bool = False  # a later torch keeps more
+    away: int = 0  # most bytes of activations in host memory
+    offloaded: int = 0  # bytes of parameters, master copies and states in host memory
+    unsettled: bool = False  # a later torch saves more
 
     def note(self, name: str, peak: LivePeak) -> None:
         """Keep the largest peak of each phase."""
@@ -149,8 +149,8 @@ class PictureRun:
 
 
 def run(plan: PicturePlan) -> PictureRun:
-    """Encode what is cached, then run two steps. Offloading a frozen base changes nothing else, so
-    the steps run once for all its fractions."""
+    """Return the peaks of encoding cached inputs and of two steps. Offloading a frozen base changes
+    nothing else, so the steps run once for all its fractions."""
     undivided = plan.form is not None or not plan.sharding.parameters
     still = undivided and plan.adapters is not None and plan.streaming != "layers"
     whole = replace(plan, blocks_to_swap=0, streaming="none", waiting=1.0) if still else plan
@@ -181,7 +181,7 @@ PARTS = frozenset(("spec", "parts", "dtypes", "forms", "caches", "beside"))
 
 
 def _encoders(plan: PicturePlan, names: Iterable[str]) -> tuple[object, ...]:
-    """Return the key of a run of these encoders."""
+    """Return a cache key for runs of these encoders."""
     each = ((one, plan.forms.get(one), plan.dtypes[one]) for one in names)
     return (plan.spec.name, plan.sizes, plan.chip, plan.vae_tiling, *each)
 
@@ -192,7 +192,7 @@ def _less(peak: LivePeak, nbytes: int) -> LivePeak:
 
 
 def _steps(plan: PicturePlan) -> PictureRun:
-    """Run two steps."""
+    """Return the peaks of two training steps."""
     result = PictureRun()
     m = machine(Heap(), plan.chip)
     step = DenoiserStep(m, plan, result)
@@ -220,7 +220,7 @@ def _steps(plan: PicturePlan) -> PictureRun:
 
 def _cached(plan: PicturePlan, names: tuple[str, ...]) -> LivePeak:
     """Return the peak of encoders that run before the steps: on one picture or text at a time, or
-    on a batch with the denoiser and its adapters loaded. Their outputs stay."""
+    on a batch with the denoiser and its adapters loaded. Outputs stay on the card."""
     m = machine(Heap(), plan.chip)
     for one in names:
         m.heap.row(plan.encoder(one), one)
@@ -239,7 +239,7 @@ def _cached(plan: PicturePlan, names: tuple[str, ...]) -> LivePeak:
 
 
 def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | None:
-    """Run an encoder, of which only the output is kept. Pixels are those of a batch."""
+    """Return the output of encoder `name`; all else is freed. Pixels are those of a batch."""
     text, config = plan.spec.short.get(name, sizes.text), plan.parts[name].config
     side = "encode" if name == plan.spec.vae else "both"
     run_sizes = _tile(plan, sizes) if side == "encode" and plan.vae_tiling else sizes
@@ -269,7 +269,7 @@ class TrainedText(NamedTuple):
 
 
 class DenoiserStep:
-    """The denoiser in memory, and one micro-batch through it."""
+    """The denoiser in memory, which runs one micro-batch at a time."""
 
     def __init__(self, m: Machine, plan: PicturePlan, result: PictureRun) -> None:
         self.m, self.plan, self.result = m, plan, result
@@ -301,7 +301,8 @@ class DenoiserStep:
             m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
 
     def _base(self) -> dict[str, LeafTensor]:
-        """Load the denoiser onto the card, without what stays in host memory."""
+        """Return the denoiser's parameters, loaded onto the card except those that stay in host
+        memory."""
         plan, m = self.plan, self.m
         m.heap.row(formats.tables(plan.denoiser, plan.weights), "weights")
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
@@ -327,9 +328,10 @@ class DenoiserStep:
         return leaves
 
     def _text(self, name: str) -> "TrainedText":
-        """Load a trained text encoder onto the card: its adapters, or all of it."""
+        """Return a trained text encoder, loaded onto the card with its adapters, or fully
+        trained."""
         plan, m = self.plan, self.m
-        tree = components.blueprint(plan.parts[name].config)  # as its program names it
+        tree = components.blueprint(plan.parts[name].config)  # with names as its program has them
         params = () if tree is None else tree.counted
         if plan.adapters is None:
             whole = {
@@ -359,8 +361,8 @@ class DenoiserStep:
         self.result.note(BACKWARD, m.heap.phase())
 
     def _noted(self, *, last: bool) -> list[Value]:
-        """Run a micro-batch and note its allocations. The first one's are kept if it began without
-        gradients and no sharding hooks its blocks."""
+        """Run a micro-batch and record its allocations; return trained text embeddings. The first
+        recording is kept if it began without gradients and no sharding hooks its blocks."""
         m, heap, tape = self.m, self.m.heap, HeapTape()
         heap.notes, begin = tape.notes, heap.place() + 1
         texts = self._walked(last=last)
@@ -375,12 +377,13 @@ class DenoiserStep:
         return texts
 
     def _repeated(self) -> bool:
-        """Repeat the first micro-batch's allocations, if this one begins without gradients, too."""
+        """Repeat the first micro-batch's allocations if this one begins without gradients, too;
+        return whether that was possible."""
         m = self.m
         if not self.left or any(p.grad for p in self.trained):
             return False
         there: list[Any] = [None] * self.begin
-        kept = CardBytes()  # of threads that have multiplied
+        kept = CardBytes()  # for threads that have multiplied already
         for told in self.tape.again(m.heap, lambda n: kept if n is m.workspace else n, there):
             if isinstance(told, LivePeak):
                 self.result.note(FORWARD, told)
@@ -389,7 +392,8 @@ class DenoiserStep:
         return True
 
     def _walked(self, *, last: bool) -> list[Value]:
-        """Run a micro-batch, and return the text embeddings, whose backward is still to come."""
+        """Run a micro-batch and return the trained text embeddings, whose backward is still to
+        come."""
         m, plan = self.m, self.plan
         with m.casting(plan.autocast):
             texts = [self._text_forward(name, one) for name, one in self.texts.items()]
@@ -403,7 +407,8 @@ class DenoiserStep:
         return texts
 
     def _encoded(self) -> list[Tensor]:
-        """Return the tensors of the loop: latents, noise, their sum, the target, and prompts."""
+        """Return the tensors that the training loop holds: latents, noise, their sum, the target,
+        and prompts."""
         m, plan, s = self.m, self.plan, self.plan.sizes
         for name in plan.encodes:
             if name not in self.texts:
@@ -455,14 +460,15 @@ class DenoiserStep:
 
 
 def _of_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]:
-    """Prefix trained tensors with their encoder: two of a pipeline have the same names."""
+    """Yield trained tensors, renamed with their encoder's prefix: two encoders of a pipeline have
+    equal names."""
     for leaf in leaves:
         leaf.name = f"{name}.{leaf.name}"
         yield leaf
 
 
 def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:
-    """Return parameters whose bytes are counted elsewhere."""
+    """Return frozen parameters by name; their bytes are counted elsewhere."""
     return {
         p.name: LeafTensor(p.name, p.shape, dtype, None, trainable=False, kind=p.kind)
         for p in params
@@ -471,7 +477,8 @@ def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:
 
 
 def _on_card(params: Sequence[Param], sizes: Sequence[int], plan: PicturePlan) -> BlocksOnCard:
-    """Return which of the frozen denoiser's tensors are on the card."""
+    """Return which of the frozen denoiser's tensors are on the card, and the bytes in host
+    memory."""
     if plan.streaming == "blocks":
         return shared(params, sizes, plan.waiting)
     coming = ONE if plan.combined else 0
@@ -479,8 +486,8 @@ def _on_card(params: Sequence[Param], sizes: Sequence[int], plan: PicturePlan) -
 
 
 def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ...]:
-    """Return the weights in host memory. If only some are, the program draws them by chance: here
-    they are spread evenly."""
+    """Return the names of streamed weights in host memory. If only some are, the trainer picks them
+    at random: here they are spread evenly."""
     if plan.streaming != "layers":
         return ()
     linears = [p.name for p in params if p.kind == "linear" and p.name.endswith(".weight")]
@@ -491,8 +498,8 @@ def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ..
 def _streamed(
     params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
 ) -> BlocksOnCard:
-    """Return the tensors on the card with a few of the streamed layers, one after the other, in the
-    dtype of products."""
+    """Return the tensors on the card besides streamed layers, and the largest few successive
+    streamed layers, in the dtype of products."""
     each = list(zip(params, sizes, strict=True))
     away = {*streams}
     here = [nbytes for p, nbytes in each if p.name not in away]
@@ -503,7 +510,7 @@ def _streamed(
 
 
 def _loss(m: Machine, out: Tensor) -> Tensor:
-    """mse_loss(out.float(), target.float())"""
+    """Return mse_loss(out.float(), target.float())."""
     wide = cast(m, out, FLOAT32)
     target = m.new(wide.shape, FLOAT32)
     loss = m.new((), FLOAT32)

@@ -26,13 +26,14 @@ from weighbridge.workload.picture_training import PictureTraining
 HALVES = {"bf16": BFLOAT16, "fp16": FLOAT16, "fp32": FLOAT32}
 LARGEST_FACTOR = 1 << 12
 MIXED = "-mixed"
-WHOLE = 10_000  # LyCORIS's rank for which W2 is never split
+WHOLE = 10_000  # LyCORIS's rank at which W2 is never split
 
 
 def plan(
     spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining, chip: Chip | None
 ) -> PicturePlan:
-    """Return the run with defaults. Raises UsageError for contradictory settings."""
+    """Return the plan of a training run with all defaults. Raises UsageError for contradictory
+    settings."""
     trainer = trainer_of(w)
     _consistent(spec, parts, w)
     precision = w.precision or trainer.precision
@@ -63,7 +64,7 @@ def plan(
         ema=w.ema,
         encodes=encodes,
         caches=caches,
-        beside=trainer.beside and shares.kind != "fsdp2",  # is_fsdp: it is on no card yet
+        beside=trainer.beside and shares.kind != "fsdp2",  # is_fsdp: the denoiser is on no card yet
         trains_text=w.train_text_encoder,
         vae_tiling=w.vae_tiling,
         blocks_to_swap=w.blocks_to_swap or 0,
@@ -85,17 +86,19 @@ def trainer_of(w: PictureTraining) -> PictureTrainer:
 
 
 def again(w: PictureTraining, cls: str, *, most: bool = False) -> str:
-    """Return the checkpointing that the program uses, or may use, for a class."""
+    """Return the checkpointing that the trainer uses, or with `most` may use, for a denoiser
+    class."""
     return trainer_of(w).checkpoints(cls, w.checkpointing or "none", most=most)
 
 
 def _unpacked(w: PictureTraining) -> bool:
-    """Return whether streamed layers stay unquantized."""
+    """Return whether streamed layers stay unquantized despite a format."""
     return w.streaming == "layers" and not trainer_of(w).packs
 
 
 def sizes(spec: PipelineSpec, w: PictureTraining) -> Sizes:
-    """Return the sizes of a step on the largest bucket. Raises UsageError."""
+    """Return the sizes of a step on the largest bucket. Raises UsageError for sizes that the
+    pipeline does not have."""
     width, height, frames = spec.size
     if w.size is not None:
         height, width = w.size
@@ -142,7 +145,8 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
 def _adapters(
     w: PictureTraining, trainer: PictureTrainer, compute: DType, cls: str
 ) -> PictureAdapters:
-    """Return the adapters. In fp16, diffusers' scripts cast them to float32."""
+    """Return the settings of adapters, with the trainer's defaults. In fp16, diffusers' scripts
+    cast them to float32."""
     wide = trainer.wide or compute == FLOAT16
     lokr = w.method == "lokr"
     factors = _factors(w.lokr_factors or ())
@@ -165,8 +169,8 @@ def _adapters(
 
 
 def with_less_of_factors(asked: PicturePlan, w: PictureTraining) -> PicturePlan | None:
-    """Return the run with the smallest factors in a program's examples, for which LoKr is largest;
-    None if the user sets factors, or if the program has a default."""
+    """Return the plan with the smallest LoKr factors of the trainer's examples, which give the
+    largest adapters; None if the user sets factors, or the trainer has a default."""
     how = asked.adapters
     if how is None or w.method != "lokr" or w.lokr_factor or w.lokr_factors:
         return None
@@ -175,7 +179,8 @@ def with_less_of_factors(asked: PicturePlan, w: PictureTraining) -> PicturePlan 
 
 
 def _factors(written: tuple[str, ...]) -> dict[str, int]:
-    """Return the factors in Attention=16, FeedForward=8. Raises UsageError."""
+    """Return module class -> factor from items such as Attention=16. Raises UsageError for
+    others."""
     factors: dict[str, int] = {}
     for item in written:
         kind, _, text = (word.strip() for word in item.partition("="))
@@ -189,7 +194,7 @@ def _factors(written: tuple[str, ...]) -> dict[str, int]:
 def _encoders(
     spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the encoders that run in each step, and those that ran before. Left-out ones ran
+    """Return (encoders that run in each step, encoders that run before). Dropped ones ran
     separately."""
     texts = tuple(name for name in spec.encoders if name in parts)
     live = w.uncached_text or w.train_text_encoder
@@ -256,7 +261,8 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
 
 
 def _of_ranks(asked: PicturePlan, trainer: PictureTrainer) -> Iterator[str]:
-    """Yield a way of sharing that the trainer is not known to have, and what was not read."""
+    """Yield notes on a sharding that the trainer is not known to support, or whose combination was
+    not read."""
     kind = asked.sharding.kind
     if kind not in ("none", *trainer.shares):
         known = ", ".join(trainer.shares)

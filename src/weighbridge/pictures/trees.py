@@ -17,8 +17,8 @@ Shapes = Mapping[str, Shape]
 
 
 class Tree:
-    """The modules below one path, with the shapes of the whole tree. `frozen`: batch norms stay as
-    loaded and do not train."""
+    """The modules below one path, with the tensor shapes of the whole tree. `frozen`: batch norms
+    stay as loaded and are not trained."""
 
     __slots__ = ("_frozen", "_modules", "place", "shapes")
 
@@ -41,18 +41,18 @@ class Tree:
         return self.place.run
 
     def has(self, name: str | int) -> bool:
-        """Return whether there is a module or a parameter of that name."""
+        """Return whether the tree has a module or parameter of that name here."""
         return f"{self.place.path}{name}" in self._modules
 
     def shape(self, name: str) -> Shape:
         return self.shapes[self.place.path + name]
 
     def each(self, name: str) -> "list[Tree]":
-        """Return the modules of a sequence that have parameters."""
+        """Return the modules of a sequence that have parameters, in order."""
         return (self / name).children()
 
     def children(self, prefix: str = "", first: int = 0) -> "list[Tree]":
-        """Return the modules with numbers as names."""
+        """Return the modules named by `prefix` and successive numbers from `first` on."""
         beyond = first
         while self.has(f"{prefix}{beyond}"):
             beyond += 1
@@ -99,13 +99,14 @@ def _modules(shapes: Shapes) -> frozenset[str]:
 
 
 def _padded(x: Value, kernel: int, stride: int) -> Value:
-    """Return timm's pad_same: as much as the strides need, more behind than before."""
+    """Return `x` padded as timm's pad_same does: as much as the strides need, more after than
+    before."""
     sides = ((-(-side // stride) - 1) * stride + kernel for side in x.shape[2:])
     return x.resized(*x.shape[:2], *(max(a, b) for a, b in zip(sides, x.shape[2:], strict=True)))
 
 
 def in_place(x: Value, keeps: str) -> Value:
-    """Return an in-place activation. If backward needs the input, it is copied first (torch
+    """Return an in-place activation of `x`. If backward needs the input, it is copied first (torch
     tools/autograd/derivatives.yaml)."""
     kind = pointwise.of_result_ if keeps == "result" else pointwise.of_input_
     return Value(x.run, kind(x.run.m, x.tensor))
@@ -117,18 +118,19 @@ def pooled(x: Value) -> Value:
 
 
 def grown(x: Value, *shape: int) -> Value:
-    """Return an interpolated picture; autocast computes it in float32."""
+    """Return `x` interpolated to `shape`; autocast computes it in float32."""
     return (x if x.run.m.autocast is None else x.float()).resized(*shape)
 
 
 def doubled(x: Value) -> Value:
-    """Return the picture twice as large on each side."""
+    """Return `x` interpolated to twice the height and width."""
     batch, width, height, breadth = x.shape
     return grown(x, batch, width, 2 * height, 2 * breadth)
 
 
 def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:
-    """nn.Sequential: who calls it holds the input of the first to the end, which is given more."""
+    """Return nn.Sequential of `x`: the caller holds the first block's input until the last returns;
+    `first` are further arguments of the first block."""
     y = x
     for number, block in enumerate(blocks):
         y = call(block, y) if number else call(block, y, *first)
@@ -136,7 +138,8 @@ def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *firs
 
 
 def complete(run: ProgramRun, shapes: Shapes) -> None:
-    """Raise UnsupportedError if a tensor of the tree was not declared, or has another shape."""
+    """Raise UnsupportedError if the program did not declare a tensor of the tree, or declared it
+    with another shape."""
     for name, shape in shapes.items():
         declared = run.declared.get(name)
         if declared is None or declared.shape != shape:

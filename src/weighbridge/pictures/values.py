@@ -40,7 +40,7 @@ class ConvWrap(Protocol):
 
 
 RunBlock = Callable[[Block, "NetPlace", "tuple[Value, ...]"], Any]
-TORCH = (2, 13)  # the release whose kernels are chosen
+TORCH = (2, 13)  # torch release whose kernels are chosen
 NORMS_WIDE = (2, 12)  # first release whose autocast runs rms_norm in float32
 # An attention by its name in settings: "sdpa" is what torch chooses on the card
 KERNELS = {
@@ -64,63 +64,64 @@ class Sizes:
     text: int = 16
     tokens: int = 0
     side: str = "both"
-    token_times: bool = False  # a timestep of each token, as Wan 2.2's TI2V has
-    tiled: bool = False  # an autoencoder after enable_tiling
+    token_times: bool = False  # each token has a timestep, as in Wan 2.2's TI2V
+    tiled: bool = False  # an autoencoder with enable_tiling
 
     def latents(self, channels: int) -> Shape:
-        """Return a video's latents: [batch, channels, frames, height, width]."""
+        """Return the shape of a video's latents: [batch, channels, frames, height, width]."""
         return self.batch, channels, self.frames, self.height, self.width
 
     def pixels(self, channels: int, space: int, time: int) -> Shape:
-        """Return the decoded shape: `space` pixels per latent on each side, `time` frames per
-        latent frame but the first."""
+        """Return the shape of decoded pictures or video: `space` pixels per latent on each side,
+        `time` frames per latent frame except the first."""
         frames = time * (self.frames - 1) + 1
         return self.batch, channels, frames, space * self.height, space * self.width
 
 
 @dataclass(slots=True, kw_only=True)
 class ProgramRun:
-    """One run of a program: its machine, and what it has declared so far."""
+    """One run of a component's program: its machine, and the modules that it has declared so
+    far."""
 
     m: Machine
-    cls: str  # of the component, as its config names it
+    cls: str  # class of the component, as its config names it
     dtype: DType
-    code: str = ""  # room of programs that are run in place of diffusers'
-    turns_wide: bool = True  # by such a program: queries and keys, by copies in float32
+    code: str = ""  # module of programs that replace diffusers' classes
+    turns_wide: bool = True  # such a program rotates queries and keys in float32 copies
     attention: str = "sdpa"
-    fused_qkv: bool = False  # after fuse_qkv_projections
+    fused_qkv: bool = False  # queries, keys and values are fused (fuse_qkv_projections)
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
     pads_copies: bool = False  # before convolutions that step: networks from TensorFlow
-    caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
-    torch: tuple[int, int] = TORCH  # whose autocast it is
-    unsettled: bool = False  # a later one casts what this one leaves
+    caches_in_place: bool = False  # causal convolutions copy caches in place: diffusers up to 0.30
+    torch: tuple[int, int] = TORCH  # torch release, for autocast's rules
+    unsettled: bool = False  # a later torch casts what this one does not
     block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
     wraps: dict[str, Wrap] = field(default_factory=dict)
     conv_wraps: Mapping[str, ConvWrap] = field(default_factory=dict)
-    # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
+    # Lists of residuals that a ControlNet returns, and a denoiser adds to its own
     residuals: list[list["Value"]] = field(default_factory=list)
-    attention_away: bool = False  # what attention saves waits in host memory
-    kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
-    ranks: int = 1  # that share the tokens of a sequence, and how they attend to all of them
+    attention_away: bool = False  # tensors that attention saves wait in host memory
+    kinds: Mapping[str, int] | None = None  # numbers of blocks' kinds; None: all blocks run
+    ranks: int = 1  # context-parallel ranks, and their method of attention
     attends_by: str = ""
-    seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
-    pixels: "Value | None" = None  # a batch of pictures, of networks that see
+    seen: "Value | None" = None  # tokens of an IP-Adapter's picture
+    pixels: "Value | None" = None  # batch of pictures, for vision networks
     buffers: dict[str, Buffer] = field(default_factory=dict)
-    detections: int = 100  # of a picture: box_detections_per_img of torchvision
+    detections: int = 100  # per picture: box_detections_per_img of torchvision
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
-        """Return a tensor from outside, or one that a kernel fills."""
+        """Return a new tensor of `shape`: an input, or the result of a kernel."""
         return Value(self, self.m.new(shape, dtype or self.dtype))
 
     def constant(self, *shape: int, dtype: DType | None = None) -> "Value":
-        """Return a tensor that a module holds or that is counted elsewhere: it takes no memory."""
+        """Return a tensor without memory, which a module holds or which is counted elsewhere."""
         return Value(self, Computed(shape, dtype or self.dtype, None))
 
 
 def machine(heap: Heap, chip: Chip | None = None) -> Machine:
-    """Return a card with the workspace that cuBLAS keeps there."""
+    """Return a machine for a card, with the workspace that cuBLAS keeps there."""
     m = Machine(heap)
     m.chip = chip or ASSUMED
     [m.workspace] = m.sizes(lasting, TORCH)
@@ -128,7 +129,7 @@ def machine(heap: Heap, chip: Chip | None = None) -> Machine:
 
 
 class Value:
-    """A tensor of a run."""
+    """A tensor of a program's run, with torch's operators."""
 
     __slots__ = ("run", "tensor")
 
@@ -177,7 +178,8 @@ class Value:
         return self._as(matrix.matmul(self.run.m, self.tensor, other.tensor, columns))
 
     def act(self, keeps: str = "input") -> "Value":
-        """gelu and silu keep their input for backward; tanh, sigmoid and relu their result."""
+        """Return an activation of the tensor. Backward keeps the input of gelu and silu, or the
+        result of tanh, sigmoid and relu."""
         kind = pointwise.of_input if keeps == "input" else pointwise.of_result
         return self._as(kind(self.run.m, self.tensor))
 
@@ -210,7 +212,7 @@ class Value:
         return self._as(self.tensor.view(*shape))
 
     def reshaped(self, *shape: int) -> "Value":
-        """Return a parameter in another shape, no leaf itself."""
+        """Return a parameter viewed in another shape; the view is no leaf."""
         return self._as(shaping.shaped(self.run.m, self.tensor, *shape))
 
     def copy(self, *shape: int) -> "Value":
@@ -219,15 +221,15 @@ class Value:
         return self._as(copied.view(*shape) if shape else copied)
 
     def resized(self, *shape: int) -> "Value":
-        """Return a kernel's result in another size: pooled, interpolated, padded, repeated."""
+        """Return a kernel's result of another shape: pooled, interpolated, padded or repeated."""
         return self._as(remade(self.run.m, self.tensor, self.run.m.new(shape, self.dtype)))
 
     def part(self, *shape: int) -> "Value":
-        """Return a view of a part; backward makes zeros of the whole."""
+        """Return a view of a part; backward allocates zeros of the whole."""
         return self._as(shaping.part(self.run.m, self.tensor, *shape))
 
     def split(self, *sizes: int, dim: int = -1) -> "list[Value]":
-        """Return views of parts, whose gradients are concatenated."""
+        """Return views of successive parts, whose gradients are concatenated."""
         parts = shaping.split(self.run.m, self.tensor, sizes, dim=dim)
         return [self._as(one) for one in parts]
 
@@ -235,7 +237,7 @@ class Value:
         return self.split(*[self.shape[dim] // count] * count, dim=dim)
 
     def written(self, other: "Value") -> "Value":
-        """Return the same memory after `self[...] = other`."""
+        """Return the tensor after `self[...] = other`, in the same memory."""
         return self._as(shaping.written(self.run.m, self.tensor, other.tensor))
 
     def upsample(self, time: int = 1, space: int = 2) -> "Value":
@@ -268,8 +270,8 @@ def flat(x: Value) -> Value:
 
 
 def _exchanged(run: ProgramRun, q: Value, k: Value, v: Value) -> None:
-    """Take the memory that ranks of a sequence exchange: sent and received tensors, each reordered;
-    or all keys and values, and twice the partial result in float32."""
+    """Allocate what context-parallel ranks exchange: sent and received tensors, each reordered; or
+    all keys and values, and twice the partial result in float32."""
     if run.ranks > 1 and run.attends_by == RING:
         gathered = [(k.nbytes + v.nbytes) * (run.ranks + 1)]
         run.m.hidden(*gathered, *[FLOAT32.size(q.numel)] * 2)
