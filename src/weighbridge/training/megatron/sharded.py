@@ -38,8 +38,8 @@ REDUCES = ("optim_grads", *GATHERS)
 
 
 class ShardedLayers:
-    """Gathered weights and waiting whole gradients of a rank's layers. `sizes`: elements of each
-    layer, in the order that they run; `others`: of all that belongs to none."""
+    """The gathered weights and whole gradients of a rank's layers. `sizes`: elements of each layer,
+    in running order; `others`: elements outside layers."""
 
     def __init__(self, m: Machine, run: MegatronRun, sizes: Sequence[int], others: int) -> None:
         self.m = m
@@ -48,7 +48,7 @@ class ShardedLayers:
         self.others = others
         self.gathers = run.sharded in GATHERS
         self.reduces = run.sharded in REDUCES
-        self.own = run.sharded != "fsdp2"  # Megatron's
+        self.own = run.sharded != "fsdp2"  # Megatron-FSDP, not torch's FSDP2
         self.each = run.main_gradient
         mean = sum(sizes) // max(1, len(sizes))
         self.most = max(UNIT, 2 * mean) if self.own else 0
@@ -59,7 +59,7 @@ class ShardedLayers:
         self.pooled = run.double_buffers and self.own
 
     def begin(self) -> None:
-        """Gather what belongs to no layer, for a step, and allocate double buffers."""
+        """Begin a step: gather what belongs to no layer, and allocate double buffers."""
         if self.pooled and self.reduces and not self._pools:
             two = 2 * max(self.sizes, default=0)
             if self.gathers:
@@ -69,13 +69,13 @@ class ShardedLayers:
             self._others.append(self.m.new((WEIGHT * self.others,), INT8, "weights"))
 
     def end(self) -> None:
-        """Free all that was gathered, at the end of a step."""
+        """End a step: free all that was gathered."""
         self._others.clear()
         self._weights.clear()
         self._gradients.clear()
 
     def around(self, i: int, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Run layer `i` on `x`, with its weights gathered for the forward and for the backward."""
+        """Return `run(x)` of layer `i`, with its weights gathered for forward and for backward."""
         if not self.reduces or self.pooled:
             return run(x)
         recomputed = self.m.in_backward
@@ -86,14 +86,14 @@ class ShardedLayers:
         return out
 
     def whole(self) -> None:
-        """Take the whole gradients of what belongs to no layer, at the end of a backward."""
+        """Allocate the whole gradients of what belongs to no layer, when a backward ends."""
         if self.reduces:
             self.m.hidden(self.each * self.others)
         self._gradients.clear()
         self._weights.clear()
 
     def _marked(self, x: Tensor, told: Callable[[], None]) -> Tensor:
-        """Return the same tensor; `told` is called when its gradient passes."""
+        """Return the tensor `x`; `told` is called when its gradient passes."""
         out = Computed(x.shape, x.dtype, x.storage)
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -104,7 +104,8 @@ class ShardedLayers:
         return out
 
     def _gather(self, i: int, step: int) -> None:
-        """Gather a layer's weights, and those of the next ones in the direction `step`."""
+        """Gather the weights of layer `i`, and of layers after it in the direction `step` (0:
+        none)."""
         if not self.gathers:
             return
         self._take(i)
@@ -121,21 +122,21 @@ class ShardedLayers:
             self._weights[i] = self.m.new((self._gathered(self.sizes[i]),), INT8, "weights")
 
     def _gathered(self, numbers: int) -> int:
-        """Return the bytes of a layer's gathered weights: in 8 bits, by rows and by columns, if
-        they have no other copy."""
+        """Return the bytes of gathered weights of `numbers` elements: in 8 bits, in both layouts,
+        if they exist only so."""
         if not self.run.float8_parameters:
             return WEIGHT * numbers
         return sum(float8.weights(self.run, numbers))
 
     def _begun(self, i: int) -> None:
-        """Begin a layer's backward: gather its weights, and allocate its whole gradients."""
+        """Begin the backward of layer `i`: gather its weights, and allocate its whole gradients."""
         self._gather(i, -1)
         self._reduce(self.most if self.own else 0)
         gradients = self.m.new((self.each * self.sizes[i],), INT8, "gradients")
         self._gradients.append((self.sizes[i], gradients))
 
     def _reduce(self, most: int) -> None:
-        """Free the gradients that were reduced first, until no more elements than `most` wait."""
+        """Free the oldest gradients, as reduced, until at most `most` elements wait."""
         while self._gradients and sum(n for n, _ in self._gradients) > most:
             self._gradients.pop(0)
 

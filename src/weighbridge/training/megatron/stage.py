@@ -27,52 +27,52 @@ from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.schedule import step
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 
-STEPS = 2  # before the end of the first there are no averages
+STEPS = 2  # steps; the first creates the averages only when it ends
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
-HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
-STREAMS = 4  # of grouped products
-KEPT = 256  # stages
-KEPT_WHOLE = 32  # pipelines of stages
-LINEARS = 4  # per layer: a step copies a tensor per parameter
-OVERLAPS = 3  # streams of products that overlap with sends
+HALF = 2  # bytes of a master weight that the bfloat16 weight holds, too
+STREAMS = 4  # CUDA streams of grouped products
+KEPT = 256  # cached stages
+KEPT_WHOLE = 32  # cached pipelines
+LINEARS = 4  # linears per layer: a step copies one tensor per parameter
+OVERLAPS = 3  # CUDA streams of products that overlap with communication
 StageKind = tuple[bool, bool, tuple[tuple[tuple[str, bool], ...], ...]]
 
 
 @dataclass(slots=True, kw_only=True)
 class StageRun:
-    """Peaks of a stage by phase. `parameters` counts those of one rank; `held` is the bytes that
-    stay between steps, on the device."""
+    """The peaks of one stage by phase. `parameters` counts those of one rank; `held` is the bytes
+    on the device that stay between steps."""
 
     index: int
     parameters: int = 0
-    on_host: int = 0  # elements whose states are on the host
+    on_host: int = 0  # parameters whose states are on the host
     held: int = 0
-    spared: int = 0  # bytes of states that its emptiest rank has less
-    saved: int = 0  # bytes that the graph holds at the end of the first forward
+    spared: int = 0  # by how many bytes of states its emptiest rank has fewer
+    saved: int = 0  # bytes saved for backward when the first forward has run
     moments: dict[str, LivePeak] = field(default_factory=dict)
     first: dict[str, LivePeak] = field(default_factory=dict)  # of the first step
 
     @property
     def peak(self) -> int:
-        """Return the bytes of tensors at the peak."""
+        """Return the bytes of tensors at the highest peak of all phases."""
         return max(p.allocated for p in self.moments.values())
 
     def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
-        """Keep a moment if it is fuller than earlier ones of its phase."""
+        """Record a peak if it is higher than earlier ones of its phase."""
         for moments in (self.moments, self.first) if first else (self.moments,):
             keep_fullest(moments, name, peak)
 
 
 @lru_cache(maxsize=KEPT)
 def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
-    """Return two steps of one rank of a stage, cached, since a search repeats it."""
+    """Return the peaks of two steps of one rank of a stage; cached, since a search repeats them."""
     return _spliced(model, run, stage, Splices())
 
 
 @lru_cache(maxsize=KEPT_WHOLE)
 def run_stages(model: MegatronModel, run: MegatronRun) -> tuple[StageRun, ...]:
-    """Return two steps of one rank of each stage. Stages between the first and the last with equal
-    layers are alike: what one of them walked the others splice."""
+    """Return the peaks of two steps of one rank per stage. Stages between the first and the last
+    with equal layers are alike: what one has traced the others splice."""
     known: dict[StageKind, Splices] = {}
     stages = range(run.pipeline)
     return tuple(
@@ -81,8 +81,8 @@ def run_stages(model: MegatronModel, run: MegatronRun) -> tuple[StageRun, ...]:
 
 
 def _kind(model: MegatronModel, run: MegatronRun, stage: int) -> StageKind:
-    """Return whether a stage is the first and the last, and of each layer of its chunks the letter
-    and whether it multiplies in 8 bits."""
+    """Return what decides whether stages are alike: whether it is the first and the last, and per
+    chunk the letter of each layer and whether it multiplies in 8 bits."""
     layers = (
         tuple((model.kind(i), float8.in_float8(model, run, i)) for i in chunk)
         for chunk in layers_of(model, run, stage)
@@ -134,7 +134,7 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
 
 
 def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
-    """Return all layers of a stage, with those that predict further tokens."""
+    """Return the numbers of a stage's layers, including those that predict further tokens."""
     every = [i for chunk in layers_of(model, run, stage) for i in chunk]
     if stage == run.pipeline - 1:
         every += range(model.layers, model.layers + run.predicts)
@@ -143,7 +143,7 @@ def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
 
 def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
     """Return the bytes of weights, gradients and states that each rank of a stage surely holds
-    between steps, without a run."""
+    between steps, without tracing."""
     numbers = StageNumbers(model, run, stage)
     shared = _share(model, run, _layers(model, run, stage), numbers)
     states = _states(run, numbers, shared)
@@ -152,7 +152,7 @@ def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
 
 
 def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
-    """Return the bytes of states in a stage's run that a rank may not have."""
+    """Return how many bytes of states in a stage's run some rank may not have."""
     if not (run.muon or run.remainders):
         return 0
     numbers = StageNumbers(model, run, stage)
@@ -162,8 +162,8 @@ def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
 
 
 def fewest_states(run: MegatronRun, states: int, spared: int) -> int:
-    """Return the bytes of states of the rank that has `spared` less, with only remainders of master
-    weights if those may be all that is kept."""
+    """Return the bytes of states on the rank with `spared` fewer than `states`; if master weights
+    may be kept only as remainders, with these."""
     fewest = states - spared
     return fewest * (run.states - HALF) // run.states if run.remainders else fewest
 
@@ -175,12 +175,12 @@ def _share(
 
 
 def _states(run: MegatronRun, numbers: StageNumbers, shared: muon.MuonShare) -> int:
-    """Return the bytes of states on the device."""
+    """Return the bytes of optimizer states on the device."""
     return shared.most if run.muon else (numbers.stepped(run) - numbers.on_host(run)) * run.states
 
 
 def _buffers(run: MegatronRun, numbers: StageNumbers, padding: int) -> tuple[int, int]:
-    """Return the bytes of the buffers of weights and of gradients, both longer by `padding`
+    """Return (bytes of the weights' buffer, bytes of the gradients' buffer), both with `padding`
     elements."""
     low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
     whole = WEIGHT * (numbers.all + padding - numbers.float8) + low
@@ -189,15 +189,16 @@ def _buffers(run: MegatronRun, numbers: StageNumbers, padding: int) -> tuple[int
 
 
 def _copies(m: Machine, run: MegatronRun, numbers: StageNumbers) -> list[Tensor]:
-    """Allocate the copies in 8 bits besides the buffer of weights."""
+    """Return the 8-bit copies of weights besides the weights' buffer, allocated."""
     _, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
-    if run.float8_parameters:  # they are weights, and sharded like those
+    if run.float8_parameters:  # they are the weights themselves, and sharded like them
         copies = copies * numbers.weighed(run) // numbers.all
     return [m.new((copies,), INT8, "weights")] if copies else []
 
 
 def _pieces(nbytes: int, count: int) -> list[int]:
-    """Return `nbytes` split into `count` tensors; an empty list for 0 bytes."""
+    """Return the sizes of `count` tensors that together have `nbytes`; an empty list for 0
+    bytes."""
     if not nbytes:
         return []
     return [nbytes * (i + 1) // count - nbytes * i // count for i in range(count)]

@@ -38,13 +38,13 @@ from weighbridge.training.megatron.model import MegatronModel, linears, small
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 from weighbridge.training.megatron.sharded import GATHERS, REDUCES
 
-FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf reads averages in bfloat16 where they lie
+FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf, which reads bfloat16 averages without a copy
 OF_STATES = {"main_parameter": "main_params", "average": "exp_avg", "square": "exp_avg_sq"}
 
 
 def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[str, Any]:
-    """Return the settings of a run that decide the bytes of states per element. Raises UsageError
-    for dtypes that the usual optimizer does not have."""
+    """Return the settings of bytes per element of optimizer states, by field of MegatronRun. Raises
+    UsageError for dtypes that the usual optimizer does not have."""
     dtypes = [asked.get(name, "fp32") for name in OF_STATES]
     sizes = [SIZES[dtype] for dtype in dtypes]
     precise = bool(asked.get("precise") or asked.get("offloads"))
@@ -67,7 +67,7 @@ def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[st
 
 
 def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[int]]:
-    """Return the layers of each chunk of a stage: chunks go round the stages in turn."""
+    """Return the layer numbers of each chunk of a stage; chunks are dealt to stages in turn."""
     count = run.pipeline * run.chunks
     layers = run.layout or (model.layers // count,) * count
     starts = [0, *accumulate(layers)]
@@ -76,13 +76,13 @@ def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[i
 
 
 class StageNumbers:
-    """Parameters of one rank of a stage."""
+    """Numbers of parameters on one rank of a stage."""
 
     def __init__(self, model: MegatronModel, run: MegatronRun, stage: int) -> None:
         self.dense = self.experts = 0
-        self.float8 = 0  # those of both that multiply in 8 bits
-        self.adapters, self.expert_adapters = 0, 0  # of both, besides frozen ones
-        self.layers: list[int] = []  # those of each layer
+        self.float8 = 0  # parameters that multiply in 8 bits, dense or experts'
+        self.adapters, self.expert_adapters = 0, 0  # adapters' parameters, dense and of experts
+        self.layers: list[int] = []  # parameters per layer
         self._counted: dict[tuple[str, bool], LayerNumbers] = {}
         for chunk in layers_of(model, run, stage):
             for i in chunk:
@@ -95,12 +95,13 @@ class StageNumbers:
             self._end(model, run, rows * model.hidden, first=first)
 
     def _end(self, model: MegatronModel, run: MegatronRun, words: int, *, first: bool) -> None:
-        """Add a norm, the layers that predict further tokens, and the head."""
-        each = (2 if model.centered else 1) * model.hidden  # of a norm
+        """Add the parameters of the last stage: a norm, the layers that predict further tokens, and
+        the head."""
+        each = (2 if model.centered else 1) * model.hidden  # elements of a norm
         self.dense += each
         if run.predicts:
             self._predict(model, run, each)
-            if not (first or model.tied):  # words are looked up again
+            if not (first or model.tied):  # a copy of the embedding, to look up further tokens
                 self.dense += words
         if model.values:
             self.dense += model.hidden + 1
@@ -109,7 +110,7 @@ class StageNumbers:
 
     def _predict(self, model: MegatronModel, run: MegatronRun, norm: int) -> None:
         """Add the layers that predict further tokens (MultiTokenPredictionLayer): three norms, a
-        linear of two hidden states, and a layer as the last."""
+        linear of two hidden states, and a layer like the last."""
         linear = 2 * model.hidden * model.hidden // run.tensor
         for i in range(run.predicts):
             self._add(model, run, model.layers + i)
@@ -117,7 +118,7 @@ class StageNumbers:
             self.float8 += linear if run.float8 else 0
 
     def _add(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
-        """Add a layer; like ones are counted once."""
+        """Add the parameters of a layer; layers alike are counted once."""
         kind = model.kind(layer), in_float8(model, run, layer)
         if kind not in self._counted:
             self._counted[kind] = _numbers(model, run, layer)
@@ -134,26 +135,26 @@ class StageNumbers:
         return self.dense + self.experts
 
     def saved(self, run: MegatronRun, states: int) -> int:
-        """Return the bytes of a checkpoint that the rank writes, with `states` bytes per parameter,
-        split over the ranks that hold the same; for experts these are fewer."""
+        """Return the bytes of a checkpoint that the rank writes, with `states` bytes per parameter.
+        Ranks with the same parameters share the writing; for experts these are fewer."""
         sharing = max(1, run.data * run.context), max(1, run.expert_data)
         trained = zip(self.trained(run), sharing, strict=True)
         return (WEIGHT + states) * sum(ceil_div(numbers, ranks) for numbers, ranks in trained)
 
     def on_host(self, run: MegatronRun) -> int:
-        """Return the parameters whose states are on the host."""
+        """Return the number of parameters whose states are on the host."""
         return round(run.offloaded * self.stepped(run))
 
     def stepped(self, run: MegatronRun) -> int:
-        """Return the parameters whose states the rank has."""
+        """Return the number of parameters whose states the rank has, which it updates."""
         return sum(self._shares(run))
 
     def weighed(self, run: MegatronRun) -> int:
-        """Return the parameters whose weights the rank has between steps."""
+        """Return the number of parameters whose weights the rank holds between steps."""
         return self.stepped(run) if run.sharded in GATHERS else self.all
 
     def reduced(self, run: MegatronRun) -> int:
-        """Return the parameters whose main gradients the rank has."""
+        """Return the number of parameters whose main gradients the rank holds."""
         return self.stepped(run) if run.sharded in REDUCES else sum(self.trained(run))
 
     def trained(self, run: MegatronRun) -> tuple[int, int]:
@@ -161,18 +162,18 @@ class StageNumbers:
         return (self.adapters, self.expert_adapters) if run.lora else (self.dense, self.experts)
 
     def copied(self, run: MegatronRun) -> int:
-        """Return the bytes of float32 copies that a step makes of other gradients, which stay until
-        the next one begins."""
+        """Return the bytes of float32 gradients that a step copies from 16-bit ones; they live
+        until the next step begins."""
         if run.main_gradient >= 4 or run.precise:
             return 0
         return round((1 - run.offloaded) * 4 * self.stepped(run))
 
     def widened(self, run: MegatronRun) -> int:
-        """Return the bytes of states that a step copies to float32 for a moment."""
+        """Return the bytes of states that a step temporarily copies to float32."""
         return round((1 - run.offloaded) * 4 * run.widened * max(self._shares(run)))
 
     def _shares(self, run: MegatronRun) -> tuple[int, int]:
-        """Return (dense parameters, those of experts) whose states the rank has."""
+        """Return (dense parameters, parameters of experts) whose states the rank has."""
         dense, experts = self.trained(run)
         if not run.distributed_optimizer:
             return dense, experts
@@ -183,8 +184,8 @@ class StageNumbers:
 
 
 class LayerNumbers(NamedTuple):
-    """Parameters of a layer on one rank, those of experts and adapters separate; `float8` counts
-    those that multiply in 8 bits."""
+    """Numbers of parameters of a layer on one rank, with experts and adapters separate; `float8`
+    counts those that multiply in 8 bits."""
 
     dense: int
     experts: int

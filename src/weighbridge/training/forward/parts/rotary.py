@@ -98,8 +98,8 @@ def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of the first elements of each head; joined with the others again, even
-    if there are none."""
+    """Return rotated queries and keys (apply_rotary_pos_emb). Only the first elements of each head
+    rotate; they are joined with the others, even if there are none."""
     cos, sin = positions
     width = cos.shape[-1]
     q_rot, q_pass = cut(m, q, width), cut(m, q, q.shape[-1] - width)
@@ -120,44 +120,46 @@ def half(m: Machine, x: Tensor) -> Tensor:
 
 
 def nowhere(s: TrainingStep) -> None:
-    """Return no positions, for classes that have none."""
+    """Return None, for classes without positions."""
 
 
 def part_rotary(s: TrainingStep) -> Rotary:
-    """Return cosines and sines as wide as the part of a head that has a position."""
+    """Return (cosines, sines) as wide as the part of a head that is rotated."""
     return rotary_of(s, turned_width(s))
 
 
 def wide_rotary(s: TrainingStep) -> Rotary:
-    """Return cosines and sines that stay in float32."""
+    """Return (cosines, sines) that stay in float32."""
     return rotary_of(s, heads(s, 0).key_dim, wide=True)
 
 
 def interleaved_halves(m: Machine, positions: Rotary) -> Rotary:
-    """Return a layer's own cosines and sines: repeat_interleave of halves."""
+    """Return a layer's own (cosines, sines), by repeat_interleave of halves."""
     cos, sin = (m.new(t.shape, t.dtype) for t in positions)
     return cos, sin
 
 
 def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of Helium"""
+    """Return rotated queries and keys by Helium's apply_rotary_pos_emb."""
     return rotated(m, q, k, interleaved_halves(m, positions))
 
 
 def part_interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of GLM"""
+    """Return rotated queries and keys by GLM's apply_rotary_pos_emb."""
     return part_rotated(m, q, k, interleaved_halves(m, positions))
 
 
 def narrowed(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of OLMo: the result is cast back to the input's dtype."""
+    """Return rotated queries and keys by OLMo's apply_rotary_pos_emb, cast back to the input's
+    dtype."""
     q_type, k_type = q.dtype, k.dtype
     q_embed, k_embed = rotated(m, q, k, positions)
     return cast(m, q_embed, q_type), cast(m, k_embed, k_type)
 
 
 def in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of Cohere, in float32 and back."""
+    """Return rotated queries and keys by Cohere's apply_rotary_pos_emb, in float32 and cast
+    back."""
     dtype = q.dtype
     q, k = cast(m, q, FLOAT32), cast(m, k, FLOAT32)
     q_embed, k_embed = rotated(m, q, k, positions)
@@ -165,7 +167,8 @@ def in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tenso
 
 
 def products_in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of ERNIE 4.5: halves turn in the input's dtype, then are cast."""
+    """Return rotated queries and keys by ERNIE 4.5's apply_rotary_pos_emb: rotate_half runs in the
+    input's dtype, products in float32."""
     dtype = q.dtype
     cos, sin = interleaved_halves(m, positions)
     q_embed = _wide_one(m, q, cos, sin)
@@ -179,15 +182,16 @@ def _wide_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def scaled_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of Ministral 3, and get_llama_4_attn_scale: queries are scaled by their
-    positions."""
+    """Return rotated queries and keys of Ministral 3 (apply_rotary_pos_emb); queries are scaled by
+    position (get_llama_4_attn_scale)."""
     q, k = rotated(m, q, k, positions)
     scale = m.new((1, q.shape[1], 1, 1), FLOAT32)
     return mul(m, q, cast(m, scale, q.dtype)), k
 
 
 def grids(s: TrainingStep) -> Rotary:
-    """Return Qwen2_5_VLRotaryEmbedding.forward: time, height and width, of every sequence."""
+    """Return (cosines, sines) of Qwen2_5_VLRotaryEmbedding.forward, from positions in time, height
+    and width for every sequence."""
     m, width = s.m, heads(s, 0).key_dim
     half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)
     freqs = m.new(half, FLOAT32)
@@ -205,7 +209,8 @@ def grids(s: TrainingStep) -> Rotary:
 
 
 def complex_rotary(s: TrainingStep, width: int) -> Tensor:
-    """Return DeepseekV2RotaryEmbedding.forward; `width` elements of a head have positions."""
+    """Return DeepseekV2RotaryEmbedding.forward, complex numbers; `width` elements per head are
+    rotated."""
     m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     ones = m.new(freqs.shape, FLOAT32)
@@ -225,7 +230,7 @@ def complex_rotated(m: Machine, q: Tensor, k: Tensor, freqs_cis: Tensor) -> tupl
 
 
 def times(m: Machine, x: Tensor, factors: Tensor) -> Tensor:
-    """Return a complex product; backward takes the factors' conjugates, which are copied."""
+    """Return a complex product of `x` and `factors`; backward copies the factors' conjugates."""
     ahead(m, [x], [factors])
     out = m.new(x.shape, FLOAT32)
 

@@ -54,7 +54,8 @@ Attend = Callable[[Tensors, AttentionHeads, AttentionOptions], Tensor]
 
 
 def over_heads(heads: AttentionHeads, ranks: int) -> AttentionHeads:
-    """Return the heads of one of `ranks` between the exchanges, with all tokens."""
+    """Return the attention sizes of one of `ranks` between the all-to-all exchanges: all tokens,
+    and a part of the heads."""
     return replace(
         heads,
         length=heads.length * ranks,
@@ -72,7 +73,8 @@ def ulysses(
     options: AttentionOptions,
     attend: Attend,
 ) -> Tensor:
-    """Return the output of `attend` after heads are exchanged for tokens, exchanged back."""
+    """Return the output of `attend` between two all-to-all exchanges: of tokens for heads, and
+    back."""
     whole = over_heads(heads, ranks)
     count = whole.batch, whole.length
     times = max(1, ranks // heads.kv_heads)
@@ -98,19 +100,20 @@ def ulysses(
 
 
 def _exchanged(m: Machine, x: Tensor, shape: Shape, times: int = 1) -> Tensor:
-    """Return what ranks receive of a copy of `x` in their order, with each head `times` times."""
+    """Return the heads received in exchange for `x`, of which a copy is sent, with each head
+    repeated `times` times."""
     wide = (*x.shape[:2], x.shape[2] * times, x.shape[3])
     sent = copied(m, x if times == 1 else repeat(m, x, times, wide))
     return _received(m, sent, shape)
 
 
 def _heads_first(m: Machine, x: Tensor) -> Tensor:
-    """Return `x` with heads before tokens: a copy, but of one head."""
+    """Return `x` with heads before tokens: a copy, unless there is one head."""
     return copied(m, x) if x.shape[2] > 1 else x
 
 
 def _received(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    """Return the result of all_to_all_single, a new tensor."""
+    """Return the result of all_to_all_single, a new tensor of `shape`."""
     out, before, dtype = m.new(shape, x.dtype), x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -129,8 +132,8 @@ def _received(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 
 class KeyBlocks(NamedTuple):
-    """The attention of one rank to the blocks of all: `heads` of one block, the `kernel` for it;
-    `both` counts the elements of its keys and values."""
+    """The attention of one rank to the key blocks of all ranks: `heads` are the sizes for one
+    block, `kernel` runs it; `both` counts the elements of its keys and values."""
 
     ranks: int
     way: str
@@ -156,7 +159,7 @@ class KeyBlocks(NamedTuple):
 
 
 def in_blocks(m: Machine, tensors: Tensors, blocks: KeyBlocks, options: AttentionOptions) -> Tensor:
-    """Return the attention to one block of keys and values after the other."""
+    """Return the attention to all blocks of keys and values, one after the other."""
     run, back_run = (_by_head, _back_by_head) if blocks.way == HEADS else (_forward, _backward)
     held = () if m.recalls else run(m, blocks)
     rows = (blocks.heads.batch, blocks.heads.heads, blocks.heads.length)
