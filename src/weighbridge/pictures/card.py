@@ -84,10 +84,10 @@ class PipelineCard:
         self.spec, self.parts, self.placement = spec, parts, placement
         numbers = sorted({0, *placement.cards.values()})
         self.each = {number: self._memory(chip) for number in numbers}
-        self._turn_to("")
+        self._switch_to_card_of("")
         always = parts if placement.offload == "none" else spec.excluded
         for name in always:
-            self._turn_to(name)
+            self._switch_to_card_of(name)
             self._bring(name)
         if placement.offload == "none" and not placement.cards:
             for name, nbytes in beside(spec, placement).items():
@@ -101,7 +101,7 @@ class PipelineCard:
             m.unfolds, m.workspace = True, 0
         return CardMemory(heap, m, {})
 
-    def _turn_to(self, name: str) -> None:
+    def _switch_to_card_of(self, name: str) -> None:
         """Switch to the card of component `name`; by default card 0."""
         self.number = self.placement.cards.get(name, 0)
         self.heap, self.m, self._there = self.each[self.number]
@@ -143,7 +143,7 @@ class PipelineCard:
 
     def before(self, name: str) -> None:
         """Load onto its card what component `name` needs to run, and offload others as set."""
-        self._turn_to(name)
+        self._switch_to_card_of(name)
         offload = self.placement.offload
         if offload == "model":
             order = self.spec.order

@@ -186,7 +186,7 @@ def expected_decode(part: ModelPart, request: PictureRequest, spec: PipelineSpec
     return values * pixels * 2
 
 
-def _guided(
+def _with_guidance_mode(
     request: PictureRequest,
     spec: PipelineSpec,
     part: ModelPart,
@@ -227,7 +227,7 @@ class ComfyRun(NamedTuple):
 def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfyStages:
     """Return the stages, each with as many weights on the card as fit."""
     denoiser = one.parts[one.spec.denoiser]
-    request = _guided(request, one.spec, denoiser, one.free, guidance)
+    request = _with_guidance_mode(request, one.spec, denoiser, one.free, guidance)
     vae = one.parts[one.spec.vae]
     if one.free is not None and request.batch * expected_decode(vae, request, one.spec) > one.free:
         request = replace(request, slicing=request.batch > 1)
@@ -239,25 +239,27 @@ def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfySt
     card.close()
     if one.free is None or one.how.mode == "high":
         return ComfyStages(whole, request, 0, notes)
-    return _in_room(one, request, one.free, ComfyStages(whole, request, 0, notes))
+    return _stages_that_fit(one, request, one.free, ComfyStages(whole, request, 0, notes))
 
 
-def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStages) -> ComfyStages:
+def _stages_that_fit(
+    one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStages
+) -> ComfyStages:
     """Return the stages as they fit into `free` bytes: decoding in tiles, weights partly in RAM."""
     *before, last = whole.stages
     notes = whole.notes
     if not request.tiling and working(last, one) + _cast(last, one) > free:
-        last, notes = _in_tiles(one, request), (*notes, sentence("comfy.tiles"))
+        last, notes = _tiled_decode_stage(one, request), (*notes, sentence("comfy.tiles"))
     waits, lessened = 0, []
     for stage in (*before, last):
         weights, budget = sum(stage.result.weights.values()), _budget(stage, one, request, free)
         waits = max(waits, weights - budget)
         fewer = weights > budget
-        lessened.append(_lessened(stage, one, budget / weights) if fewer else stage)
+        lessened.append(_with_share_of_weights(stage, one, budget / weights) if fewer else stage)
     return ComfyStages(tuple(lessened), request, waits, notes)
 
 
-def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
+def _tiled_decode_stage(one: ComfyRun, request: PictureRequest) -> Stage:
     """Return the decode stage in tiles, which ComfyUI tries after running out of memory."""
     of_video = one.spec.time > 1 or class_of(one.parts[one.spec.vae].config) in DECODED
     side = TILE_OF_VIDEO if of_video else TILE
@@ -302,7 +304,7 @@ def _cast(stage: Stage, one: ComfyRun) -> int:
     return formats.largest(one.parts[stage.component], dtype, linears=True)
 
 
-def _lessened(stage: Stage, one: ComfyRun, share: float) -> Stage:
+def _with_share_of_weights(stage: Stage, one: ComfyRun, share: float) -> Stage:
     peak, weights, *_ = stage.result
     cast = _cast(stage, one)
     fewer = {name: int(n * share) for name, n in weights.items()}

@@ -107,18 +107,18 @@ def _program(cls: str, code: str = "") -> Any:
     there is none."""
     seen = CLASSES.get(cls)
     table = _programs() if seen is None else import_module(f"{NETS}.{seen.room}").PROGRAMS
-    return _code_of(code).get(cls) or table.get(cls)
+    return _programs_of_engine(code).get(cls) or table.get(cls)
 
 
 @cache
-def _code_of(program: str) -> dict[str, Any]:
+def _programs_of_engine(program: str) -> dict[str, Any]:
     """Return an engine's programs that replace those of diffusers' classes, by class."""
     return dict(import_module(f"{NETS}.{program}").PROGRAMS) if program else {}
 
 
 def followed(config: Raw, code: str) -> bool:
     """Return whether an engine's own code runs a config's class: not with image inputs."""
-    return class_of(config) in _code_of(code) and not config.get("image_dim")
+    return class_of(config) in _programs_of_engine(code) and not config.get("image_dim")
 
 
 def unfused(config: Raw, *, fused: bool) -> Iterator[str]:

@@ -143,10 +143,10 @@ def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
         return (n if block_of(p.name) else dtype.size(p.numel) for p, n in packed)
     if own is not None:
         return (own.size(p, dtype) for p in params)
-    return _of_loaders(part, form, dtype)
+    return _sizes_by_loader(part, form, dtype)
 
 
-def _of_loaders(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
+def _sizes_by_loader(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
     params = [p for p in part.blueprint.params if not p.tied]
     packed = schemes.weighed(params, schemes.scheme(form), plan=part.blueprint, dtype=dtype)
     wide = form.startswith(BITSANDBYTES)

@@ -144,7 +144,7 @@ def notes(
         nearest = spec.frames_nearest and w.engine in (None, DIFFUSERS)
         key = "picture.frames_nearest" if nearest else "picture.frames_rounded"
         yield sentence(key, frames=made.frames, time=spec.time, asked=w.frames)
-    yield from _of_companions(spec, w)
+    yield from _companion_notes(spec, w)
     if absent:
         listed = ", ".join(absent)
         yield sentence("picture.absent", pipeline=spec.name, components=listed)
@@ -167,7 +167,7 @@ def unweighed(spec: PipelineSpec, w: Picture) -> str:
     return ", ".join(names) if (w.engine or DIFFUSERS) == DIFFUSERS else ""
 
 
-def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
+def _companion_notes(spec: PipelineSpec, w: Picture) -> Iterator[str]:
     """Yield notes on assumptions about ControlNets and LoRAs."""
     if spec.controls and spec.denoiser != "unet":  # of which a ControlNet has the whole way down
         yield sentence("picture.controls")

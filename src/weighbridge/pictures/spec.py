@@ -95,7 +95,7 @@ def row_of(model: Model) -> PipelineSpec:
     fine-tune of it. Raises UnsupportedError if there is none."""
     named = find(model.reference) or of_repository(model.reference)
     if named is None:
-        named = _of_classes({p.name: p.config for p in model.parts})
+        named = _pipeline_with_classes({p.name: p.config for p in model.parts})
     if named is None and not any(p.library == "diffusers" for p in model.parts):
         raise UnsupportedError(sentence("picture.none", model=model.reference))
     if named is None:
@@ -104,7 +104,7 @@ def row_of(model: Model) -> PipelineSpec:
     return spec(named)
 
 
-def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
+def _pipeline_with_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
     """Return the most similar pipeline with these networks, None if there is none. Raises
     UnsupportedError if some that it needs are missing."""
     known = [one for one in map(find, names()) if one is not None]

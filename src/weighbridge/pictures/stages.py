@@ -86,7 +86,7 @@ def run(
         yield _stage(card, request, ENCODE, name, sizes)
     shape = rows, request.text, spec.embedding_width
     prompts = card.m.new(shape, card.placement.dtypes[spec.denoiser])
-    hints = _hints(card, request, rows)
+    hints = _control_pictures(card, request, rows)
     yield from _pictures(card, request, dropped)
     for name in spec.denoisers:
         if name in card.parts:
@@ -120,7 +120,7 @@ def _encoded(card: PipelineCard, request: PictureRequest) -> Stage:
     return stage
 
 
-def _hints(card: PipelineCard, request: PictureRequest, rows: int) -> list[Tensor]:
+def _control_pictures(card: PipelineCard, request: PictureRequest, rows: int) -> list[Tensor]:
     """Return the pictures that ControlNets of U-Nets read as pixels; those of transformers read
     latents."""
     spec = card.spec
@@ -186,7 +186,7 @@ def _tree(part: ModelPart, code: str) -> Iterable[Param]:
     return part.blueprint.params
 
 
-def _controlled(
+def _control_stages(
     card: PipelineCard, request: PictureRequest, sizes: Sizes, residuals: Residuals
 ) -> Iterator[Stage]:
     """Yield the stages of ControlNets; the denoiser is on the card from its previous step. Each
@@ -224,7 +224,7 @@ def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator
     latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
     residuals: Residuals = []
     if spec.controls and name == spec.denoiser:
-        yield from _controlled(card, request, sizes, residuals)
+        yield from _control_stages(card, request, sizes, residuals)
         card.before(name)
     unpacked = _unpacked(card, name)
     first = forward(card, request, name, sizes, residuals)

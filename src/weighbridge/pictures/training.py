@@ -339,12 +339,12 @@ class DenoiserStep:
                 for p in params
                 if not p.tied
             }
-            self.trained += _of_encoder(name, whole.values())
+            self.trained += _prefixed_with_encoder(name, whole.values())
             return TrainedText(whole, {})
         leaves = _frozen(params, plan.dtypes[name])
         paths = targeted(params, replace(plan.adapters, targets=CLIP_TARGETS))
         layers = put_on(m, plan.adapters, paths, leaves, {})
-        self.trained += _of_encoder(name, layers.trained)
+        self.trained += _prefixed_with_encoder(name, layers.trained)
         return TrainedText(leaves, layers.linears)
 
     def all(self, *, last: bool) -> None:
@@ -459,7 +459,7 @@ class DenoiserStep:
         return out
 
 
-def _of_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]:
+def _prefixed_with_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]:
     """Yield trained tensors, renamed with their encoder's prefix: two encoders of a pipeline have
     equal names."""
     for leaf in leaves:

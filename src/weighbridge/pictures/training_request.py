@@ -219,7 +219,7 @@ def _dtypes(
     return dtypes
 
 
-def _of_steps(w: PictureTraining, trainer: PictureTrainer, cls: str) -> Iterator[str]:
+def _step_notes(w: PictureTraining, trainer: PictureTrainer, cls: str) -> Iterator[str]:
     """Yield notes on blocks that are recomputed, compiled, or partly offloaded."""
     how = w.checkpointing or "none"
     if again(w, cls) != how:
@@ -253,14 +253,14 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if with_less_of_factors(asked, w):
         yield sentence("picture_training.no_factors", title=trainer_of(w).title)
     trainer, cls = trainer_of(w), class_of(asked.denoiser.config)
-    yield from _of_ranks(asked, trainer)
-    yield from _of_steps(w, trainer, cls)
+    yield from _sharding_notes(asked, trainer)
+    yield from _step_notes(w, trainer, cls)
     if trainer.forks(cls):
         percent = trainer.around.above
         yield sentence("picture_training.forked", title=trainer.title, percent=percent)
 
 
-def _of_ranks(asked: PicturePlan, trainer: PictureTrainer) -> Iterator[str]:
+def _sharding_notes(asked: PicturePlan, trainer: PictureTrainer) -> Iterator[str]:
     """Yield notes on a sharding that the trainer is not known to support, or whose combination was
     not read."""
     kind = asked.sharding.kind

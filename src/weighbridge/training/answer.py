@@ -75,7 +75,7 @@ def answer(
     )
 
 
-def _unheard(plan: TrainingPlan) -> bool:
+def _ignores_shard_grad_op(plan: TrainingPlan) -> bool:
     """Return whether FSDP1 ignores a Trainer's SHARD_GRAD_OP. transformers 5.0 to 5.23
     training_args.py (_process_fsdp_args) has it as reshard_after_forward; accelerate 1.6 to 1.15
     prefers sharding_strategy, which is FULL_SHARD by then (utils/dataclasses.py,
@@ -137,7 +137,7 @@ def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
     if plan.sharding.pipeline > 1 and not plan.framework.stages:
         others = ", ".join(name for name, each in FRAMEWORKS.items() if each.stages)
         yield sentence("no_pipelines", framework=plan.framework.name, others=others)
-    if _unheard(plan):
+    if _ignores_shard_grad_op(plan):
         yield sentence("units_given_up", major=plan.major)
     if result.program.said:
         yield about(plan.subject.model_type, result.program.said)

@@ -39,8 +39,8 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     subject, s = planned.subject, planned.sharding
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
-    _experts_covered(planned)
-    known = members(plan, major=_shape_of(planned), text_alone=planned.text_alone)
+    _check_experts(planned)
+    known = members(plan, major=_layout_version(planned), text_alone=planned.text_alone)
     whole = known.specs
     path, numbers = _stack(planned, known)
     start, end = first_and_end(s.layers, stage)
@@ -57,7 +57,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     if never:
         for name in (n for n in params if f"{never}." in n):
             params[name].trainable = False
-    _pieces(m, planned, packed, params, around)
+    _allocate_quantized(m, planned, packed, params, around)
     with m.making("buffers"):
         buffers = [
             m.new(b.shape, TORCH[b.dtype] if b.dtype else planned.loaded)
@@ -66,7 +66,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     upcast = planned.base.upcast
     if upcast != "none":
         kbit.upcast(m, kbit.FIRST.get(upcast, upcast), params)
-    wraps = dict(_wraps(planned, params, packed))
+    wraps = dict(_linear_replacements(planned, params, packed))
     if planned.precision.float8:
         wraps |= _float8(planned, whole, params)
     prompt = None
@@ -93,14 +93,14 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     )
 
 
-def _shape_of(plan: TrainingPlan) -> int:
+def _layout_version(plan: TrainingPlan) -> int:
     """Return the transformers layout to build (4: a tensor per expert, 5: stacked). Full training
     uses stacks: the same bytes in far fewer tensors than 20,000. Adapters and quantized weights
     follow the release."""
     return MERGES if plan.method == "full" else plan.major
 
 
-def _experts_covered(plan: TrainingPlan) -> None:
+def _check_experts(plan: TrainingPlan) -> None:
     """Raise UnsupportedError unless experts are stacked as transformers 5 trains them, and not
     quantized in other formats than bitsandbytes'."""
     subject, form = plan.subject, plan.subject.choice.scheme
@@ -120,10 +120,14 @@ def _packed(plan: TrainingPlan) -> Packed:
     if form is None:
         return {}
     facts = ("packed", *choice.facts, plan.loaded.name, plan.major)
-    return dict(_one_by_one(memo(plan.subject.part, facts, lambda: _several(plan, form))))
+    return dict(
+        _one_by_one(memo(plan.subject.part, facts, lambda: _bytes_by_name_and_count(plan, form)))
+    )
 
 
-def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
+def _bytes_by_name_and_count(
+    planned: TrainingPlan, form: Scheme
+) -> dict[tuple[str, int], tuple[int, ...]]:
     """Return the bytes of each tensor of a quantized parameter, by its name and the number of
     layers or experts like it."""
     sizes: dict[tuple[str, int], list[int]] = {}
@@ -161,7 +165,7 @@ def _one_by_one(
                 yield numbered(name, i) if count > 1 else name, several[name, count]
 
 
-def _pieces(
+def _allocate_quantized(
     m: Machine, plan: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
 ) -> None:
     """Allocate the tensors of quantized parameters. Sharded codes become parameters like all
@@ -198,7 +202,7 @@ def _param(
     return around.place(m, spec, _dtype(plan, spec))
 
 
-def _wraps(
+def _linear_replacements(
     plan: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
 ) -> Iterator[tuple[str, Wrap]]:
     """Yield (path, replacement) of linears whose weights are quantized."""

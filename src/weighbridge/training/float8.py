@@ -130,7 +130,7 @@ def linears(plan: "TrainingPlan", specs: Sequence[ParameterSpec]) -> Iterator[Pa
     """Yield the linears whose products run in float8, before kernels check their shapes."""
     every = [h for h in specs if h.kind == "linear"]
     if plan.framework.name == "torchtitan":
-        yield from filter(_titans, every)
+        yield from filter(_is_float8_in_torchtitan, every)
     else:
         yield from every[1:-1]
 
@@ -141,14 +141,14 @@ def divides(shape: Sequence[int]) -> bool:
     return not any(side % MULTIPLE for side in shape)
 
 
-def _titans(spec: ParameterSpec) -> bool:
+def _is_float8_in_torchtitan(spec: ParameterSpec) -> bool:
     return spec.kind == "linear" and role(spec.name) != "head"
 
 
 def small(spec: ParameterSpec) -> bool:
     """Return whether torchtitan's FSDP2 may gather a parameter in 8 bits. `spec` has the shape
     after tensor-parallel sharding."""
-    return _titans(spec) and spec.name.endswith(".weight") and divides(spec.shape)
+    return _is_float8_in_torchtitan(spec) and spec.name.endswith(".weight") and divides(spec.shape)
 
 
 def gathered(plan: "TrainingPlan") -> bool:

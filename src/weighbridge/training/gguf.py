@@ -27,7 +27,7 @@ def unpacked(model: Model, w: Train) -> Model:
     itself if it is no GGUF file."""
     part = model.parts[0]
     if part.library != LIBRARY:
-        _is_packable(w.quantization)
+        _refuse_gguf_type(w.quantization)
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
@@ -46,7 +46,7 @@ def unpacked(model: Model, w: Train) -> Model:
     return replace(model, parts=(class_part,), notes=(*model.notes, note))
 
 
-def _is_packable(form: str | None) -> None:
+def _refuse_gguf_type(form: str | None) -> None:
     """Raise ContradictionError if `form` is a GGUF type: no trainer quantizes a base to one."""
     if not form:
         return

@@ -82,7 +82,7 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     process = host.processes(ranks)
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
     if plan.sharding.fully and plan.sharding.offload != "none":
-        components = (*components, _not_followed(components))
+        components = (*components, _unexplained_memory(components))
     if plan.workers:
         components = (host.workers(ranks * plan.workers), *components)
     others = {"load": tuple(_passing(_loading(plan, ranks)))}
@@ -126,12 +126,12 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
     weights = weight_bytes(part, choice, major=plan.major)
     to = host.loaded(part, choice, weights, native_dtype(part))
     if plan.framework.loads != "transformers":
-        yield from _by_recipe(plan, ranks, to)
+        yield from _recipe_load_memory(plan, ranks, to)
         return
     yield from host.while_loading(part, to, _reading(plan, ranks), version=plan.version)
 
 
-def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[Component]:
+def _recipe_load_memory(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[Component]:
     """Yield what torchtune and litgpt hold while every rank reads the mapped files. litgpt copies
     one tensor at a time. torchtune reorders queries and keys in a copy, and casts all weights if
     the model's dtype differs from the files'."""
@@ -169,10 +169,10 @@ def _kept(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Compo
     elif plan.sharding.offload == "nvme":
         yield from _swapped(plan, result, ranks)
     else:
-        yield from _by_zero(plan, result, ranks)
+        yield from _zero_host_memory(plan, result, ranks)
 
 
-def _not_followed(kept: tuple[Component, ...]) -> Component:
+def _unexplained_memory(kept: tuple[Component, ...]) -> Component:
     """Return memory of unknown cause that was seen besides what FSDP offloads: 0 to a share of
     `kept`."""
     return _of(
@@ -194,7 +194,7 @@ def _states(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Com
     )
 
 
-def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
+def _zero_host_memory(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
     elements = ceil_div(result.trainable, plan.sharding.shares)
     third = plan.sharding.kind == "zero3"
     groups = result.groups
@@ -319,7 +319,7 @@ def _saved(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     if plan.framework.loads != "transformers" or plan.method != "full":
         return None
     if plan.sharding.parameters:
-        return _of_parts(plan, result)
+        return _sharded_save_memory(plan, result)
     file = _file(plan, plan.dtype.size(plan.subject.model.parameters))
     return _of("weights", exactly(file), "the tensors of a file", "safetensors torch.py, save_file")
 
@@ -328,7 +328,7 @@ def _file(plan: TrainingPlan, whole: int) -> int:
     return min(whole, SHARD.get(plan.major, SHARD[5]))
 
 
-def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
+def _sharded_save_memory(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     """Return the host memory to save a sharded model: gathered on rank 0, or each rank's own shard.
     FSDP copies shards in host memory, ZeRO does not."""
     zero = plan.sharding.kind == "zero3"

@@ -37,25 +37,27 @@ class KeptRuns:
             for old in list(self._kept.values())[:-WALKS]:
                 for run in (run for stages in old for run in stages):
                     run.forget()
-            stages = _known(kept, plan)
+            stages = _matching_stages(kept, plan)
             kept.append(stages)
             del kept[:-CLASSES]
             return stages
 
 
-def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
+def _matching_stages(kept: list[Stages], plan: TrainingPlan) -> Stages:
     """Return cached stages that hold for the plan, removed from `kept`; else stages that replay the
     trace of another card, or new ones."""
     for number, stages in enumerate(kept):
-        known = _each(stages, lambda run: run.on(plan))
+        known = _for_each_stage(stages, lambda run: run.on(plan))
         if known is not None:
             del kept[number]
             return known
-    walked = (_each(stages, lambda run: run.walked(plan)) for stages in kept)
+    walked = (_for_each_stage(stages, lambda run: run.walked(plan)) for stages in kept)
     return next((stages for stages in walked if stages is not None), None) or runs_of(plan)
 
 
-def _each(stages: Stages, taken: Callable[[StageRuns], StageRuns | None]) -> Stages | None:
+def _for_each_stage(
+    stages: Stages, taken: Callable[[StageRuns], StageRuns | None]
+) -> Stages | None:
     """Return the results of `taken` for each stage, None if one of them is None."""
     found = tuple(run for run in map(taken, stages) if run is not None)
     return found if len(found) == len(stages) else None

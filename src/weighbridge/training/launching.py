@@ -117,10 +117,10 @@ class TrainerRun:
         form = self.settings["quantization"]
         if form is None:
             return dequantizing(self.method) if self.stored else None
-        return None if form == self.stored else written(form, self._computes)
+        return None if form == self.stored else written(form, self._compute_dtype)
 
     @property
-    def _computes(self) -> str:
+    def _compute_dtype(self) -> str:
         """Return the dtype of products with dequantized weights, by name: autocast's, else the
         dtype at load."""
         mixed = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}
@@ -154,7 +154,7 @@ def unwritten(run: TrainerRun) -> str:
     if not run.cls.endswith(CLASSES):
         return sentence("no_own_loss", cls=run.cls)
     if t["method"] in (*LEARNS, *TUNERS) and not run.learns:
-        return _other_config(t["method"])
+        return _why_no_script(t["method"])
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("loss", t["loss"], LOSSES[run.framework]),
         ("checkpointing", t["checkpointing"], CHECKPOINTS),
@@ -170,7 +170,7 @@ def unwritten(run: TrainerRun) -> str:
     return _beside(run)
 
 
-def _other_config(method: str) -> str:
+def _why_no_script(method: str) -> str:
     """Return why a method has no script: TrainingArguments and LoRA's config cannot express it."""
     if method in LEARNS:
         return sentence("learning_scripts", method=method)
@@ -186,7 +186,7 @@ def _beside(run: TrainerRun) -> str:
         return sentence("accelerate_ranks")
     if run.settings["offload"] == "optimizer" and not run.zero:
         return sentence("states_on_host")
-    return _packed(run)
+    return _why_no_loader(run)
 
 
 def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
@@ -200,7 +200,7 @@ def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
     return name == "max_num_seqs" and typed == rows
 
 
-def _packed(run: TrainerRun) -> str:
+def _why_no_loader(run: TrainerRun) -> str:
     """Return why no loader gives the run's quantization format; "" if one does. A quantized model
     is not quantized again: transformers raises ValueError since 4.56 (quantizers/auto.py,
     merge_quantization_configs), and kept the checkpoint's own format before."""

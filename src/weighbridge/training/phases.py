@@ -63,13 +63,13 @@ def _components(
     yield fragmentation(cached(free), returned)
     if plan.sharding.kind == "zero3" and name != "load":
         yield _pieces(result)
-    yield from _unready(plan, name)
-    yield from _uneven(plan, name)
-    yield from _given_more(plan, name)
+    yield from _waiting_fsdp1_units(plan, name)
+    yield from _uneven_expert_blocks(plan, name)
+    yield from _uneven_expert_tokens(plan, name)
     loaded, kept = result.moments["load"].allocated, peak.live.get("activations", 0)
     yield from unsloth.components(plan, name, loaded, kept)
     yield from _other_buckets(plan, name)
-    yield from _tied_twice(plan, name)
+    yield from _second_tied_embedding(plan, name)
     yield from _held_inputs(plan, name)
     yield from _held_logits(plan, name)
     unsure = plan.framework.unsure + (COMPILED if plan.compiled else 0)
@@ -87,7 +87,7 @@ def _components(
         yield _tuned(plan, Bytes(0, 0, result.unsure))
     yield from _unread(plan, result, name)
     yield from _wide_stream(plan, peak, name)
-    yield from _for_weights(result, name)
+    yield from _pending_weight_gradients(result, name)
     if plan.sharding.cards > 1:
         yield communication(plan)
     yield context(plan.part)
@@ -129,7 +129,7 @@ def _pieces(result: TrainingRun) -> Component:
 WAITING = 2
 
 
-def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
+def _waiting_fsdp1_units(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """Yield FSDP1's gathered units that wait for reuse; a replay in order does not have them."""
     body, choice = plan.subject.body, plan.subject.choice
     if name not in RUNNING or plan.sharding.kind != "fsdp1" or not body.blocks:
@@ -148,7 +148,7 @@ def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
     )
 
 
-def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
+def _uneven_expert_blocks(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """Yield what blocks of other sizes may add if experts run one by one. The replay gives each
     expert as many tokens, but routers do not, so few blocks fit another expert's tensors. Per
     layer: the experts' input, gate, up, their product, and the gradients of these."""
@@ -172,7 +172,7 @@ MORE_GIVEN = (
 )
 
 
-def _given_more(plan: TrainingPlan, name: str) -> Iterator[Component]:
+def _uneven_expert_tokens(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """Yield what a rank may save for tokens beyond its equal part, if experts are sharded: the
     experts' input, gate, up, their product and their output."""
     s, body = plan.sharding, plan.subject.body
@@ -211,7 +211,7 @@ def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
     )
 
 
-def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
+def _second_tied_embedding(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """Yield a second copy of a tied embedding, which its head may have: published runs of adapters
     under FSDP2 and of ZeRO 3 took 10 to 20 % more than was followed, about its size. The cause is
     unknown: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy the Trainer gives
@@ -322,7 +322,7 @@ def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Comp
     )
 
 
-def _for_weights(result: TrainingRun, name: str) -> Iterator[Component]:
+def _pending_weight_gradients(result: TrainingRun, name: str) -> Iterator[Component]:
     """Yield what zero-bubble micro-batches keep that still lack their weight gradients."""
     if not result.waiting or name not in RUNNING:
         return
@@ -387,7 +387,7 @@ def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) ->
     outputs = spelled.each(nbytes, tokens * vocab, "numbers")
     rows = f"{plan.batch:,} x {plan.length:,} tokens"
     formulas = {
-        "weights": spelled.parameters(plan.subject.model.parameters, _form(plan), nbytes),
+        "weights": spelled.parameters(plan.subject.model.parameters, _base_format(plan), nbytes),
         "gradients": trained,
         "adapters": trained,
         "optimizer_states": f"{trained}: {plan.optimizer.name}, {plan.optimizer.formula}",
@@ -401,7 +401,7 @@ def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) ->
     return formulas.get(what, "")
 
 
-def _form(plan: TrainingPlan) -> str:
+def _base_format(plan: TrainingPlan) -> str:
     """Return the name of the base's format or dtype, for a formula."""
     form = plan.subject.choice.scheme
     return plan.dtype.name if form is None else f"{form.name} and {plan.dtype.name}"

@@ -169,13 +169,13 @@ class TrainingPlan:
     def low_layers(self) -> bool:
         """Return whether layers and their states are bfloat16 whatever the other weights' dtype, as
         in older gpt-oss of torchtitan (0.2.2 models/gpt_oss/model/model.py)."""
-        own = _with_sinks(self.subject)
+        own = _is_titan_gpt_oss(self.subject)
         return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
 
     @property
     def text_alone(self) -> bool:
         """Return whether the framework's class of a vision model takes only text."""
-        return _of_text(self.subject, self.framework)
+        return _takes_only_text(self.subject, self.framework)
 
     @property
     def activations(self) -> DType:
@@ -183,12 +183,12 @@ class TrainingPlan:
         return self.computing if self.sharding.fully else self.dtype
 
 
-def _with_sinks(subject: Subject) -> bool:
+def _is_titan_gpt_oss(subject: Subject) -> bool:
     """Return whether torchtitan trains the model with its gpt-oss class."""
     return facts(subject.model_type).training.titan_experts == "with_sinks"
 
 
-def _of_text(subject: Subject, framework: Framework) -> bool:
+def _takes_only_text(subject: Subject, framework: Framework) -> bool:
     """Return whether a framework's class of a vision model takes only text: torchtitan's Llama
     4."""
     own = facts(subject.model_type).training.titan_experts == "weighed_first"
@@ -198,7 +198,7 @@ def _of_text(subject: Subject, framework: Framework) -> bool:
 def _as_trained(subject: Subject, w: Train, framework: Framework) -> Subject:
     """Return the model without encoders if the framework's class takes only text, else `subject`.
     Raises UnsupportedError for images then."""
-    if not _of_text(subject, framework):
+    if not _takes_only_text(subject, framework):
         return subject
     if _images(w):
         raise UnsupportedError(sentence("images_of_text", framework=framework.name))
@@ -220,7 +220,7 @@ def plan(
     checkpointing = w.checkpointing or unsloth.checkpointing(subject, framework)
     checkpointing = checkpointing or usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
-    shares = _staged(replace(shares, context_by=by), subject, w, framework, checkpointing)
+    shares = _with_stages(replace(shares, context_by=by), subject, w, framework, checkpointing)
     _refuse(subject, w, framework, shares)
     _refuse_card(w, chosen, part)
     refuse_segments(w, part)
@@ -249,7 +249,7 @@ def plan(
         image_size=w.image_size,
         items={"image": _images(w), "audio": int(bool(w.audio_seconds))},
         accumulation=w.gradient_accumulation or ACCUMULATION,
-        optimizer=_stepping(w, framework),
+        optimizer=_effective_optimizer(w, framework),
         checkpointing=checkpointing,
         loss=_loss(w, framework, subject.model_type),
         attention=attention,
@@ -263,7 +263,7 @@ def plan(
         torch=_torch(w),
         release=date,
         zero=_deepspeed(w, framework),
-        codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
+        codes=held_codes(subject.choice.scheme, shares, _packed_run(w, framework, floats=floats)),
         stored_as_floats=floats,
         float8_recipe=scales,
         **_asked(w),
@@ -283,7 +283,7 @@ def _shares(
     always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
     shard = w.shard or framework.shard or always
     shares = sharding(w.but(shard=shard), count, framework.spreads)
-    if titan and shares.context > 1 and _with_sinks(subject):
+    if titan and shares.context > 1 and _is_titan_gpt_oss(subject):
         raise TriedError(
             sentence("gpt_oss_context", ranks=shares.context),
             seen="torchtitan models/gpt_oss/model/args.py raises NotImplementedError for "
@@ -310,7 +310,7 @@ def _asked(w: Train) -> dict[str, Any]:
     }
 
 
-def _staged(
+def _with_stages(
     shares: Sharding, subject: Subject, w: Train, framework: Framework, checkpointing: str
 ) -> Sharding:
     """Return `shares` with the layers per stage and the pipeline schedule."""
@@ -458,7 +458,7 @@ def _deepspeed(w: Train, framework: Framework) -> Deepspeed:
     )
 
 
-def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
+def _packed_run(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
     return PackedRun(
         framework=framework.name,
         prepares=framework.accelerate,
@@ -511,7 +511,7 @@ def _images(w: Train) -> int:
     return 0 if w.image_size is None else 1
 
 
-def _stepping(w: Train, framework: Framework) -> Optimizer:
+def _effective_optimizer(w: Train, framework: Framework) -> Optimizer:
     """Return the optimizer, the user's or the framework's, adapted to its arguments and torch
     version; with `in_backward` it updates each parameter separately."""
     chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, framework)), _torch(w)
@@ -575,7 +575,7 @@ def _adapters(
     tuner = TUNERS.get(w.method or "")
     rank = framework.rank if tuner is None else tuner.r
     own = tuner.targets.get(subject.model_type) if tuner else None
-    own = own or _had(subject, framework) or usual(subject.model_type)
+    own = own or _targets_in_class(subject, framework) or usual(subject.model_type)
     own = own or _all(subject, w.method or "")
     return Adapters(
         r=w.lora_r or rank,
@@ -591,7 +591,7 @@ def _adapters(
     )
 
 
-def _had(subject: Subject, framework: Framework) -> tuple[str, ...]:
+def _targets_in_class(subject: Subject, framework: Framework) -> tuple[str, ...]:
     """Return the framework's target modules; empty if transformers' class has none of them: Unsloth
     takes all linears then (models/vision.py, get_peft_model)."""
     if framework.loads != "transformers":

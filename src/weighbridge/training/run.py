@@ -177,14 +177,14 @@ class StageRuns:
     def least(self) -> TrainingRun:
         """Return a lower bound of each peak in half the time: tensors are the same, but only their
         bytes are counted, without an allocator."""
-        return self._repeated(self._least_of_all)
+        return self._repeated(self._counted_run)
 
     @property
     def counted(self) -> bool:
         """Return whether the lower bounds are known."""
         return self._counted is not None
 
-    def _least_of_all(self) -> TrainingRun:
+    def _counted_run(self) -> TrainingRun:
         if self._counted is None:
             self._counted = self._run(None, counts=True)
         return self._counted
@@ -216,13 +216,13 @@ class StageRuns:
                 self._smallest = self._least(free_run, tensors)
             return self._smallest
         if max(free_run.reserved.values()) > capacity:
-            ended = self._to_its_end(capacity)
+            ended = self._completed_run(capacity)
             if ended is None:
                 return free_run
             free_run = ended
         return replace(free_run, bounded=True)
 
-    def _to_its_end(self, capacity: int) -> TrainingRun | None:
+    def _completed_run(self, capacity: int) -> TrainingRun | None:
         """Return the run within `capacity` bytes, cached; None if they are too few."""
         if capacity not in self._ended:
             for oldest in list(self._ended)[: 1 - ENDED]:
@@ -279,7 +279,7 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     built = _built(m, plan, around, stage)
     go_on()
     around.placed(m, built)
-    _beside(m, plan, built)
+    _allocate_frozen_models(m, plan, built)
     result = TrainingRun(program=_program(plan, built), kernels=m.kernels)
     trained = [x.numel for x in built.own if x.trainable]
     result.trainable, result.largest = sum(trained), max(trained, default=0)
@@ -324,19 +324,19 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     return result
 
 
-def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
+def _allocate_frozen_models(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
     """Allocate what stays frozen besides the policy: the reference, sharded like it, and copies of
     the adapter."""
     objective = plan.objective
     if objective is None:
         return
     if objective.reference in ON_CARD:
-        _copied(m, built, "weights", REFERENCE, parts=2 if objective.halved else 1)
+        _allocate_copy(m, built, "weights", REFERENCE, parts=2 if objective.halved else 1)
     for _ in range(objective.adapters):
-        _copied(m, built, "adapters", "adapters")
+        _allocate_copy(m, built, "adapters", "adapters")
 
 
-def _copied(m: Machine, built: BuiltModel, name: str, copy: str, parts: int = 1) -> None:
+def _allocate_copy(m: Machine, built: BuiltModel, name: str, copy: str, parts: int = 1) -> None:
     """Allocate a copy named `copy` of component `name`, or one of `parts` equal parts of it, tensor
     by tensor if each has its own storage."""
     storages = {id(x.storage): x.storage for x in built.own if x.storage is not None}

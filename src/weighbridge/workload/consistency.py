@@ -60,13 +60,13 @@ MAX_REPEATS = 8  # in a regex of --lora-targets: each multiplies the time by the
 
 def consistent(w: Train) -> None:
     """Raise UsageError if settings contradict each other, independent of the model."""
-    _of_learning(w)
-    _of_zero(w)
+    _check_learning(w)
+    _check_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.tuning != "qlora":
         raise UsageError(sentence("train.storage"))
-    _of_methods(w)
+    _check_methods(w)
     if w.tuning == "full":
-        _in_full(w)
+        _check_full_training(w)
     elif w.precision == "fp8-mixed":
         raise UsageError(sentence("train.fp8", method=w.method))
     if w.optimizer_in_backward and (w.gradient_accumulation or 1) > 1:
@@ -75,7 +75,7 @@ def consistent(w: Train) -> None:
         raise UsageError(sentence("train.flash"))
     if w.cpu_ram_efficient_loading and w.shard not in FSDP:
         raise ContradictionError(sentence("train.ram_efficient"))
-    _readable(w.lora_targets)
+    _check_targets(w.lora_targets)
 
 
 def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -100,7 +100,7 @@ def _idle_beside(shard: str, settings: Mapping[str, Any]) -> Iterator[str]:
         yield RankSettings.offload.name
 
 
-def _of_methods(w: Train) -> None:
+def _check_methods(w: Train) -> None:
     for name, methods in METHOD_SETTINGS.items():
         if getattr(w, name) is not None and w.tuning not in ("full", *methods):
             raise UsageError(
@@ -113,7 +113,7 @@ def _of_methods(w: Train) -> None:
             )
 
 
-def _of_learning(w: Train) -> None:
+def _check_learning(w: Train) -> None:
     """Raise UsageError for settings of other models or of a rollout engine that the method does not
     use."""
     method = w.method or "full"
@@ -126,10 +126,10 @@ def _of_learning(w: Train) -> None:
         raise UsageError(sentence("learning.no_critic", method=method))
     if w.learns and w.exact:
         raise UsageError(sentence("learning.exact", method=method))
-    _of_roles(w)
+    _check_roles(w)
 
 
-def _of_roles(w: Train) -> None:
+def _check_roles(w: Train) -> None:
     """Raise UsageError for a reference model that the method does not have, an engine share of 0,
     or `standby` without Unsloth."""
     method = w.method or "full"
@@ -141,7 +141,7 @@ def _of_roles(w: Train) -> None:
         raise ContradictionError(sentence("learning.standby"))
 
 
-def _of_zero(w: Train) -> None:
+def _check_zero(w: Train) -> None:
     """Raise UsageError for DeepSpeed's settings without DeepSpeed, and ZeRO-3's with stage 1 or
     2."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
@@ -160,7 +160,7 @@ def _is_named(w: Train, name: str) -> bool:
     return value is not None and value is not False
 
 
-def _in_full(w: Train) -> None:
+def _check_full_training(w: Train) -> None:
     """Raise UsageError for settings that full training cannot have. Source: transformers 5.23
     trainer.py refuses purely quantized models. A checkpoint that is itself quantized is checked
     with the model."""
@@ -174,7 +174,7 @@ def _in_full(w: Train) -> None:
             raise UsageError(sentence(key, name=name.replace("_", "-")))
 
 
-def _readable(targets: tuple[str, ...] | None) -> None:
+def _check_targets(targets: tuple[str, ...] | None) -> None:
     """Raise UsageError for a single target that is not a regular expression, or one that could take
     hours to match."""
     if targets is None or len(targets) != 1:

@@ -112,9 +112,9 @@ def update(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> tuple[Tensor, T
     m = s.m
     with m.making("logits"):
         if scoring.score in UNWHOLE:
-            return _loss(m, UNWHOLE[scoring.score](s, _of_answer(s, scoring, hidden))), None
+            return _loss(m, UNWHOLE[scoring.score](s, _answer_states(s, scoring, hidden))), None
         if scoring.score == "divergence":
-            return _divergence(s, scoring, hidden)
+            return _jensen_shannon_loss(s, scoring, hidden)
         scored = _scored(s, scoring, hidden)
         loss = _loss(m, scored.scores, scored.entropy)
         return loss if scored.loss is None else add(m, loss, scored.loss), scored.logits
@@ -123,7 +123,7 @@ def update(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> tuple[Tensor, T
 def quiet_pass(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> None:
     with s.m.making("logits"), s.m.no_grad():
         if scoring.score in UNWHOLE:
-            UNWHOLE[scoring.score](s, _of_answer(s, scoring, hidden))
+            UNWHOLE[scoring.score](s, _answer_states(s, scoring, hidden))
         elif scoring.score == "divergence":
             _logits(s, scoring, hidden)
         else:
@@ -133,7 +133,7 @@ def quiet_pass(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> None:
             s.outputs.clear()
 
 
-def _of_answer(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0) -> Tensor:
+def _answer_states(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0) -> Tensor:
     """Return the hidden states of the answer's tokens and `more` besides; those of all tokens if
     all are scored."""
     if scoring.scored == "all" or scoring.whole or scoring.score == "tiles" or not s.answer:
@@ -145,7 +145,7 @@ def _of_answer(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0)
 
 def _logits(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Tensor:
     m = s.m
-    logits = losses.head(s, _of_answer(s, scoring, hidden, more=1))
+    logits = losses.head(s, _answer_states(s, scoring, hidden, more=1))
     old = s.transformers < facts(s.built.kind.removesuffix("_text")).transformers.wide_loss
     if scoring.wide == "never" or (scoring.wide == "trainer" and m.autocast is None):
         return cast(m, logits, FLOAT32) if old else logits
@@ -170,7 +170,7 @@ def _scored(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Scored:
     batch, length, vocab = logits.shape
     tokens = scoring.tokens(s.answer, length)
     index = m.new((batch, tokens), INT64)
-    loss = _likelihood(m, logits) if scoring.likelihood and m.grad else None
+    loss = _chosen_cross_entropy(m, logits) if scoring.likelihood and m.grad else None
     if scoring.temperature == "view":
         logits = probabilities.scaled_view(m, logits, (batch, tokens, vocab))
     lasting = logits if scoring.outputs or scoring.lasts else None
@@ -208,7 +208,7 @@ def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int) -> None:
         probabilities.entropies(m, logits, dense=dense)
 
 
-def _compiled(m: Machine, x: Tensor) -> Tensor:
+def _compiled_entropy(m: Machine, x: Tensor) -> Tensor:
     """Return entropies of the logits `x`, computed by one compiled kernel each way; backward reads
     the logits again."""
     out, sums = m.new(x.shape[:-1], FLOAT32), m.new(x.shape[:-1], FLOAT32)
@@ -243,7 +243,7 @@ SCORES: Mapping[str, Score] = {
 }
 WITH_GRADIENTS: Mapping[str, Callable[[Machine, Tensor], Tensor]] = {
     "whole": probabilities.entropy_of_all,
-    "compiled": _compiled,
+    "compiled": _compiled_entropy,
 }
 
 
@@ -262,7 +262,7 @@ def _mean(m: Machine, terms: Tensor) -> Tensor:
     return total(m, terms.view(1, terms.numel)).view()
 
 
-def _likelihood(m: Machine, logits: Tensor) -> Tensor:
+def _chosen_cross_entropy(m: Machine, logits: Tensor) -> Tensor:
     """Return the cross entropy of the batch's chosen half, from a copy of its logits without the
     last token's."""
     batch, length, vocab = logits.shape
@@ -272,7 +272,9 @@ def _likelihood(m: Machine, logits: Tensor) -> Tensor:
     return losses.cross_entropy(m, x, m.new((half, length - 1), INT64))
 
 
-def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def _jensen_shannon_loss(
+    s: TrainingStep, scoring: Scoring, hidden: Tensor
+) -> tuple[Tensor, Tensor | None]:
     """Return (generalized Jensen-Shannon divergence of student and teacher, logits kept). The
     teacher's logits are made after the student's; both are divided by a temperature, and mixed in a
     stack of two."""
@@ -301,7 +303,7 @@ def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tens
 # ---- never whole
 
 
-def _trl(s: TrainingStep, x: Tensor) -> Tensor:
+def _trl_scores(s: TrainingStep, x: Tensor) -> Tensor:
     """Return the log-probabilities of the scored tokens by TRL's tiles (losses.tiled): all but a
     row's last, or those of the answer, picked by a mask."""
     tokens = s.answer or s.length - 1
@@ -309,7 +311,7 @@ def _trl(s: TrainingStep, x: Tensor) -> Tensor:
     return losses.tiled(s, x, s.batch * tokens, (s.batch, tokens))
 
 
-def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
+def _tiled_scores(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
     """Return log-probabilities as one graph node: each tile's logits are computed in forward, and
     again in backward."""
     m, weight = s.m, losses.weight_of(s)
@@ -338,7 +340,7 @@ def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
     return scores
 
 
-def _liger(s: TrainingStep, x: Tensor) -> Tensor:
+def _liger_scores(s: TrainingStep, x: Tensor) -> Tensor:
     """Return Liger's log-probabilities. Gradients are made with the loss, row by row: those of the
     head in float32 for each row, and added."""
     m, weight = s.m, losses.weight_of(s)
@@ -360,9 +362,9 @@ def _liger(s: TrainingStep, x: Tensor) -> Tensor:
 
 
 UNWHOLE: Mapping[str, Callable[[TrainingStep, Tensor], Tensor]] = {
-    "tiles": _trl,
-    "liger": _liger,
-    **{name: partial(_tiled, tiles) for name, tiles in TILED.items()},
+    "tiles": _trl_scores,
+    "liger": _liger_scores,
+    **{name: partial(_tiled_scores, tiles) for name, tiles in TILED.items()},
 }
 
 

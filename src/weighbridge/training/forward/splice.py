@@ -168,10 +168,10 @@ class Walk:
         keeps_input = holders(x) > before
         keeps_result = shared(result, 0) or holders(result[0]) > 1
         [out] = result
-        forward = self._forward(out, tuple(self._casts(to_save)), (keeps_input, keeps_result))
+        forward = self._forward(out, tuple(self._casts_since(to_save)), (keeps_input, keeps_result))
         if keeps_input:
             tape.know(INPUT, x.storage.held)
-        attributes = [t.storage.held for t in _attributes(out.node, begun) if t.storage]
+        attributes = [t.storage.held for t in _attributes_between(out.node, begun) if t.storage]
         self.attributes = {slot for slot in map(tape.slot, attributes) if slot is not None}
         del begun
         self.kind.forward.note(forward, self.layer)
@@ -201,7 +201,7 @@ class Walk:
         output = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
         return Forward(*output, casts, self.m.away - self.away)
 
-    def _casts(self, count: int) -> "list[Cast]":
+    def _casts_since(self, count: int) -> "list[Cast]":
         """Return the casts that autocast has made since it had `count` of them."""
         casts = []
         for cast in list(self.m.casts.values())[count:]:
@@ -244,7 +244,7 @@ class Walk:
         return Backward(*out, tuple(sorted(stays)), self.m.away - self.away)
 
 
-def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
+def _attributes_between(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
     """Yield the attributes of all graph nodes from `node` back to `end`."""
     seen = {end}
     todo: list[Any] = [node]
@@ -290,14 +290,14 @@ class Spliced:
         fresh = all(p.grad is None for p in grads)
         alike = fresh or all(p.grad is not None for p in grads)
         if any(p.hooks for p in grads) or not alike or not self._runs(m, trace, events, fresh):
-            self._play(m, events)
+            self._replay_events(m, events)
 
     def _runs(self, m: Machine, trace: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
         """Return whether the allocator could run all of the events at once, as one recorded
         course."""
         slots = self.slots
         if fresh not in trace.courses:
-            trace.courses[fresh] = _course(events, slots, fresh)
+            trace.courses[fresh] = _course_of_events(events, slots, fresh)
         course = trace.courses[fresh]
         if course is None or not all(_alone(slots, slot) for slot in course.names):
             return False
@@ -312,7 +312,7 @@ class Spliced:
             slots[slot] = None
         return True
 
-    def _play(self, m: Machine, events: Iterable[Event]) -> None:
+    def _replay_events(self, m: Machine, events: Iterable[Event]) -> None:
         """Run the allocations and frees of a tape one by one."""
         heap, slots = m.heap, self.slots
         for event in events:
@@ -339,7 +339,7 @@ def _alone(slots: Slots, slot: int) -> bool:
     return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
 
 
-def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
+def _course_of_events(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
     """Return the allocator moves of a spliced layer as one course; None if a tensor from before the
     layer would stay. `fresh`: gradients are new and stay, otherwise they are added to existing ones
     and freed."""

@@ -79,7 +79,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     _refuse(asked, name)
     stored = asked.dtype or (None if asked.framework else record.sixteen(asked))
     one = _rules(name)(asked.but(framework=name, dtype=stored), cards)
-    _meet(one, asked, cards)
+    _refuse_misfits(one, asked, cards)
     lines = (*_idle(one, asked), *_counted(one, asked, cards))
     return replace(one, notes=lines, outside=outside(asked))
 
@@ -174,7 +174,7 @@ def _divides(rollout: Rollout, ranks: int) -> None:
         raise UsageError(sentence("learning.own_ranks", **values))
 
 
-def _forwards(one: LearningRun, asked: Train) -> None:
+def _refuse_short_forwards(one: LearningRun, asked: Train) -> None:
     """Raise UsageError if verl's token limit per forward, times context-parallel ranks, is below
     the longest row."""
     tokens, ranks = record.tokens_of(asked)
@@ -188,10 +188,10 @@ def _forwards(one: LearningRun, asked: Train) -> None:
         )
 
 
-def _meet(one: LearningRun, asked: Train, cards: int) -> None:
+def _refuse_misfits(one: LearningRun, asked: Train, cards: int) -> None:
     """Raise UsageError if rows are longer than a forward's token limit, or the engine does not fit
     its GPUs' number or cannot sleep there."""
-    _forwards(one, asked)
+    _refuse_short_forwards(one, asked)
     rollout = one.rollout
     if rollout is None or rollout.generates:
         return

@@ -63,7 +63,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     if name == "unsloth" and asked.tuning == "full":
         raise UnsupportedError(sentence("learning.adapters_alone"))
     if learns == "kto" and not swift:
-        _compares(asked)
+        _refuse_single_kto_row(asked)
     batch = asked.batch_size or (ROWS if writes and not swift else 2 if learns == "kto" else 1)
     steps = asked.gradient_accumulation or (max(1, SWIFTS // (batch * cards)) if swift else 1)
     most = CUTOFF if name == "llama-factory" else ROW
@@ -147,7 +147,7 @@ def _upcast(asked: Train) -> bool:
     return trains and apart and not (asked.shard or "").startswith("zero")
 
 
-def _share(asked: Train) -> float:
+def _unsloth_memory_share(asked: Train) -> float:
     """Return Unsloth's memory share as a fraction of the GPU. Unsloth takes it of what is free
     besides the CUDA context; standby has its own by GPU size, whatever the user sets."""
     budget = asked.budget()
@@ -161,7 +161,7 @@ def _share(asked: Train) -> float:
     return next(target for least, target in table if size >= least * GIB) * of * free
 
 
-def _compares(asked: Train) -> None:
+def _refuse_single_kto_row(asked: Train) -> None:
     """Raise TriedError if KTO has only one row per batch: it compares rows."""
     if (asked.batch_size or 2) < 2:
         raise TriedError(
@@ -176,7 +176,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
         return record.serving(
             asked.but(gpu_memory_utilization=None),
-            _share(asked),
+            _unsloth_memory_share(asked),
             sleep=int(asked.standby),
             context=length,
             same_process=True,

@@ -56,7 +56,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         checkpointing="full",
         attention="flash",
         dtype=record.sixteen(asked),
-        expandable_segments=_grows(asked),
+        expandable_segments=_sets_expandable_segments(asked),
         context_parallel_by="ulysses" if (asked.context_parallel_size or 1) > 1 else None,
     )
     beta = 0.001 if asked.kl_beta is None and asked.reference is not None else asked.kl_beta
@@ -91,7 +91,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
 
 
-def _grows(asked: Train) -> bool | None:
+def _sets_expandable_segments(asked: Train) -> bool | None:
     """Return True if verl sets expandable segments (only with torch for CUDA), None if it leaves
     them to the environment."""
     budget = asked.budget()

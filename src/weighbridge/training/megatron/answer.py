@@ -72,7 +72,7 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
     alike = plan.run.cards // plan.run.pipeline
     listed = min(alike, max(1, LISTED // plan.run.pipeline))
     out = []
-    for run, fuller in zip(runs, _fuller(plan, runs), strict=True):
+    for run, fuller in zip(runs, _runs_with_most_tokens(plan, runs), strict=True):
         shown, start = tuple(_phases(plan, run, fuller)), run.index * alike
         out += [Device(index=start + i, kind="gpu", phases=shown) for i in range(listed)]
     return (*out, _host(plan, runs))
@@ -148,7 +148,7 @@ def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Ins
             yield Instant(name, tuple(_components(plan, run, name, fuller.moments[name])))
 
 
-def _fuller(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
+def _runs_with_most_tokens(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
     """Return the stage runs with the upper bound of tokens per expert; `runs` if that equals the
     expected number."""
     _, expected, most = plan.uneven
@@ -167,7 +167,7 @@ def _components(
     for name, nbytes in peak.live.items():
         high = max(nbytes, fuller.live.get(name, 0))
         high += _unread(plan) if name == "logits" else 0
-        high += _unplaced(plan, run) if name == "activations" else 0
+        high += _unexplained_norm_bytes(plan, run) if name == "activations" else 0
         high += _widened(plan, run) if (name, phase) == ("optimizer_states", "step") else 0
         low = _least(plan, run, name, max(0, nbytes - round(_fewer(plan) * (high - nbytes))))
         if name == "activations" and plan.run.moves:
@@ -233,7 +233,7 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
     if plan.run.overlaps and plan.run.tensor > 1:
         yield _user_buffers(plan)
     if plan.model.experts is not None and plan.run.dispatcher in EXCHANGES:
-        yield _exchange(plan)
+        yield _exchange_buffers(plan)
     yield context(plan.part)
     if plan.part is None or plan.part.stack != "own":
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
@@ -279,7 +279,7 @@ def _moved(plan: MegatronPlan, run: StageRun) -> int:
     return most - _stays(plan, run, most)
 
 
-def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
+def _unexplained_norm_bytes(plan: MegatronPlan, run: StageRun) -> int:
     """Return the bytes that norms of queries and keys may save beyond what was read, without rotary
     embeddings: four published runs took 1.4 to 1.8 query tensors more per layer. The cause is
     unknown, so it is taken as two (assumed)."""
@@ -355,7 +355,7 @@ def _communication(plan: MegatronPlan) -> Component:
     )
 
 
-def _exchange(plan: MegatronPlan) -> Component:
+def _exchange_buffers(plan: MegatronPlan) -> Component:
     run = plan.run
     return Component(
         name="communication",
@@ -419,12 +419,12 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
     }
 
 
-def _of_what_moves(run: MegatronRun) -> Iterator[str]:
+def _notes_on_moves(run: MegatronRun) -> Iterator[str]:
     if run.moves:
         yield sentence("fine_grained")
 
 
-def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
+def _notes_on_training(run: MegatronRun) -> Iterator[str]:
     if run.lora:
         yield sentence("lora_megatron")
     elif run.data > 1 and not run.distributed_optimizer:
@@ -455,8 +455,8 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
         yield sentence("muon_ranks")
     if run.graphs:
         yield sentence("graphs_apart")
-    yield from _of_what_is_trained(run)
-    yield from _of_what_moves(run)
+    yield from _notes_on_training(run)
+    yield from _notes_on_moves(run)
     if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
         yield sentence("recomputed_attention")
     if run.mask >= MASKS:

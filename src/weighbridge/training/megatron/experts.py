@@ -74,7 +74,9 @@ def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     def run(x: Tensor) -> Tensor:
         inner = column_linear(rank, x, weights["shared_fc1"])
-        return _weighed(rank, row_linear(rank, activation(rank, inner), weights["shared_fc2"]))
+        return _gated_shared_output(
+            rank, row_linear(rank, activation(rank, inner), weights["shared_fc2"])
+        )
 
     if "shared_experts" in rank.run.modules:
         out: Tensor = checkpoint(rank.m, run, x, reentrant=True)
@@ -82,7 +84,7 @@ def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     return run(x)
 
 
-def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
+def _gated_shared_output(rank: RankMachine, out: Tensor) -> Tensor:
     """Return SharedExpertMLP.forward's output times a sigmoid gate, one element per token; both are
     saved."""
     feed, m = rank.model.experts, rank.m
@@ -91,7 +93,7 @@ def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
     return remade(m, out, m.new(out.shape, out.dtype), out, m.new((out.rows, 1), out.dtype))
 
 
-def _gathered_beside(rank: RankMachine, x: Tensor) -> Tensor:
+def _gathered_for_shared(rank: RankMachine, x: Tensor) -> Tensor:
     """Return the tokens gathered from tensor-parallel ranks, for shared experts that run
     concurrently with the routed ones and keep all tokens."""
     if rank.run.parts == 1:
@@ -106,7 +108,7 @@ def _shared_beside(rank: RankMachine, weights: LayerWeights, inner: Tensor) -> T
     if rank.run.parts > 1:
         rows = out.rows // rank.run.parts
         out = remade(rank.m, out, rank.m.new((rows, out.shape[-1]), out.dtype))
-    return _weighed(rank, out)
+    return _gated_shared_output(rank, out)
 
 
 def _summed(m: Machine, a: Tensor, b: Tensor | None) -> Tensor:
@@ -171,7 +173,7 @@ def _all_to_all(
     sent = copies(feed, run, x.rows)
     given = received(run, sent)
     got = given * run.expert_tensor
-    beside = _gathered_beside(rank, x) if feed.shared and run.shared_beside else None
+    beside = _gathered_for_shared(rank, x) if feed.shared and run.shared_beside else None
     places = _places(rank, feed, x.rows, sent)
     hidden = _moved(m, x, sent, places)
     weight = remade(m, probs, m.new((got, 1), probs.dtype), chosen)
@@ -266,7 +268,7 @@ def _flex(
 ) -> Tensor:
     m, run = rank.m, rank.run
     ranks, local = run.expert * run.expert_tensor, feed.count // run.expert
-    probs, chosen = _for_every_rank(rank, feed, routes)
+    probs, chosen = _routes_for_expert_ranks(rank, feed, routes)
     got = received(run, copies(feed, run, x.rows)) * run.expert_tensor
     if run.dispatcher == "deepep":
         arrived = _once(feed, run, x.rows * ranks)
@@ -285,7 +287,7 @@ def _flex(
         hidden = _moved(m, x, got, *handle)
         weight = remade(m, probs, m.new((got, 1), FLOAT32), *handle)
     del handle
-    beside = _gathered_beside(rank, x) if feed.shared and run.shared_beside else None
+    beside = _gathered_for_shared(rank, x) if feed.shared and run.shared_beside else None
     if beside is not None:
         beside = activation(rank, linear(rank, beside, weights["shared_fc1"]))
     out = _computed(rank, feed, weights, hidden, weight)
@@ -302,7 +304,7 @@ def _flex(
     return result
 
 
-def _for_every_rank(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Routes:
+def _routes_for_expert_ranks(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Routes:
     """Return the routes in float32, repeated for each rank of expert tensor parallelism."""
     m, (probs, chosen) = rank.m, routes
     wide = (probs.rows, feed.count * rank.run.expert_tensor)

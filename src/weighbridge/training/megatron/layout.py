@@ -32,10 +32,10 @@ def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tu
     if stages == 1:
         return (layers,)
     if LAYOUT in asked:
-        return _of_layout(asked, layers, stages)
+        return _layers_of_layout_text(asked, layers, stages)
     ends = [asked.get(FIRST), asked.get(LAST)]
     if ends == [None, None]:
-        return _accounted(layers, stages, chunks, asked)
+        return _layers_if_ends_count(layers, stages, chunks, asked)
     if EMBEDDING in asked or LOSS in asked:
         raise TriedError(
             sentence("megatron.accounts", embedding=EMBEDDING, loss=LOSS, first=FIRST),
@@ -64,7 +64,9 @@ def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tu
     return tuple(n // chunks for n in each) * chunks
 
 
-def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tuple[int, ...]:
+def _layers_if_ends_count(
+    layers: int, stages: int, chunks: int, asked: Mapping[str, Any]
+) -> tuple[int, ...]:
     beside = [int(bool(asked.get(name))) for name in (EMBEDDING, LOSS)]
     whole = layers + sum(beside)
     if whole % (stages * chunks):
@@ -83,7 +85,7 @@ def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) 
     return tuple(each)
 
 
-def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int, ...]:
+def _layers_of_layout_text(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int, ...]:
     """Return the layers per part of a layout string: E embedding, t layer, m one that predicts a
     further token, L loss, | ends a part; (x)*n is x n times."""
     text = str(asked[LAYOUT])

@@ -159,8 +159,8 @@ def plan(
         release=date_of(w),
     )
     _divides(model, run)
-    _mixes(model, run)
-    _takes_turns(run)
+    _check_hybrid(model, run)
+    _check_microbatch_group(run)
     return MegatronPlan(
         subject=subject,
         model=model,
@@ -248,13 +248,13 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
     return "flash" if capability < HOPPER or repeats else "fused"
 
 
-def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
+def _weight_sharding(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
     """Return how data-parallel ranks shard weights; "" if they do not. Raises UsageError for what
     Megatron refuses (validate_args), or what is not supported."""
     if w.method == "lora" and (asked.get("fsdp2") or asked.get("fsdp")):
         raise UnsupportedError(sentence("megatron.fsdp_lora"))
     if asked.get("fsdp2"):
-        _with_fsdp2(w, shares, asked)
+        _check_fsdp2(w, shares, asked)
         return "fsdp2"
     kind = str(asked.get("strategy", "no_shard"))
     if not asked.get("fsdp") or kind == "no_shard":
@@ -269,7 +269,7 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
     return kind
 
 
-def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
+def _check_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
     """Raise UsageError for settings that Megatron does not support with torch's FSDP2."""
     for wrong, what in (
         (shares.pipeline > 1, "--pipeline-parallel-size"),
@@ -289,7 +289,7 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
 
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of gradients and optimizer states, by field of MegatronRun."""
-    sharded = _sharded(w, shares, asked)
+    sharded = _weight_sharding(w, shares, asked)
     return {
         "distributed_optimizer": shares.kind == "zero1" or bool(sharded),
         "sharded": sharded,
@@ -456,7 +456,7 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
     }
 
 
-def _takes_turns(run: MegatronRun) -> None:
+def _check_microbatch_group(run: MegatronRun) -> None:
     """Raise UsageError for a micro-batch group size that the interleaved schedule refuses."""
     rest = run.accumulation % run.turns
     if run.chunks == 1 or not run.group:
@@ -487,7 +487,7 @@ def _takes_turns(run: MegatronRun) -> None:
         )
 
 
-def _mixes(model: MegatronModel, run: MegatronRun) -> None:
+def _check_hybrid(model: MegatronModel, run: MegatronRun) -> None:
     """Raise UsageError for settings that a hybrid model's layers do not support."""
     mamba = model.mamba
     if mamba is not None and (mamba.heads % run.tensor or mamba.groups % run.tensor):
@@ -500,7 +500,7 @@ def _mixes(model: MegatronModel, run: MegatronRun) -> None:
         raise UnsupportedError(sentence("megatron.mtp_hybrid"))
 
 
-def _divides_tokens(run: MegatronRun) -> None:
+def _check_tokens_divide(run: MegatronRun) -> None:
     """Raise UsageError if a sequence does not divide as Megatron splits it: for context ranks into
     two pieces each (core/utils.py, get_batch_on_this_cp_rank), for tensor ranks into one each
     (core/tensor_parallel/mappings.py)."""
@@ -520,7 +520,7 @@ def _divides(model: MegatronModel, run: MegatronRun) -> None:
     for what, count in (("heads", model.heads), ("columns", model.width)):
         if count % run.tensor:
             raise UsageError(sentence(f"tensor_shares.{what}", ranks=run.tensor, count=count))
-    _divides_tokens(run)
+    _check_tokens_divide(run)
     feed = model.experts
     if feed is None and run.expert > 1:
         raise UsageError(sentence("no_experts_to_share", ranks=run.expert))

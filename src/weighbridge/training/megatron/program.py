@@ -116,7 +116,7 @@ class StageProgram:
         return weights, model.pattern[index] if model.pattern else "", routed, place
 
     @property
-    def _turning(self) -> tuple[int, int]:
+    def _rotary_parts(self) -> tuple[int, int]:
         """Return (number of parts with their own rotary angles, their width): each MLA layer is
         such a part, else each chunk."""
         model = self.rank.model
@@ -127,14 +127,14 @@ class StageProgram:
     def _waves_of_yarn(self) -> Iterator[Tensor]:
         """Yield YaRN's cosines and sines of the first positions, which are made with the
         weights."""
-        count, width = self._turning
+        count, width = self._rotary_parts
         if self.rank.model.latent is not None and self.rank.run.yarn:
             for _ in range(2 * count):
                 yield self.rank.m.new((YARN_PLACES, width), BFLOAT16, "buffers")
 
     def _turned(self) -> None:
         """Make the rotary angles, which are cached (lru_cache of forward)."""
-        run, (count, width) = self.rank.run, self._turning
+        run, (count, width) = self.rank.run, self._rotary_parts
         if not self._angles:
             shape = run.length // run.context, width
             self._angles = [self.rank.m.new(shape, FLOAT32, "buffers") for _ in range(count)]
@@ -271,10 +271,10 @@ class StageProgram:
         rank = self.rank
         hidden = norm(rank, hidden)
         if self._ahead:
-            hidden = self._with_further(hidden)
+            hidden = self._with_predicted_tokens(hidden)
         return self._predicted(hidden)
 
-    def _with_further(self, hidden: Tensor) -> Tensor:
+    def _with_predicted_tokens(self, hidden: Tensor) -> Tensor:
         """Return hidden states after predicting further tokens, whose losses depend on the next
         one's hidden states: all are concatenated first (process_mtp_loss, MTPLossAutoScaler)."""
         m, made = self.rank.m, [hidden]
@@ -330,7 +330,7 @@ class StageProgram:
         shape, rows = hidden.shape, rank.rows if rank.model.values else rank.run.tokens
         logits = m.new((rows, head.shape[0]), BFLOAT16, "logits")
         m.product()
-        later = self._deferring(hidden)
+        later = self._deferred_gradients(hidden)
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
             if later is not None:
@@ -346,7 +346,7 @@ class StageProgram:
         with m.making("logits"):
             return self._entropy(logits)
 
-    def _deferring(self, hidden: Tensor) -> list[Tensor] | None:
+    def _deferred_gradients(self, hidden: Tensor) -> list[Tensor] | None:
         """Return a list that holds the logits' gradient until the step ends; None if the head's
         gradient is made at once. Its input keeps the graph alive, and the stage's input tensor."""
         limit = self.rank.run.deferred
@@ -358,10 +358,10 @@ class StageProgram:
 
     def end(self) -> None:
         """Finish a step: make deferred gradients, and free gathered weights."""
-        self._drain()
+        self._make_deferred_gradients()
         self.shared.end()
 
-    def _drain(self) -> None:
+    def _make_deferred_gradients(self) -> None:
         """Make the deferred gradients of the head. With sequence parallelism tokens are gathered in
         two buffers in turn, which live as long as the run (drain_embedding_wgrad_compute)."""
         rank = self.rank

@@ -144,7 +144,9 @@ def _factored(rank: int) -> States:
     return states
 
 
-def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[LeafTensor]], None]:
+def _step_function(
+    rank: int, *, decomposes: bool
+) -> Callable[[Machine, Sequence[LeafTensor]], None]:
     def step(m: Machine, params: Sequence[LeafTensor]) -> None:
         for p in params:
             if not by_muon(p):
@@ -181,7 +183,7 @@ def row(name: str, rank: int) -> Optimizer:
     return Optimizer(
         name=name,
         states=states,
-        step=_stepper(rank, decomposes=galore),
+        step=_step_function(rank, decomposes=galore),
         source=GALORE if galore else APOLLO,
         formula=f"of matrices two averages and a projector of rank {rank}, of the rest two copies",
         assumed=True,

@@ -115,7 +115,7 @@ def _zero(plan: TrainingPlan) -> zero.ZeroOptions:
 def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
     s, titan = plan.sharding, plan.framework.name == "torchtitan"
     carves = titan and (plan.release is None or plan.release >= CARVES)
-    theirs, apart = _accelerate(plan), _of_torchtune(plan)
+    theirs, apart = _accelerate(plan), _carves_for_torchtune(plan)
     return fsdp2.Fsdp2Options(
         ranks=s.shares,
         expert_ranks=s.expert_shares,
@@ -128,7 +128,9 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
         carved=apart or carves or (theirs is not None and theirs.carves),
         apart=apart,
         outside=plan.framework.name in ("torchtune", "torchtitan"),
-        root_stays=s.reshard is False or not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
+        root_stays=s.reshard is False
+        or not _root_gets_reshard(plan, theirs)
+        or plan.torch < ROOTS_GO,
         widens=theirs.widens if theirs is not None and plan.autocast is not None else "none",
         waits=(theirs is not None and theirs.waits) or (titan and s.pipeline > 1),
         staged=titan and s.pipeline > 1,
@@ -138,7 +140,7 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
     )
 
 
-def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
+def _root_gets_reshard(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
     """Return whether the root module gets reshard_after_forward: by torchtune
     (training/_distributed.py, shard_model, 0.3 to 0.6), by accelerate before embedding and head
     were units, or by a loop that calls fully_shard(model) with the argument (torch 2.13
@@ -149,7 +151,7 @@ def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
     return asked or plan.framework.name == "torchtune"
 
 
-def _of_torchtune(plan: TrainingPlan) -> bool:
+def _carves_for_torchtune(plan: TrainingPlan) -> bool:
     """Return whether torchtune wraps embedding and head in units of their own: in recipes that
     train all of Llama 3 (custom_sharded_layers of llama3, llama3_1 and llama3_3; llama3_2, whose
     head is the embedding, has none: recipes/configs of 0.4.0 to 0.6.1)."""

@@ -110,12 +110,13 @@ def body(whole: Body, sharding: Sharding, stage: int) -> Body:
     blocks = whole.blocks[start:end]
     if sharding.tensor > 1:
         blocks = tuple(
-            replace(b, mixers=tuple(_fewer(m, sharding.tensor) for m in b.mixers)) for b in blocks
+            replace(b, mixers=tuple(_mixer_of_rank(m, sharding.tensor) for m in b.mixers))
+            for b in blocks
         )
     return replace(whole, blocks=blocks)
 
 
-def _fewer(mixer: Mixer, ranks: int) -> Mixer:
+def _mixer_of_rank(mixer: Mixer, ranks: int) -> Mixer:
     """Return the mixer with the heads of one tensor-parallel rank."""
     match mixer:
         case Attention() | CrossAttention():

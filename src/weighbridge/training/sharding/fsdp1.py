@@ -232,9 +232,9 @@ class FlatShard(Around):
     def _pre_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         self._gather(m, unit)
         if self.how.prefetch == "pre":
-            self._before_it(m, unit)
+            self._gather_next(m, unit)
 
-    def _before_it(self, m: Machine, unit: Fsdp1Unit) -> None:
+    def _gather_next(self, m: Machine, unit: Fsdp1Unit) -> None:
         """Gather the unit whose backward comes after that of `unit`."""
         if unit.order:
             self._gather(m, self._order[unit.order - 1])
@@ -272,7 +272,7 @@ class FlatShard(Around):
         if self._reduces or self.how.reshard:
             unit.whole = None
         if self.how.prefetch == "post":
-            self._before_it(m, unit)
+            self._gather_next(m, unit)
         if self._reduces and unit.grad is not None:
             self._scatter(m, unit)
 

@@ -315,11 +315,11 @@ class Fsdp2Rank(Around):
         if unit.whole or unit.gathered is not None or not unit.parts or self.how.ranks == 1:
             return
         whole = sum(unit.sizes)
-        brought = list(self._brought(m, unit))
+        brought = list(self._gather_inputs(m, unit))
         unit.gathered = TensorStorage(m.heap, whole, TEMPORARIES, GATHER)
         brought.clear()
 
-    def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
+    def _gather_inputs(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
         """Yield the buffers of shards that are cast, or copied to the device, before the
         all-gather."""
         compute = self.how.compute

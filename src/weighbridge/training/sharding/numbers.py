@@ -99,7 +99,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
     ranks = ranks if total is None else ranks.over(total)
     shares = Sharding(
         **ranks.numbers,
-        kind=w.shard or (spreads if _shares(ranks, spreads) else "none"),
+        kind=w.shard or (spreads if _ranks_shard(ranks, spreads) else "none"),
         offload=w.offload or "none",
         reshard=w.reshard_after_forward,
         prefetch=w.backward_prefetch,
@@ -117,7 +117,7 @@ def checked(shares: Sharding, total: int | None = None) -> Sharding:
     return shares
 
 
-def _shares(ranks: Ranks, spreads: str) -> bool:
+def _ranks_shard(ranks: Ranks, spreads: str) -> bool:
     """Return whether ranks shard anything by default: data-parallel ones, or context-parallel ones
     if FSDP is the default."""
     return ranks.data > 1 or (spreads in FSDP and ranks.context > 1)
@@ -129,13 +129,13 @@ def _contradictions(by: Sharding) -> Iterator[str]:
         yield sentence("shard.none", ranks=by.data)
     if by.pipeline > 1 and by.kind in ("zero2", "zero3"):
         yield sentence("shard.pipelines", kind=by.kind, stages=by.pipeline)
-    yield from _of_offload(by)
-    yield from _of_fsdp(by)
+    yield from _offload_contradictions(by)
+    yield from _fsdp_contradictions(by)
     if by.expert > 1 and by.kind in FLAT:
         yield sentence(f"experts_under.{by.kind}")
 
 
-def _of_offload(by: Sharding) -> Iterator[str]:
+def _offload_contradictions(by: Sharding) -> Iterator[str]:
     if by.offload == "params" and not by.parameters:
         yield sentence("offload.params")
     if by.offload == "optimizer" and by.fully:
@@ -146,7 +146,7 @@ def _of_offload(by: Sharding) -> Iterator[str]:
         yield sentence("offload.nvme")
 
 
-def _of_fsdp(by: Sharding) -> Iterator[str]:
+def _fsdp_contradictions(by: Sharding) -> Iterator[str]:
     if by.replicas is not None and by.kind != "hsdp":
         yield sentence("hsdp.replicas")
     if by.among % by.shares:  # torch distributed/fsdp/_init_utils.py: dist.new_subgroups

@@ -46,16 +46,16 @@ def layers_of_stages(
         raise UsageError(sentence("stages.layers", stages=stages, count=count))
     if not titan:
         return _equal(count, stages)
-    parts = _of_titan(
+    parts = _layers_by_titan(
         count, stages * (PARTS if sharding.schedule in (INTERLEAVED, ZERO_BUBBLE) else 1), release
     )
-    found = tuple(parts[i] + sum(_second(parts, sharding, i)) for i in range(stages))
+    found = tuple(parts[i] + sum(_layers_of_second_part(parts, sharding, i)) for i in range(stages))
     if min(*parts, *found) < 0 or 0 in found:
         raise ContradictionError(sentence("stages.torchtitan", stages=stages, count=count))
     return found
 
 
-def _second(parts: list[int], sharding: Sharding, rank: int) -> list[int]:
+def _layers_of_second_part(parts: list[int], sharding: Sharding, rank: int) -> list[int]:
     """Return the layers of a rank's second model part, as a list of one; an empty list if there is
     none."""
     others = parts[sharding.pipeline :]
@@ -70,7 +70,7 @@ def first_and_end(each: tuple[int, ...], stage: int) -> tuple[int, int]:
     return ends[stage], ends[stage + 1]
 
 
-def _of_titan(count: int, parts: int, release: tuple[int, ...] | None) -> list[int]:
+def _layers_by_titan(count: int, parts: int, release: tuple[int, ...] | None) -> list[int]:
     if since(release, ENDS_COUNT):
         each = [*_equal(count + 2, parts)]
         each[0] -= 1

@@ -163,7 +163,7 @@ class Zero(Around):
         self._share(m, built, mine)
         if not mine:
             return
-        how, sizes = self.how, [self._share_of(p) for p in mine]
+        how, sizes = self.how, [self._elements_of_shard(p) for p in mine]
         if how.stage == 3:
             elements = sum(sizes)
             self.groups = in_groups(sizes, how.sizes.sub_group)
@@ -194,7 +194,7 @@ class Zero(Around):
         elif how.offload == "optimizer":
             yield dtype.size(max(p.numel for p in mine)), "temporaries"
 
-    def _share_of(self, param: LeafTensor) -> int:
+    def _elements_of_shard(self, param: LeafTensor) -> int:
         """Return the elements of a rank's shard of `param`; fewer ranks shard experts."""
         among = self.how.expert_ranks if param.kind == "experts" else 0
         return ceil_div(param.numel, among or self.how.ranks)
@@ -386,7 +386,7 @@ class Zero(Around):
             if self._filled + param.numel > how.sizes.reduce:
                 self._scatter(m, param.dtype)
             self._filled += param.numel
-            self._largest_part = max(self._largest_part, self._share_of(param))
+            self._largest_part = max(self._largest_part, self._elements_of_shard(param))
             self._alone = param.grad if param.numel > how.sizes.reduce else None
         if how.stage > 1:
             param.grad = None

@@ -108,13 +108,13 @@ def program(
             forward=_function(f"{framework}.forward"), loss=_loss(kind, net, loss)
         )
     names = [n for n in names if not ADAPTERS.search(n)]
-    if framework in KERNELS and _of_llamas_shape(names, blocks):
+    if framework in KERNELS and _is_llama_shaped(names, blocks):
         return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_by_name(loss))
     if net is not None and net.fits(blocks):
         known = TrainingProgram(forward=net.forward, loss=_loss(kind, net, loss))
         key = KERNELS.get(framework)
         return replace(known, low=0.5, said=sentence(key)) if key else known
-    if _of_llamas_shape(names, blocks):
+    if _is_llama_shaped(names, blocks):
         return TrainingProgram(
             forward=_function("decoders.llama"),
             loss=_by_name(loss),
@@ -131,7 +131,7 @@ def program(
     )
 
 
-def _of_llamas_shape(names: Sequence[str], blocks: Sequence[LayerBlock]) -> bool:
+def _is_llama_shaped(names: Sequence[str], blocks: Sequence[LayerBlock]) -> bool:
     embedded = [n for n in names if n in EMBEDDINGS]
     alike = bool(embedded) and all(LLAMA.fullmatch(n) or n in embedded for n in names)
     alike = alike and {*NORMS} <= {*names}

@@ -67,7 +67,7 @@ from weighbridge.training.forward.tensors import Tensor
 
 def bamba_positions(s: TrainingStep) -> Rotary | None:
     """Return the rotary positions of the first layer with attention; None if no layer has it."""
-    first = next((i for i, b in enumerate(s.built.body.blocks) if not _scans(b)), None)
+    first = next((i for i, b in enumerate(s.built.body.blocks) if not _is_mamba_layer(b)), None)
     return None if first is None else rotary_of(s, turned_width(s, first))
 
 
@@ -75,7 +75,7 @@ def bamba_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Return (output of Mamba-2 or attention, whichever the layer has; attention weights)."""
-    if _scans(s.built.body.blocks[number]):
+    if _is_mamba_layer(s.built.body.blocks[number]):
         return mamba2_mixer(s, p.at("mamba"), x, scan_of(s, number)), None
     return PART(s, p.at("self_attn"), x, number, positions, masks)
 
@@ -84,7 +84,7 @@ def bamba_feed(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
     return mlp(s, p.at("feed_forward"), x)
 
 
-def _scans(block: LayerBlock) -> bool:
+def _is_mamba_layer(block: LayerBlock) -> bool:
     return any(isinstance(each, Mamba2) for each in block.mixers)
 
 

@@ -237,13 +237,13 @@ def product(
     there = weight.dtype == x.dtype
     lowered = Computed(shape, x.dtype, weight.storage) if there else m.new(shape, x.dtype)
     reads, whole, dtype = x.shape, weight.shape, weight.dtype
-    _copied_small(m, casts, x, lowered)
+    _hold_float8_copies(m, casts, x, lowered)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         gradient, (rows, part) = grads[0], saved
-        _copied_small(m, casts, gradient, part)
+        _hold_float8_copies(m, casts, gradient, part)
         of_rows = m.new(reads, gradient.dtype) if needs[0] else None
-        _copied_small(m, casts, gradient, rows)
+        _hold_float8_copies(m, casts, gradient, rows)
         of_weight = None
         if needs[1] and trains:
             of_weight = cast(m, m.new(whole, gradient.dtype), dtype)
@@ -253,7 +253,7 @@ def product(
     return out
 
 
-def _copied_small(m: Machine, casts: Casts | None, *operands: Tensor) -> None:
+def _hold_float8_copies(m: Machine, casts: Casts | None, *operands: Tensor) -> None:
     """Allocate each operand in 8 bits for the time of a product."""
     if casts is not None:
         copies = [casts(m, t) for t in operands]

@@ -74,21 +74,21 @@ def forward(s: TrainingStep) -> Tensor:
         and not any(isinstance(f, Experts) for b in s.built.body.blocks for f in b.feeds)
         else layer
     )
-    if _weighs_first(s) and since(s.release, GONE):
+    if _is_llama4(s) and since(s.release, GONE):
         raise UnsupportedError(sentence("torchtitan_gone", kind=s.built.kind))
     latent = latent_of(s, 0)
     width = heads(s, 0).key_dim if latent is None else latent.rotary
     if not s.built.kept:
         _positions(s, width)
-    return decoded(s, _sdpa, OwnLayers(own, norm, 2 if _sinks(s) else width))
+    return decoded(s, _sdpa, OwnLayers(own, norm, 2 if _is_gpt_oss(s) else width))
 
 
-def _sinks(s: TrainingStep) -> bool:
+def _is_gpt_oss(s: TrainingStep) -> bool:
     """Return whether the class is gpt-oss, whose position buffer all layers share."""
     return facts(s.built.kind).training.titan_experts == "with_sinks"
 
 
-def _weighs_first(s: TrainingStep) -> bool:
+def _is_llama4(s: TrainingStep) -> bool:
     """Return whether the class is Llama 4."""
     return facts(s.built.kind).training.titan_experts == "weighed_first"
 
@@ -98,7 +98,7 @@ def _positions(s: TrainingStep, width: int) -> None:
     numbers, or for Qwen3 and gpt-oss cosines and sines of the whole width. `decoded` makes another,
     which stands for none."""
     m, built = s.m, s.built
-    each, sinks = since(s.release, WIDE), _sinks(s)
+    each, sinks = since(s.release, WIDE), _is_gpt_oss(s)
     with m.making("buffers"):
         for i, p in enumerate(built.layers):
             both = 2 if sinks or p.has("self_attn.q_norm") else 1
@@ -116,14 +116,14 @@ def layer(
 
 
 def _feeds(s: TrainingStep, p: Module) -> Module:
-    return p.at("feed_forward" if _weighs_first(s) else "mlp")
+    return p.at("feed_forward" if _is_llama4(s) else "mlp")
 
 
 def _attended(
     s: TrainingStep, p: Module, x: Tensor, number: int, how: tuple[Tensor, Kernel]
 ) -> Tensor:
     normed = whole(s, norm(s, x, p, "input_layernorm"), small(p.at("self_attn"), "q_proj"))
-    if _sinks(s):
+    if _is_gpt_oss(s):
         mixes = titan_gpt_oss.attention
     else:
         mixes = attention if latent_of(s, number) is None else latent_attention
@@ -160,7 +160,7 @@ def attention(
     if p.has("q_norm"):
         q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
         q = q if since(s.release, WIDE) else _low(m, q)
-    if not _weighs_first(s):
+    if not _is_llama4(s):
         q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
     else:
         if number % UNTURNED or not since(s.release, FLEX):
@@ -208,7 +208,7 @@ def latent_attention(
 
 
 def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
-    if _weighs_first(s) and since(s.release, FLEX):
+    if _is_llama4(s) and since(s.release, FLEX):
         return titan_gpt_oss.flex(s.m, q, k, v, heads, told=False)[0]
     return attend(s, q, k, v, heads)
 

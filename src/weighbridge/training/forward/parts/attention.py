@@ -124,11 +124,11 @@ def attended(
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, heads, how)
     if s.sequence_by and heads.length == heads.seen == s.length:
-        return _among_ranks(s, (q, k, v), heads, how, kernel), None
-    return _by_kernel(s, (q, k, v), heads, how, kernel), None
+        return _attend_among_ranks(s, (q, k, v), heads, how, kernel), None
+    return _attend_by_kernel(s, (q, k, v), heads, how, kernel), None
 
 
-def _by_kernel(
+def _attend_by_kernel(
     s: TrainingStep,
     tensors: tuple[Tensor, Tensor, Tensor],
     heads: AttentionHeads,
@@ -142,13 +142,13 @@ def _by_kernel(
         return flash3(m, *tensors, heads)
     q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     if kernel == "sdpa":
-        kernel, options = _chosen(s, lower(m, q), heads, options)
+        kernel, options = _chosen_kernel(s, lower(m, q), heads, options)
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=options.views)
     return KERNELS[kernel](m, q, k, v, heads, options)
 
 
-def _chosen(
+def _chosen_kernel(
     s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions
 ) -> tuple[str, AttentionOptions]:
     """Return the name of the kernel that torch chooses on this GPU, and the options extended by the
@@ -158,7 +158,7 @@ def _chosen(
     return kernel, replace(options, asked=asked)
 
 
-def _among_ranks(
+def _attend_among_ranks(
     s: TrainingStep,
     tensors: tuple[Tensor, Tensor, Tensor],
     heads: AttentionHeads,
@@ -169,12 +169,12 @@ def _among_ranks(
     a kernel that returns its sums: if torch would choose math, the memory-efficient one."""
     m = s.m
     if s.sequence_by == ULYSSES:
-        attends = partial(_by_kernel, s, kernel=kernel)
+        attends = partial(_attend_by_kernel, s, kernel=kernel)
         return sequence.ulysses(m, s.sequence_ranks, tensors, heads, options, attends)
     q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     if kernel == "sdpa":
-        kernel, options = _chosen(s, q, heads, options)
+        kernel, options = _chosen_kernel(s, q, heads, options)
     blocks = sequence.KeyBlocks(
         ranks=s.sequence_ranks,
         way=s.sequence_by,
