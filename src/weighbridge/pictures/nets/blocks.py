@@ -12,30 +12,33 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, attend, cat, flat, headed
 
-Turns = tuple[Value, Value]  # cosines and sines of rotary positions
+Turns = tuple[Value, Value]  # (cosines, sines) of rotary positions
 
 
 # ---- inputs and embeddings
 
 
 def width_of(c: ComponentConfig) -> tuple[int, int]:
-    """Return the width of a stream, and its heads."""
+    """Return (width, heads) of a stream."""
     heads: int = c.num_attention_heads
     return heads * c.attention_head_dim, heads
 
 
 def packed(s: Sizes, patch: int = 2) -> int:
-    """Return the number of latent tokens."""
+    """Return the number of latent tokens in a picture or video, with `patch` x `patch` latents
+    each."""
     return s.frames * (s.height // patch) * (s.width // patch)
 
 
 def latent(n: NetPlace, s: Sizes, channels: int, tokens: int) -> Value:
-    """Return the tokens from the pipeline: they exist before the step."""
+    """Return the latent tokens [batch, tokens, channels], which the pipeline made before the
+    step."""
     return n.run.constant(s.batch, tokens, channels)
 
 
 def framed(x: Value, frames: int) -> tuple[int, ...]:
-    """Return the shape of `frames` frames of [batch, channels, frames, height, width]."""
+    """Return the shape of `x`, [batch, channels, frames, height, width], with another number of
+    frames."""
     return (*x.shape[:2], frames, *x.shape[3:])
 
 
@@ -46,7 +49,8 @@ def embed(
     bias: bool = True,
     names: tuple[str, str] = ("linear_1", "linear_2"),
 ) -> Value:
-    """TimestepEmbedding, PixArtAlphaTextProjection and their like: linear, act, linear."""
+    """Return `x` through TimestepEmbedding, PixArtAlphaTextProjection and the like: linear,
+    activation, linear."""
     x = n.linear(names[0], x, width, bias)
     x = x.act()
     return n.linear(names[1], x, width, bias)
@@ -60,7 +64,7 @@ def timestep(n: NetPlace, b: int, width: int, bias: bool = True, inputs: int = 2
 def vector(
     n: NetPlace, b: int, d: int, pooled: int = 0, *, guidance: bool = False, bias: bool = True
 ) -> Value:
-    """CombinedTimestep(Guidance)TextProjEmbeddings"""
+    """Return the conditioning of CombinedTimestep(Guidance)TextProjEmbeddings, [b, d]."""
     temb = timestep(n / "timestep_embedder", b, d, bias)
     if guidance:
         temb = temb + timestep(n / "guidance_embedder", b, d, bias)
@@ -75,7 +79,7 @@ def turns_of(run: ProgramRun, *shape: int) -> Turns:
 
 
 def turned(x: Value, turns: Turns) -> Value:
-    """apply_rotary_emb of [b, tokens, heads, head]: (x cos + rotated sin) in float32."""
+    """Return apply_rotary_emb of [b, tokens, heads, head]: (x cos + rotated sin) in float32."""
     cos, sin = (t.part(1, t.shape[0], 1, t.shape[1]) for t in turns)
     half = x.resized(*x.shape[:-1], x.shape[-1] // 2)
     x_rotated = cat([half, half], -1)
@@ -84,7 +88,7 @@ def turned(x: Value, turns: Turns) -> Value:
 
 
 def spun(x: Value, freqs: Value) -> Value:
-    """apply_rotary_emb by complex numbers: view_as_complex(x.float()) * freqs."""
+    """Return apply_rotary_emb by complex numbers: view_as_complex(x.float()) * freqs."""
     return (x.float() * freqs).like(x)
 
 
@@ -92,7 +96,7 @@ def spun(x: Value, freqs: Value) -> Value:
 
 
 def norm(n: NetPlace, x: Value, *, wide: bool = False) -> Value:
-    """Return a LayerNorm without weights."""
+    """Return a LayerNorm of `x` without weights."""
     return n.layer_norm("", x, affine=False, wide=wide)
 
 
@@ -102,14 +106,15 @@ def scaled(x: Value, scale: Value, shift: Value) -> Value:
 
 
 def rows(x: Value, count: int) -> list[Value]:
-    """Return the chunks of a modulation, each broadcast over tokens."""
+    """Return the `count` chunks of a modulation, each broadcast over tokens."""
     return [c.view(c.shape[0], 1, c.shape[-1]) for c in x.chunk(count)]
 
 
 def ada(
     n: NetPlace, x: Value, temb: Value, count: int = 6, *, bias: bool = True, wide: bool = False
 ) -> tuple[Value, list[Value]]:
-    """AdaLayerNormZero: norm(x), modulated by the first two of `count` rows; and the others."""
+    """Return (AdaLayerNormZero of `x`, rows left): the norm is modulated by the first two of
+    `count` rows."""
     parts = rows(n.linear("linear", temb.act(), count * x.shape[-1], bias), count)
     return scaled(norm(n, x, wide=wide), parts[1], parts[0]), parts[2:]
 
@@ -128,7 +133,7 @@ def continuous(
 def feed(
     n: NetPlace, x: Value, inside: int, out: int | None = None, how: str = "gelu", bias: bool = True
 ) -> Value:
-    """FeedForward: net.0 with its activation, net.2."""
+    """Return FeedForward of `x`: net.0 with its activation, then net.2."""
     gated = how in ("geglu", "swiglu")
     h = (n / "net" / 0).linear("proj", x, inside * (2 if gated else 1), bias)
     if gated:
@@ -147,7 +152,7 @@ def swiglu(
     names: Sequence[str] = ("w1", "w3", "w2"),
     bias: bool = False,
 ) -> Value:
-    """w2(silu(w1 x) w3 x)"""
+    """Return w2(silu(w1 x) w3 x)."""
     up = n.linear(names[0], x, inside, bias).act() * n.linear(names[1], x, inside, bias)
     return n.linear(names[2], up, x.shape[-1], bias)
 
@@ -159,7 +164,8 @@ Attends = TypeVar("Attends", bound=Callable[..., Any])
 
 
 def attends(call: Attends) -> Attends:
-    """Mark an attention with its projections, whose saved tensors may wait in host memory."""
+    """Return an attention whose saved tensors, and those of its projections, may wait in host
+    memory."""
 
     @wraps(call)
     def inside(n: NetPlace, *values: Any, **more: Any) -> Any:
@@ -172,7 +178,7 @@ def attends(call: Attends) -> Attends:
 def qkv(
     n: NetPlace, x: Value, d: int, bias: bool = True, *, kv: int = 0
 ) -> tuple[Value, Value, Value]:
-    """Return the projections; in one linear after fuse_qkv_projections."""
+    """Return queries, keys and values; from one linear after fuse_qkv_projections."""
     if n.run.fused_qkv and not kv:
         query, key, value = n.linear("to_qkv", x, 3 * d, bias).chunk(3)
         return query, key, value
@@ -184,22 +190,23 @@ def qkv(
 
 
 def added(n: NetPlace, y: Value, d: int, bias: bool = True) -> list[Value]:
-    """Return the projections of the second stream."""
+    """Return queries, keys and values of the second stream."""
     return [n.linear(name, y, d, bias) for name in ("add_q_proj", "add_k_proj", "add_v_proj")]
 
 
 def normed(n: NetPlace, name: str, x: Value, heads: int, how: str = "diffusers") -> Value:
-    """Return an RMSNorm per head: [b, tokens, heads, head]."""
+    """Return an RMSNorm of each head of `x`: [b, tokens, heads, head]."""
     return n.rms_norm(name, headed(x, heads), how=how)
 
 
 def apart(h: Value, *tokens: int) -> list[Value]:
-    """Return the streams of a joint attention, by split_with_sizes and contiguous()."""
+    """Return the streams of a joint attention, split by `tokens` (split_with_sizes and
+    contiguous())."""
     return [part.copy() if h.shape[0] > 1 else part for part in h.split(*tokens, dim=1)]
 
 
 def attended(q: Value, k: Value, v: Value) -> Value:
-    """Return attention of [b, tokens, heads, head], with the heads joined."""
+    """Return attention of [b, tokens, heads, head], with heads concatenated."""
     return attend(flat(q), flat(k), flat(v), q.shape[2])
 
 
@@ -207,7 +214,7 @@ def attended(q: Value, k: Value, v: Value) -> Value:
 
 
 def hinted(n: NetPlace, x: Value, channels: int) -> Value:
-    """Add a ControlNet's input picture, as packed latents; a denoiser has none."""
+    """Return `x` plus a ControlNet's input picture, as packed latents; `x` itself in a denoiser."""
     if not n.run.cls.endswith("ControlNetModel"):
         return x
     hint = n.run.constant(*x.shape[:2], channels)

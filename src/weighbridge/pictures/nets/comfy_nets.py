@@ -126,7 +126,7 @@ def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def wan_attention(a: NetPlace, x: Value, heads: int, seen: Value | None = None) -> Value:
-    """WanSelfAttention, or WanT2VCrossAttention if `seen` is a text."""
+    """Return WanSelfAttention of `x`, or WanT2VCrossAttention to the text `seen`."""
     d, source = x.shape[-1], x if seen is None else seen
     q = a.rms_norm("norm_q", a.linear("q", x, d), how="torch")
     if seen is None:

@@ -43,7 +43,8 @@ def halved(x: Value) -> Value:
 
 
 def vgg(t: Tree, x: Value) -> Value:
-    """VGG. Modules without tensors are numbered, too: a pooling skips one more number."""
+    """Return VGG's output. Modules without tensors are numbered, too: a pooling skips one more
+    number."""
     features = t / "features"
     number = 0
     while features.has(number):
@@ -125,7 +126,7 @@ def resnet_stages(t: Tree, x: Value, first: int = 4) -> list[Value]:
 
 
 def bottleneck(t: Tree, x: Value, stride: int = 1) -> Value:
-    """Bottleneck, and BasicBlock, whose first convolution has the stride."""
+    """Return the output of Bottleneck, or of BasicBlock, whose first convolution has the stride."""
     deep = t.has("conv3")
     y = normed(t, "bn1", t.conv("conv1", x, 1 if deep else stride))
     y = t.conv("conv2", y, stride if deep else 1)
@@ -151,7 +152,7 @@ def regnet(t: Tree, x: Value) -> Value:
 
 
 def excited_bottleneck(t: Tree, x: Value, stride: int = 1) -> Value:
-    """Bottleneck of RegNet, with squeeze and excite in the Y networks."""
+    """Return the output of RegNet's Bottleneck, with squeeze and excite in the Y networks."""
     y = normed(t / "conv1", "bn", (t / "conv1").conv("conv", x))
     y = normed(t / "conv2", "bn", (t / "conv2").conv("conv", y, stride))
     if t.has("se"):
@@ -188,7 +189,7 @@ def norm_2d(t: Tree, name: str, x: Value, *, dense: bool = True) -> Value:
 
 
 def turned(x: Value) -> Value:
-    """Return the same memory with channels as the last dimension."""
+    """Return a view of `x` with channels as the last dimension."""
     batch, channels, height, width = x.shape
     return x.view(batch, height, width, channels)
 
@@ -226,7 +227,7 @@ def convnext_block(t: Tree, x: Value) -> Value:
 
 
 def responses(t: Tree, x: Value, *, last: bool) -> Value:
-    """GlobalResponseNorm of the second version: x + (x of its norm) weight + bias. `last`: channels
+    """Return GlobalResponseNorm of ConvNeXt V2: x + (x of its norm) weight + bias. `last`: channels
     are the last dimension."""
     if not t.has("weight"):
         return x
@@ -243,17 +244,18 @@ def responses(t: Tree, x: Value, *, last: bool) -> Value:
 
 # ---- EfficientNet, MobileNet
 
-HARD = 4  # last stages of MobileNetV3, which have hardswish; the others relu
-STRIDES = {  # by the number of stages
+HARD = 4  # number of last stages of MobileNetV3 with hardswish; the others have relu
+STRIDES = {  # strides of stages, by the number of stages
     7: (1, 2, 2, 2, 1, 2, 1),
     6: (2, 2, 2, 1, 2, 1),
     5: (2, 2, 2, 2, 1),
 }
-SECOND = (1, 2, 2, 2, 1, 2)  # of EfficientNetV2-S, which has six stages, too
+SECOND = (1, 2, 2, 2, 1, 2)  # of EfficientNetV2-S, which also has six stages
 
 
 def mobile(t: Tree, x: Value) -> Value:
-    """EfficientNet, and MobileNetV3 and V4, whose last convolution comes after the pooling."""
+    """Return the output of EfficientNet, or of MobileNetV3 and V4, whose last convolution comes
+    after the pooling."""
     x = normed(t, "bn1", t.conv("conv_stem", x, 2), RELU if t.has("norm_head") else INPUT)
     x = _stages(t, x)
     if t.has("bn2"):
@@ -280,8 +282,8 @@ def _stages(t: Tree, x: Value) -> Value:
 def inverted(
     t: Tree, x: Value, stride: int = 1, *, keeps: str = INPUT, adds: bool = False
 ) -> Value:
-    """InvertedResidual, DepthwiseSeparableConv without an expansion, EdgeResidual,
-    UniversalInvertedResidual; and a ConvBnAct, whose input is added if `adds`."""
+    """Return the output of InvertedResidual, DepthwiseSeparableConv without an expansion,
+    EdgeResidual or UniversalInvertedResidual; or of a ConvBnAct, whose input is added if `adds`."""
     if t.has("conv"):
         y = normed(t, "bn1", t.conv("conv", x, stride), keeps)
         return y + x if adds and x.shape == y.shape else y
@@ -306,7 +308,8 @@ def separable(t: Tree, x: Value, stride: int, keeps: str) -> Value:
 
 
 def universal_bottleneck(t: Tree, x: Value, stride: int, keeps: str) -> Value:
-    """Run a bottleneck; without a middle depthwise convolution the first one has the stride."""
+    """Return a bottleneck's output; without a middle depthwise convolution the first one has the
+    stride."""
     middle = t.has("dw_mid")
     if t.has("dw_start"):
         start = t / "dw_start"

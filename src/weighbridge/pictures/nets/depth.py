@@ -20,7 +20,7 @@ ALIGNED = 8  # widths of SwiGLU are multiples of it
 
 
 def dinov2(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """Dinov2Backbone: return the normalized states of the layers that the config lists."""
+    """Return the normalized states of the layers that the config lists, from Dinov2Backbone."""
     states = [embedded(n / "embeddings", c, x)]
     for p in (n / "encoder" / "layer" / number for number in range(c.num_hidden_layers)):
         states.append(p.block(lambda p, x: dinov2_layer(p, x, c), states[-1]))
@@ -75,7 +75,8 @@ def swiglu(n: NetPlace, x: Value, inside: int) -> Value:
 
 
 def reassembled(n: NetPlace, c: ComponentConfig, states: list[Value], s: Sizes) -> list[Value]:
-    """Return four feature maps made of tokens, each half as large as the one before."""
+    """Return four feature maps, each half as large as the one before, from the tokens of four
+    layers."""
     height, breadth = s.height // c.patch_size, s.width // c.patch_size
     out = []
     for number, state in enumerate(states):
@@ -113,7 +114,8 @@ def fused(n: NetPlace, x: Value, other: Value | None, height: int, breadth: int)
 
 
 def _declared(n: NetPlace, x: Value) -> None:
-    """Declare two convolutions that the first stage has, though it has nothing to add."""
+    """Declare two convolutions that the first stage has but does not use: it has no features to
+    add."""
     width = x.shape[1]
     for name in ("convolution1", "convolution2"):
         n.param(f"{name}.weight", width, width, 3, 3, kind="conv")

@@ -18,11 +18,12 @@ from weighbridge.pictures.trees import Tree
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 from weighbridge.training.forward.ops import pointwise
 
-SIDES = 4  # of a box
+SIDES = 4  # coordinates per box
 
 
 def shown(n: NetPlace, s: Sizes) -> Value:
-    """Return a batch of pictures; one without memory if only the tree is needed."""
+    """Return the run's batch of pictures; a tensor without memory if only the module tree is
+    needed."""
     return n.run.pixels or n.run.constant(s.batch, 3, s.height, s.width)
 
 
@@ -41,7 +42,7 @@ def flattened(x: Value) -> Value:
 
 
 def mlp_head(n: NetPlace, x: Value, inside: int, out: int, depth: int) -> Value:
-    """MLPPredictionHead: linears with ReLU in between."""
+    """Return MLPPredictionHead of `x`: `depth` linears with ReLU in between."""
     for number in range(depth - 1):
         x = (n / "layers").linear(str(number), x, inside).act(RELU)
     return (n / "layers").linear(str(depth - 1), x, out)
@@ -88,7 +89,8 @@ def attended(n: NetPlace, x: Value, y: Value, rate: float, norm: str) -> Value:
 
 
 def detr_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """Return the stages of a timm ResNet without its classifier, with frozen norms."""
+    """Return the outputs of the stages of a timm ResNet without its classifier, with frozen
+    norms."""
     plan = timm_nets.blueprint(c.backbone or c.below("backbone_config").backbone or "resnet50", 0)
     if plan is None:
         raise ValueError(c.backbone)
@@ -98,7 +100,8 @@ def detr_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
 
 
 def masks(x: Value, features: list[Value]) -> list[Value]:
-    """Return masks of where each picture of a batch ends, in the size of each stage."""
+    """Return padding masks, which mark where each picture of a batch ends, at the size of the input
+    and of each stage."""
     batch, _, height, breadth = x.shape
     whole = x.run.new(batch, height, breadth)
     sides = (one.shape[2:] for one in features)

@@ -22,7 +22,7 @@ QUICK = ("quick_gelu", None)  # x * sigmoid(1.702 x), CLIP's default
 
 
 def tower(p: NetPlace, c: ComponentConfig, x: Value, *, masked: bool) -> Iterator[Value]:
-    """Yield the output of each layer of CLIP's encoder."""
+    """Yield the output of each layer of CLIP's encoder, from states `x`."""
     d, heads, quick = c.hidden_size, c.num_attention_heads, c.hidden_act in QUICK
     for i in range(c.num_hidden_layers):
         q = p / "layers" / i
@@ -39,7 +39,7 @@ def tower(p: NetPlace, c: ComponentConfig, x: Value, *, masked: bool) -> Iterato
 
 
 def clip_text(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """CLIP's text encoder, which returns the hidden states of all layers."""
+    """Return the output of CLIP's text encoder, which keeps the hidden states of all layers."""
     x = n.embedding("token_embedding", s.batch, s.text, c.vocab_size, c.hidden_size)
     states = [x, *tower(n / "encoder", c, x, masked=True)]
     x = n.layer_norm("final_layer_norm", states[-1])
@@ -50,7 +50,7 @@ def clip_text(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def vision(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """CLIP's or SigLIP's vision encoder; SigLIP has no class token."""
+    """Return the output of CLIP's or SigLIP's vision encoder; SigLIP has no class token."""
     run, d, clip = n.run, c.hidden_size, n.run.cls.startswith("CLIP")
     side = c.image_size // c.patch_size
     pixels = run.constant(s.batch, c.num_channels or 3, c.image_size, c.image_size)
@@ -81,7 +81,8 @@ def t5_attention(a: NetPlace, x: Value, c: ComponentConfig, bias: Value) -> Valu
 
 
 def t5(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """T5's encoder and UMT5's, whose layers each have their own position biases."""
+    """Return the output of T5's encoder, or UMT5's, whose layers each have their own position
+    biases."""
     gated = (c.feed_forward_proj or "").startswith("gated") or n.run.cls.startswith("UMT5")
     x = n.embedding("shared", s.batch, s.text, c.vocab_size, c.d_model)
     shape, d = (1, c.num_heads, s.text, s.text), c.d_model
@@ -116,8 +117,8 @@ class TextDecoder:
     head: int
     layers: int
     words: int
-    normed: bool = False  # queries and keys
-    around: bool = False  # norms after attention and after the MLP, too: Gemma
+    normed: bool = False  # queries and keys are normalized
+    around: bool = False  # norms also after attention and after the MLP: Gemma
 
 
 def decoder_of(c: ComponentConfig, cls: str) -> TextDecoder:
@@ -142,7 +143,8 @@ def rms(p: NetPlace, name: str, x: Value, k: TextDecoder) -> Value:
 
 
 def turned(x: Value) -> Value:
-    """apply_rotary_pos_emb: a sum of two products, one of them with halves swapped."""
+    """Return apply_rotary_pos_emb of `x`: a sum of two products, one of them with halves
+    swapped."""
     first = x * x.run.constant(1)
     halves = x.resized(*x.shape)
     return first + halves * x.run.constant(1)
@@ -190,7 +192,8 @@ def layers(n: NetPlace, k: TextDecoder, s: Sizes) -> tuple[list[Value], list[Val
 
 
 def language(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """Run a prompt; classes for generation compute logits of each of its tokens."""
+    """Return the last hidden states of a prompt; classes for generation compute logits of all its
+    tokens."""
     cls = n.run.cls
     k = decoder_of(c.below("text_config") or c, cls)
     states, _cache = layers(n, k, s)

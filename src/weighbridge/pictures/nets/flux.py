@@ -41,7 +41,7 @@ Pair = tuple[Value, Value]
 
 @attends
 def attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
-    """FluxAttnProcessor of two streams, the text first."""
+    """Return both streams after FluxAttnProcessor; the text comes first."""
     d, bias = x.shape[-1], n.run.cls != "Flux2Transformer2DModel"
     q, k, v = qkv(n, x, d, bias)
     encoder_q, encoder_k, encoder_v = added(n, y, d, bias)
@@ -63,7 +63,7 @@ def attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair
 
 @attends
 def own_attention(n: NetPlace, x: Value, heads: int, turns: Turns) -> Value:
-    """FluxAttnProcessor of one stream, without an output projection."""
+    """Return FluxAttnProcessor of one stream, without an output projection."""
     q, k, v = qkv(n, x, x.shape[-1])
     q = normed(n, "norm_q", q, heads, "torch")
     k = normed(n, "norm_k", k, heads, "torch")
@@ -76,7 +76,8 @@ Modulate = Callable[[NetPlace, Value], tuple[Value, list[Value]]]
 
 
 def double(p: NetPlace, streams: Pair, heads: int, turns: Turns, zero: Modulate) -> Pair:
-    """FluxTransformerBlock; returns x and y. `zero` normalizes a stream, with its modulation."""
+    """Return both streams (x, y) after FluxTransformerBlock. `zero` normalizes a stream and returns
+    its modulation."""
     x, y = streams
     del streams
     d = x.shape[-1]
@@ -98,7 +99,8 @@ def double(p: NetPlace, streams: Pair, heads: int, turns: Turns, zero: Modulate)
 
 
 def single(p: NetPlace, x: Value, heads: int, turns: Turns, zero: Modulate) -> Value:
-    """FluxSingleTransformerBlock: attention parallel to the MLP, one projection of both."""
+    """Return `x` after FluxSingleTransformerBlock: attention parallel to the MLP, one projection of
+    both."""
     d, residual = x.shape[-1], x
     h, (gate,) = zero(p / "norm", x)
     mlp = p.linear("proj_mlp", h, 4 * d).act()
@@ -150,7 +152,8 @@ def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def chroma(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """FLUX whose modulations come from one network, for all blocks at once."""
+    """Return the output of Chroma: FLUX whose modulations come from one network, for all blocks at
+    once."""
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
     g, hidden = n / "distilled_guidance_layer", c.approximator_hidden_dim
@@ -187,7 +190,7 @@ def chroma(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def gated(h: Value) -> Value:
-    """Flux2SwiGLU: slices, not chunks."""
+    """Return Flux2SwiGLU of `h`, by slices, not chunks."""
     half = h.shape[-1] // 2
     shape = (*h.shape[:-1], half)
     return h.part(*shape).act() * h.part(*shape)

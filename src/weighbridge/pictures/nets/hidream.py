@@ -30,7 +30,7 @@ def feed(p: NetPlace, x: Value, inside: int) -> Value:
 
 
 def turned(xq: Value, xk: Value, freqs: Value) -> tuple[Value, Value]:
-    """apply_rope: both in float32 at once."""
+    """Return queries and keys after apply_rope, which casts both to float32 at once."""
 
     def whole(x: Value) -> Value:
         return x * freqs
@@ -42,7 +42,7 @@ def turned(xq: Value, xk: Value, freqs: Value) -> tuple[Value, Value]:
 
 
 def experts(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
-    """MOEFeedForwardSwiGLU.moe_infer with tokens spread evenly over experts."""
+    """Return MOEFeedForwardSwiGLU.moe_infer with tokens spread evenly over experts."""
     d, count = x.shape[-1], c.num_routed_experts
     p.param("gate.weight", count, d)
     expert_cache = x.resized(*x.shape)
@@ -66,7 +66,7 @@ def projected(a: NetPlace, x: Value, heads: int, end: str = "") -> tuple[Value, 
 def joint_attention(
     a: NetPlace, x: Value, y: Value, heads: int, freqs: Value
 ) -> tuple[Value, Value]:
-    """HiDreamAttnProcessor of two streams."""
+    """Return both streams after HiDreamAttnProcessor."""
     d = x.shape[-1]
     query_i, key_i, value_i = projected(a, x, heads)
     query_t, key_t, value_t = projected(a, y, heads, "_t")
@@ -82,7 +82,7 @@ def joint_attention(
 
 
 def own_attention(a: NetPlace, x: Value, heads: int, freqs: Value) -> Value:
-    """HiDreamAttnProcessor of one stream; the first variables stay alive, too."""
+    """Return HiDreamAttnProcessor of one stream; its first variables stay alive."""
     query_i, key_i, value_i = projected(a, x, heads)
     query, key = turned(query_i, key_i, freqs)
     h = attended(query, key, value_i)

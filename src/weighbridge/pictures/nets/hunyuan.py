@@ -30,12 +30,12 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Pair = tuple[Value, Value]
 GLYPHS = 256  # ByT5 tokens in addition to the prompt's, HunyuanVideo 1.5
-IMAGE_TOKENS = 729  # of SigLIP, per picture
+IMAGE_TOKENS = 729  # SigLIP tokens per picture
 
 
 @frozen_record
 class StreamModulation:
-    """Inputs that all blocks share besides their streams."""
+    """Inputs that all blocks share, besides the two streams."""
 
     temb: Value
     turns: Turns
@@ -45,9 +45,10 @@ class StreamModulation:
 
 @attends
 def attention(n: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
-    """HunyuanVideoAttnProcessor2_0: only the latents have positions; texts have a mask."""
+    """Return both streams after HunyuanVideoAttnProcessor2_0: only latents have positions, texts
+    have a mask."""
     heads, d, text, image = k.heads, x.shape[-1], y.shape[1], x.shape[1]
-    apart = n.path.startswith("transformer_blocks")  # with separate projections of the text
+    apart = n.path.startswith("transformer_blocks")  # the text has separate projections
     if not apart:
         x = cat([x, y])
     query, key, value = qkv(n, x, d)
@@ -133,7 +134,8 @@ def refiner(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def several_texts(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """Return HunyuanVideo 1.5's texts: refined prompt, glyphs, a picture, each with its type."""
+    """Return HunyuanVideo 1.5's text stream: refined prompt, glyphs and a picture, each with its
+    type embedding."""
     d, _ = width_of(c)
     y = refiner(n / "context_embedder", c, s)
     p = n / "context_embedder_2"

@@ -41,7 +41,7 @@ SD3_CONTROL, QWEN_CONTROL = "SD3ControlNetModel", "QwenImageControlNetModel"
 
 @attends
 def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: bool) -> Pair:
-    """JointAttnProcessor2_0; the last block projects no text."""
+    """Return both streams after JointAttnProcessor2_0; the last block projects no text."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = (headed(t, heads) for t in qkv(n, x, d))
     if c.qk_norm:
@@ -63,7 +63,7 @@ def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: 
 
 @attends
 def second_attention(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
-    """Self-attention of the image, in the first blocks of SD 3.5 medium."""
+    """Return a self-attention of the image, which the first blocks of SD 3.5 medium add."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = (headed(t, heads) for t in qkv(n, x, d))
     if c.qk_norm:
@@ -173,8 +173,8 @@ def qwen_attention(n: NetPlace, streams: Pair, heads: int, freqs: Pair) -> Pair:
 
 
 def modulated(x: Value, mod: Value, *, chosen: bool = False) -> Pair:
-    """QwenImageTransformerBlock._modulate; returns the gate, too. `chosen`: each token takes one of
-    two rows, for generated and for given tokens."""
+    """Return (modulated `x`, gate) of QwenImageTransformerBlock._modulate. `chosen`: each token
+    takes one of two rows, for generated and for given tokens."""
     if chosen:
         shift, scale, gate = (x.run.new(*x.shape) for _ in range(3))
     else:
@@ -237,7 +237,7 @@ def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def aura_attention(n: NetPlace, x: Value, heads: int, y: Value | None = None) -> tuple[Value, ...]:
-    """AuraFlowAttnProcessor2_0: heads are normalized in float32."""
+    """Return AuraFlowAttnProcessor2_0's output streams; heads are normalized in float32."""
     d = x.shape[-1]
     q, k, v = (headed(t, heads) for t in qkv(n, x, d, False))
     if y is None:

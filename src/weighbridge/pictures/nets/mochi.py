@@ -14,11 +14,11 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
-Pair = tuple[Value, Value]  # of the video and the text
+Pair = tuple[Value, Value]  # (video, text)
 
 
 def modulated(x: Value, scale: Value) -> Value:
-    """MochiModulatedRMSNorm, in float32."""
+    """Return MochiModulatedRMSNorm of `x`, in float32."""
     h = x.float()
     h = NetPlace(x.run).rms_norm("", h, affine=False)
     h = h * scale
@@ -45,7 +45,7 @@ def halves(x: Value, turns: Turns) -> Value:
 def projected(
     a: NetPlace, x: Value, d: int, heads: int, *, added: bool
 ) -> tuple[Value, Value, Value]:
-    """Return queries, keys and values of a stream, the first two with norms of their heads."""
+    """Return queries, keys and values of a stream; the first two are normalized per head."""
     q, k, v = ("add_q_proj", "add_k_proj", "add_v_proj") if added else ("to_q", "to_k", "to_v")
     norm = "norm_added_" if added else "norm_"
     query, key, value = (headed(a.linear(name, x, d, bias=False), heads) for name in (q, k, v))
@@ -55,7 +55,8 @@ def projected(
 
 
 def valid(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns, *, last: bool) -> Pair:
-    """MochiAttnProcessor2_0: a copy of the valid tokens, for each item of a batch."""
+    """Return both streams after MochiAttnProcessor2_0, which copies the valid tokens for each item
+    of a batch."""
     d, e = x.shape[-1], y.shape[-1]
     query, key, value = projected(a, x, d, heads, added=False)
     y_query, y_key, y_value = projected(a, y, d, heads, added=True)
@@ -81,7 +82,8 @@ def valid(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns, *, last: bo
 
 
 def mochi_block(c: ComponentConfig, temb: Value, turns: Turns) -> Callable[..., Pair]:
-    """MochiTransformerBlock; the last one leaves the text unchanged."""
+    """Return a function that runs MochiTransformerBlock; the last block leaves the text
+    unchanged."""
     heads, e = c.num_attention_heads, c.pooled_projection_dim
 
     def block(p: NetPlace, x: Value, y: Value) -> Pair:

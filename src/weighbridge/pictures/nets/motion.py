@@ -15,7 +15,7 @@ from weighbridge.pictures.values import Sizes, Value, cat
 
 
 def each(value: Any, level: int) -> int:
-    """Return a level's number, from a list or from one for all."""
+    """Return a level's number, from a list or from one number for all levels."""
     return int(value[level] if isinstance(value, list | tuple) else value)
 
 
@@ -43,7 +43,7 @@ def of_pixels(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) ->
 
 
 def of_frames(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
-    """AnimateDiffTransformer3D: frames are the tokens of each pixel."""
+    """Return `x` after AnimateDiffTransformer3D, in which frames are the tokens of each pixel."""
     batch, d, height, width = x.shape
     heads = each(c.motion_num_attention_heads, level)
     video = x.view(batch // k.frames, d, k.frames, height, width).copy()
@@ -81,7 +81,8 @@ def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -
 def up_block(
     p: NetPlace, c: ComponentConfig, x: Value, skips: list[Value], level: int, k: Clip
 ) -> Value:
-    """CrossAttnUpBlockMotion and UpBlockMotion; level 0 runs last, but first among down blocks."""
+    """Return `x` after CrossAttnUpBlockMotion or UpBlockMotion; level 0 runs last, but first among
+    down blocks."""
     kind = c.up_block_types[len(c.block_out_channels) - 1 - level]
     for i, skip in enumerate(skips[::-1]):
         x = cat([x, skip])

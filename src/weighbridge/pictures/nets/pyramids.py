@@ -18,11 +18,11 @@ from weighbridge.training.forward.ops import pointwise
 from weighbridge.training.forward.tensors import Computed
 
 ALIGNED = 16  # elements per row of a mask, in torch's kernel (native/transformers/attention.cpp)
-DROPPED = 0.1  # of the input of SegFormer's head, in its configuration class
+DROPPED = 0.1  # dropout before SegFormer's classifier, by default of its config
 
 
 def body(t: Tree, *names: str) -> Tree:
-    """Return the network below a class's head; `t` itself if it has none."""
+    """Return the modules below a class's head; `t` itself if it has none."""
     return next((t / name for name in names if t.has(name)), t)
 
 
@@ -47,7 +47,8 @@ def conv_layer(t: Tree, x: Value, stride: int = 1, *, plain: bool = False) -> Va
 
 
 def resnet_layer(t: Tree, x: Value, stride: int = 1) -> Value:
-    """A ResNet layer; of three convolutions the second has the stride, of two the first."""
+    """Return a ResNet layer's output; of three convolutions the second has the stride, of two the
+    first."""
     layers = t.each("layer")
     y = x
     for number, layer in enumerate(layers):
@@ -97,7 +98,7 @@ def convnext_layer(t: Tree, x: Value) -> Value:
 
 
 def global_responses(t: Tree, x: Value) -> Value:
-    """ConvNextV2GRN, written out: weight (x of its norm) + bias + x"""
+    """Return ConvNextV2GRN, written out: weight (x of its norm) + bias + x."""
     m = x.run.m
     dtype = x.dtype if m.autocast is None else FLOAT32
     spread = m.new((x.shape[0], 1, 1, x.shape[-1]), dtype)
@@ -139,7 +140,8 @@ def swin_stage(t: Tree, x: Value, before: Value | None) -> tuple[Value, Value]:
 
 
 def swin_layer(t: Tree, x: Value) -> Value:
-    """SwinLayer: every second one rolls the picture by half a window, if there are several."""
+    """Return SwinLayer's output: every second layer rolls the picture by half a window, if there
+    are several."""
     batch, height, breadth, width = x.shape
     rows, heads = t.shape("attention.self.relative_position_bias_table")
     side = min((isqrt(rows) + 1) // 2, height, breadth)
@@ -223,7 +225,7 @@ def segformer_layer(t: Tree, x: Value, heads: int) -> Value:
 
 
 def reduced_attention(t: Tree, x: Value, heads: int) -> Value:
-    """Return attention with keys and values of fewer places, which a strided convolution merges."""
+    """Return attention whose keys and values have fewer places, merged by a strided convolution."""
     own, (batch, height, breadth, width) = t / "self", x.shape
     q = own.linear("query", x).view(batch, height * breadth, width)
     y = x
@@ -246,7 +248,7 @@ def mixed_mlp(t: Tree, x: Value) -> Value:
 
 
 def decoded(t: Tree, states: list[Value]) -> Value:
-    """SegformerDecodeHead: all stages resized to the first, then class scores of each place."""
+    """Return SegformerDecodeHead's class scores per place; all stages are resized to the first."""
     batch, _, height, breadth = states[0].shape
     parts = []
     for number, state in enumerate(states):

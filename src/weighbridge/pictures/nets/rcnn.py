@@ -28,7 +28,7 @@ from weighbridge.training.forward.machine import remade
 from weighbridge.training.forward.ops import sampling
 
 SHORTER, LONGER, DIVIDES = 800, 1333, 32  # of a picture's sides, min_size, max_size, size_divisible
-WIDTH = 256  # of all features
+WIDTH = 256  # channels of all features
 PROPOSED, SAMPLED, WITH_MASKS = 1000, 512, 128  # a picture: rpn_post_nms_top_n_test, box_batch_...
 BOXES = 10  # per picture in training: assumed; COCO's have 7 on average
 PLANES = 7  # float32 per box and anchor while they are matched (box_ops.box_iou)
@@ -37,7 +37,8 @@ Features = list[Value]
 
 
 def network_sides(height: int, width: int) -> tuple[int, int]:
-    """Return a picture's sides after GeneralizedRCNNTransform, in a batch of equal ones."""
+    """Return (height, width) of a picture after GeneralizedRCNNTransform, in a batch of equal
+    ones."""
     scale = min(SHORTER / min(height, width), LONGER / max(height, width))
     grown = (int(side * scale) for side in (height, width))
     tall, wide = (-(-side // DIVIDES) * DIVIDES for side in grown)
@@ -45,7 +46,8 @@ def network_sides(height: int, width: int) -> tuple[int, int]:
 
 
 def anchors(cls: str, height: int, width: int) -> int:
-    """Return the anchors of a picture: on five levels, each half as large as the one before."""
+    """Return the number of anchors of a picture: on five levels, each half as large as the one
+    before."""
     each, first = (MORE_ANCHORS, 8) if cls == "RetinaNet" else (ANCHORS, 4)
     tall, wide = network_sides(height, width)
     sides = (first << level for level in range(5))
@@ -53,7 +55,7 @@ def anchors(cls: str, height: int, width: int) -> int:
 
 
 def batched(n: NetPlace, s: Sizes) -> Value:
-    """Return the batch of pictures, which are normalized and resized one by one."""
+    """Return the network's batch; pictures are normalized and resized one by one."""
     shown(n, s)
     tall, wide = network_sides(s.height, s.width)
     run = n.run
@@ -74,7 +76,8 @@ def block(
 
 
 def backbone(n: NetPlace, x: Value, first: int, *, second: bool) -> Features:
-    """BackboneWithFPN: a ResNet, and features of equal width from its coarsest stage down."""
+    """Return BackboneWithFPN's features: a ResNet's stages from the coarsest down, made equally
+    wide."""
     plan = timm_nets.blueprint("resnet50", 0)
     assert plan is not None
     body = n / "body"
@@ -109,7 +112,7 @@ def in_a_row(parts: Sequence[Value], width: int) -> Value:
 
 
 class ProposedBoxes:
-    """Boxes where a two-stage network looks, and what training keeps of the search."""
+    """The boxes at which a two-stage network looks, and what training keeps of their search."""
 
     __slots__ = ("alive", "boxes", "losses")
 
@@ -118,7 +121,8 @@ class ProposedBoxes:
 
 
 def matched(x: Value, anchors: int) -> None:
-    """Take the temporary planes of matching a picture's boxes and anchors, picture by picture."""
+    """Allocate the temporaries of matching a picture's boxes with its anchors, picture by
+    picture."""
     x.run.m.hidden(*[FLOAT32.size(BOXES * anchors)] * PLANES)
 
 
@@ -146,7 +150,7 @@ def proposed(n: NetPlace, features: Features, *, depth: int) -> ProposedBoxes:
 
 
 def aligned(features: Features, boxes: Value, side: int) -> Value:
-    """MultiScaleRoIAlign with all boxes on one level, which is the peak."""
+    """Return MultiScaleRoIAlign of `boxes`, all on one level, which is the peak."""
     run, count = boxes.run, boxes.shape[0]
     whole = run.new(count, WIDTH, side, side)
     read = sampling.roi_align(run.m, features[0].tensor, boxes.tensor, side)
@@ -154,7 +158,7 @@ def aligned(features: Features, boxes: Value, side: int) -> Value:
 
 
 def boxed(n: NetPlace, x: Value, labels: int, *, second: bool) -> Features:
-    """TwoMLPHead, or FastRCNNConvFCHead; and FastRCNNPredictor."""
+    """Return class scores and boxes, by TwoMLPHead or FastRCNNConvFCHead, and FastRCNNPredictor."""
     head, predictor = n / "box_head", n / "box_predictor"
     if second:
         for number in range(4):
@@ -211,12 +215,12 @@ def rcnn(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def _joined(parts: Features) -> Value:
-    """Return the inputs of the losses as one row."""
+    """Return the inputs of the losses, concatenated into one row."""
     return cat([one.view(one.numel) for one in parts], 0)
 
 
 def retinanet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """RetinaNet: every place of five levels predicts boxes, without proposals."""
+    """Return RetinaNet's output: every place of five levels predicts boxes, without proposals."""
     labels, second = classes(c), bool(c.second)
     images = batched(n, s)
     features = backbone(n / "backbone", images, 2, second=second)
@@ -242,7 +246,8 @@ def retinanet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def focal(x: Value) -> Value:
-    """sigmoid_focal_loss of all places of a picture: some twenty tensors of the scores' size."""
+    """Return sigmoid_focal_loss over all places of a picture: some twenty tensors of the scores'
+    size."""
     run, m = x.run, x.run.m
     x, zeros = x.resized(*x.shape), run.new(*x.shape, dtype=x.dtype)
     t = run.new(*x.shape, dtype=x.dtype)

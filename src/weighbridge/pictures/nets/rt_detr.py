@@ -35,7 +35,7 @@ Layer = Callable[..., Value]
 
 
 class SeenStages(NamedTuple):
-    """Inputs of all layers of a decoder: the features, and the boxes around which they sample."""
+    """Inputs of all decoder layers: the features, and the boxes around which they sample."""
 
     memory: Value
     sides: tuple[tuple[int, int], ...]
@@ -64,8 +64,8 @@ def conv_norm(  # noqa: PLR0913  as the class has them
 
 
 def rt_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """RTDetrResNetBackbone: three convolutions before the stages; an average pool before a shortcut
-    with a stride."""
+    """Return the stages of RTDetrResNetBackbone: three convolutions come first, and an average pool
+    before a shortcut with a stride."""
     b, frozen = c.below("backbone_config"), c.freeze_backbone_batch_norms
     layer = partial(conv_norm, names=("convolution", "normalization"), frozen=frozen)
     stem, half = n / "embedder" / "embedder", b.embedding_size // 2
@@ -84,7 +84,7 @@ def rt_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
 
 
 def rt_layer(n: NetPlace, x: Value, width: int, stride: int, layer: Layer, *, deep: bool) -> Value:
-    """RTDetrResNetBottleNeckLayer, and RTDetrResNetBasicLayer."""
+    """Return the output of RTDetrResNetBottleNeckLayer or RTDetrResNetBasicLayer."""
     parts, changes = n / "layer", x.shape[1] != width or stride != 1
     if deep:
         y = layer(parts / 0, x, width // 4, 1, 1, RELU)
@@ -117,7 +117,7 @@ def rep_layer(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
 
 
 def hybrid(n: NetPlace, c: ComponentConfig, features: list[Value]) -> list[Value]:
-    """RTDetrHybridEncoder, which overwrites the list in `features`."""
+    """Return the features of RTDetrHybridEncoder, which overwrites items of `features`."""
     d, last = c.encoder_hidden_dim, len(features) - 1
     for number, level in enumerate(c.encode_proj_layers if c.encoder_layers else ()):
         features[level] = rt_encoded(n / "encoder" / number, c, features[level])
@@ -138,7 +138,7 @@ def hybrid(n: NetPlace, c: ComponentConfig, features: list[Value]) -> list[Value
 
 
 def rt_encoded(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """RTDetrAIFILayer: attention between the places of the coarsest stage."""
+    """Return `x` after RTDetrAIFILayer: attention between the places of the coarsest stage."""
     y = flattened(x)
     places = x.run.new(1, *y.shape[1:])
     for p in n.each("layers", c.encoder_layers):
@@ -149,7 +149,7 @@ def rt_encoded(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
 
 
 def deformable(n: NetPlace, x: Value, c: ComponentConfig, seen: SeenStages) -> Value:
-    """MultiScaleDeformableAttention: each query samples a few points of each stage."""
+    """Return MultiScaleDeformableAttention: each query samples a few points of each stage."""
     batch, count, d = x.shape
     heads, levels, points = c.decoder_attention_heads, c.num_feature_levels, c.decoder_n_points
     each, size = heads * levels * points, d // heads
@@ -191,7 +191,7 @@ def rt_decoder_layer(
 
 
 def refined(x: Value, boxes: Value) -> Value:
-    """Return sigmoid(x + inverse_sigmoid(boxes)), with boxes that have no gradient."""
+    """Return sigmoid(x + inverse_sigmoid(boxes)); `boxes` get no gradient."""
     with x.run.m.no_grad():
         within = boxes * 1.0
         first, second = within * 1.0, within * 1.0
@@ -207,7 +207,8 @@ def detached(x: Value) -> Value:
 def decoded(
     n: NetPlace, c: ComponentConfig, x: Value, boxes: Value, seen: SeenStages, *, masked: bool
 ) -> Value:
-    """RTDetrDecoder: each layer refines the boxes around which the next one samples."""
+    """Return RTDetrDecoder's output: each layer refines the boxes around which the next one
+    samples."""
     d, states, refinements, logits = c.d_model, [], [], []
     boxes = boxes.act("result")
     for number in range(c.decoder_layers):
@@ -253,7 +254,8 @@ def rt_detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def _noise(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
-    """get_contrastive_denoising_training_group: the most queries that it allows."""
+    """Return the most noisy queries that get_contrastive_denoising_training_group allows; None
+    without denoising."""
     if not c.num_denoising:
         return None
     table = n.value("denoising_class_embed.weight", classes(c) + 1, c.d_model, kind="embedding")
@@ -263,7 +265,7 @@ def _noise(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
 
 
 class ChosenPlaces(NamedTuple):
-    """The places with the highest scores, and the outputs for all places."""
+    """The places with the highest scores, and the outputs of all places."""
 
     queries: Value
     boxes: Value

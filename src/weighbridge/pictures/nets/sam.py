@@ -16,7 +16,7 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 MASKS = 3  # masks per prompt
-SCALES = 8  # parts of a width that masks have
+SCALES = 8  # a mask's width is the image features' divided by this
 PADDED = 2  # tokens of an empty prompt: an absent point, and another
 
 
@@ -24,13 +24,13 @@ PADDED = 2  # tokens of an empty prompt: an absent point, and another
 
 
 def norm_first(n: NetPlace, name: str, x: Value) -> Value:
-    """Return a LayerNorm over channels, the first dimension."""
+    """Return a LayerNorm of `x` over channels, which are its first dimension."""
     y = n.layer_norm(name, turned(x), dense=False)
     return y.view(*x.shape)
 
 
 def feed(n: NetPlace, x: Value, sizes: tuple[int, int, int], keeps: str = RELU) -> Value:
-    """SamFeedForward: `sizes` are the inner width, the output's, and the number of linears."""
+    """Return SamFeedForward of `x`. `sizes`: inner width, output width, number of linears."""
     inner, out, depth = sizes
     y = n.linear("proj_in", x, inner).act(keeps)
     for number in range(depth - 2):
@@ -43,7 +43,7 @@ def window_sides(height: int, breadth: int, side: int) -> tuple[int, int]:
 
 
 def parted(x: Value, side: int) -> Value:
-    """window_partition: a padded picture, as windows."""
+    """Return the windows of a padded picture (window_partition)."""
     batch, height, breadth, width = x.shape
     tall, wide = window_sides(height, breadth, side)
     whole = x.resized(batch, tall, wide, width)
@@ -80,7 +80,8 @@ def _first(n: NetPlace) -> bool:
 def two_way(
     n: NetPlace, c: ComponentConfig, queries: Value, keys: Value, points: Value, places: Value
 ) -> tuple[Value, Value]:
-    """Run a block: tokens attend to themselves and the picture, the picture to the tokens."""
+    """Return (tokens, picture) after a block: tokens attend to themselves and the picture, the
+    picture to the tokens."""
     rate = c.attention_downsample_rate or 2
     if n.number == 0:
         queries = attention(n / "self_attn", queries, queries, queries, c, 1)
@@ -106,7 +107,7 @@ def two_way(
 def masked(
     n: NetPlace, c: ComponentConfig, image: Value, places: Value, finer: list[Value]
 ) -> Value:
-    """SamMaskDecoder; SAM 2 adds the `finer` features to the upscaled map."""
+    """Return SamMaskDecoder's masks; SAM 2 adds the `finer` features to the upscaled map."""
     batch, width, height, breadth = image.shape
     count = c.num_multimask_outputs + 1
     names = [("iou_token", 1), ("mask_tokens", count)]
@@ -175,7 +176,7 @@ def prompts(n: NetPlace, c: ComponentConfig) -> None:
 
 
 def rel_positions(n: NetPlace, q: Value, heads: int, side: int, side_of_table: int) -> Value:
-    """Return position scores: the sum of those of rows and columns, as large as all scores."""
+    """Return position scores, as large as attention's: the sum of those of rows and of columns."""
     count, area, width = q.shape
     sums = []
     for axis in "hw":
@@ -191,7 +192,7 @@ def rel_positions(n: NetPlace, q: Value, heads: int, side: int, side_of_table: i
 
 
 def sam_attention(n: NetPlace, x: Value, c: ComponentConfig, side_of_table: int) -> Value:
-    """Return attention; `side_of_table`: places per side in the position tables."""
+    """Return attention of `x`; `side_of_table`: places per side in the position tables."""
     count, side, _, width = x.shape
     heads, area = c.num_attention_heads, side * side
     qkv = n.linear("qkv", x, 3 * width, c.qkv_bias)
@@ -245,14 +246,15 @@ def sam(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def pooled(x: Value) -> Value:
-    """do_pool: a 2 x 2 max pooling."""
+    """Return a 2 x 2 max pooling (do_pool)."""
     batch, height, breadth, width = x.shape
     y = floored(x.view(batch, width, height, breadth))
     return y.view(batch, height // 2, breadth // 2, width)
 
 
 def hiera_attention(n: NetPlace, x: Value, out: int, heads: int, *, pools: bool) -> Value:
-    """Sam2MultiScaleAttention, which also computes scores between the heads of each place."""
+    """Return Sam2MultiScaleAttention, which also computes scores between the heads of each
+    place."""
     batch, height, breadth, _ = x.shape
     q, k, v = n.linear("qkv", x, 3 * out).chunk(3)
     q, k, v = (one.view(batch, height * breadth, out) for one in (q, k, v))
@@ -296,7 +298,7 @@ def hiera_block(n: NetPlace, x: Value, c: ComponentConfig, stage: int, first: bo
 
 
 def positions(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """Return positions of the whole picture, interpolated, and of a window."""
+    """Return position embeddings: those of the picture, interpolated, plus those of a window."""
     side, d = c.window_size_per_stage[0], c.hidden_size
     table = n.value("pos_embed", 1, d, *c.window_positional_embedding_background_size)
     windows = n.value("pos_embed_window", 1, d, side, side)
@@ -328,7 +330,7 @@ def hiera(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
 
 
 def sines(x: Value) -> Value:
-    """Return positions as wide as `x`: halves for columns and rows."""
+    """Return sine positions as wide as `x`: one half for columns, one for rows."""
     batch, width, height, breadth = x.shape
     run, half = x.run, width // 2
     parts = [run.new(batch, height, breadth, half) for _ in range(2)]
@@ -340,7 +342,7 @@ def sines(x: Value) -> Value:
 
 
 def pyramid(n: NetPlace, c: ComponentConfig, states: list[Value]) -> Iterator[tuple[Value, Value]]:
-    """Yield Sam2VisionNeck's features from coarse to fine, with their positions."""
+    """Yield (features, positions) of Sam2VisionNeck from coarse to fine."""
     last, width = len(states) - 1, c.fpn_hidden_size
     before: Value | None = None
     for level in range(last, -1, -1):

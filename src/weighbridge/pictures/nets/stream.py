@@ -62,7 +62,7 @@ def z_feed(n: NetPlace, x: Value) -> Value:
 
 
 def z_plain(p: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Value:
-    """ZImageTransformerBlock without a modulation."""
+    """Return `x` after ZImageTransformerBlock without a modulation."""
     a = z_attention(p / "attention", p.rms_norm("attention_norm1", x), c, freqs)
     x = x + p.rms_norm("attention_norm2", a)
     return x + p.rms_norm("ffn_norm2", z_feed(p / "feed_forward", p.rms_norm("ffn_norm1", x)))

@@ -24,7 +24,7 @@ from weighbridge.training.megatron.run import MegatronRun
 if TYPE_CHECKING:
     from weighbridge.training.megatron.layers import RankMachine
 
-LONGEST = 4096  # tokens that the kernel of the softmax takes
+LONGEST = 4096  # most tokens for which the softmax has its own kernel
 
 
 def by_torch(run: MegatronRun) -> bool:
@@ -71,7 +71,7 @@ def unfused(rank: "RankMachine", q: Tensor, k: Tensor, v: Tensor, columns: int) 
 
 
 def _for_each_head(rank: "RankMachine", x: Tensor) -> Tensor:
-    """Return keys or values of a group repeated for each of its heads (repeat_interleave)."""
+    """Return keys or values of each group repeated for its heads (repeat_interleave)."""
     model, tensor = rank.model, rank.run.tensor
     heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
     if model.latent is not None or heads == groups:
@@ -82,8 +82,8 @@ def _for_each_head(rank: "RankMachine", x: Tensor) -> Tensor:
 def _softmax(
     m: Machine, run: MegatronRun, scores: Shape, wide: DType
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the softmax of the product, which is kept, and its 16-bit copy if that is another
-    tensor (forward_torch_softmax)."""
+    """Return (softmax of the product, which is saved; its 16-bit copy, None if that is the same
+    tensor) (forward_torch_softmax)."""
     given = m.new(scores, wide) if wide != BFLOAT16 else None
     if run.scaled_by_layer:
         given = m.new(scores, wide)
@@ -94,7 +94,7 @@ def _softmax(
 
 
 def _softmax_back(m: Machine, scores: Shape, wide: DType, given: Tensor) -> Tensor:
-    """Return the gradient of the product: that of the softmax is widened first."""
+    """Return the gradient of the product; that of the softmax is cast to `wide` first."""
     if wide == BFLOAT16:
         return m.new(scores, BFLOAT16)
     of_soft = m.new(scores, wide)
