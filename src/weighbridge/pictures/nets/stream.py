@@ -121,7 +121,7 @@ def z_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 def lumina_attention(
     n: NetPlace, x: Value, c: ComponentConfig, freqs: Value, *, masked: bool = False
 ) -> Value:
-    """Lumina2AttnProcessor2_0: keys and values are repeated for all heads."""
+    """Return Lumina2AttnProcessor2_0; keys and values are repeated for all heads."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = qkv(n, x, d, False, kv=d // heads * c.num_kv_heads)
     q = normed(n, "norm_q", q, heads)
@@ -148,7 +148,7 @@ def lumina_feed(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
 
 
 def lumina_plain(p: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Value:
-    """Lumina2TransformerBlock without a modulation, of a text with its mask."""
+    """Return `x`, a text with a mask, after Lumina2TransformerBlock without a modulation."""
     h = p.rms_norm("norm1", x)
     a = lumina_attention(p / "attn", h, c, freqs, masked=True)
     x = x + p.rms_norm("norm2", a)

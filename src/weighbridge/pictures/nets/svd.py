@@ -16,7 +16,7 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 @frozen_record
 class Clip:
-    """Conditions of all blocks: frames of a video, the time embedding, and the picture's."""
+    """Inputs of all blocks: frames per video, the time embedding, and the picture's embedding."""
 
     frames: int
     temb: Value | None = None
@@ -70,7 +70,7 @@ def attention(a: NetPlace, x: Value, heads: int, seen: Value) -> Value:
 def basic(
     p: NetPlace, x: Value, heads: int, text: Value | None, *, positions: bool = False
 ) -> Value:
-    """BasicTransformerBlock; without a text it has self-attention twice."""
+    """Return `x` after BasicTransformerBlock; without a text it has self-attention twice."""
     h = p.layer_norm("norm1", x)
     h = h + x.run.constant(1) if positions else h
     a = attention(p / "attn1", h, heads, h)
@@ -206,7 +206,7 @@ def pixel_attention(p: NetPlace, x: Value) -> Value:
 
 
 def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """AutoencoderKL's encoder"""
+    """Return the output of AutoencoderKL's encoder."""
     k = Clip(frames=1)
     x = n.conv("conv_in", x, c.block_out_channels[0])
     for level in range(len(c.block_out_channels)):

@@ -148,7 +148,7 @@ def pixels(p: NetPlace, x: Value, y: Value, level: Level) -> Value:
 
 
 def upsampled(p: NetPlace, x: Value, out: int | None = None, **forms: Any) -> Value:
-    """Upsample2D; diffusers before 0.31 interpolated bfloat16 in float32."""
+    """Return Upsample2D of `x`; diffusers before 0.31 interpolated bfloat16 in float32."""
     h = x.float().upsample().to(x.dtype) if x.run.float_upsampling else x.upsample()
     return p.conv("conv", h, out or x.shape[1], **forms)
 
@@ -215,7 +215,7 @@ def middle(p: NetPlace, x: Value, level: Level, k: Conditions) -> Value:
 def up(
     p: NetPlace, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
 ) -> Value:
-    """UpBlock2D or CrossAttnUpBlock2D; its skips live until its end."""
+    """Return `x` after UpBlock2D or CrossAttnUpBlock2D; its skips live until it returns."""
     for j in range(level.layers + 1):
         x = cat([x, skips[level.layers - j]])
         x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, level.width, k.temb), x)

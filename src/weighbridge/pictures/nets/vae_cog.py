@@ -38,7 +38,7 @@ class Caches:
 
 
 def causal(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
-    """CogVideoXCausalConv3d with a kernel of three frames."""
+    """Return CogVideoXCausalConv3d of `x`, with a kernel of three frames."""
     q = p / name
     earlier = caches.earlier(q.path)
     if earlier is None:
@@ -65,7 +65,7 @@ def point(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
 def safe(
     q: NetPlace, x: Value, out: int, pads: tuple[int, int, int] = (0, 0, 0), kernel: int = 3
 ) -> Value:
-    """CogVideoXSafeConv3d: pieces of at most 2 GiB along the frames."""
+    """Return CogVideoXSafeConv3d of `x`, in pieces of at most 2 GiB along the frames."""
     size = prod(x.shape) * 2 / GIB
     if size <= SAFE:
         return q.conv("conv", x, out, kernel, pad=pads)
@@ -79,7 +79,7 @@ def safe(
 
 
 def norm(p: NetPlace, name: str, x: Value, z: Value | None, caches: Caches) -> Value:
-    """CogVideoXSpatialNorm3D; the encoder's are plain group norms."""
+    """Return CogVideoXSpatialNorm3D of `x`; the encoder has plain group norms."""
     if z is None:
         return p.group_norm(name, x)
     q, grown = p / name, (z.shape[0], z.shape[1], *x.shape[2:])
@@ -128,7 +128,7 @@ def images(x: Value) -> tuple[int, ...]:
 
 
 def downsampled(p: NetPlace, x: Value, *, time: bool) -> Value:
-    """CogVideoXDownsample3D: frames in pairs, then a convolution of every frame."""
+    """Return CogVideoXDownsample3D: frames are averaged in pairs, then each is convolved."""
     b, c, t, height, width = x.shape
     if time:
         first = later = None
@@ -176,7 +176,7 @@ def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, caches: Ca
 
 
 def encode(n: NetPlace, c: ComponentConfig, x: Value, caches: Caches) -> Value:
-    """CogVideoXEncoder3D, of one chunk"""
+    """Return CogVideoXEncoder3D's output for one chunk of frames."""
     x = causal(n, "conv_in", x, c.block_out_channels[0], caches)
     for level in range(len(c.block_out_channels)):
         x = down_block(n / "down_blocks" / level, c, x, level, caches)
@@ -198,7 +198,7 @@ def up_block(
 
 
 def decode(n: NetPlace, c: ComponentConfig, z: Value, caches: Caches) -> Value:
-    """CogVideoXDecoder3D, of one chunk"""
+    """Return CogVideoXDecoder3D's output for one chunk of frames."""
     x = causal(n, "conv_in", z, c.block_out_channels[-1], caches)
     x = middle(n / "mid_block", x, z, caches)
     for level in range(len(c.block_out_channels)):

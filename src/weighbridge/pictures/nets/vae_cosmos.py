@@ -30,7 +30,7 @@ def projection(p: NetPlace, x: Value, out: int) -> Value:
 
 
 def norm(p: NetPlace, name: str, x: Value) -> Value:
-    """CosmosCausalGroupNorm of one group: a copy with frames before channels."""
+    """Return CosmosCausalGroupNorm with one group, of a copy with frames before channels."""
     b, c, t, height, width = x.shape
     frames = x.copy(b * t, c, height, width)
     return (p / name).group_norm("norm", frames, 1).view(*x.shape)
@@ -49,7 +49,7 @@ def resnet(p: NetPlace, x: Value, out: int) -> Value:
 
 
 def attention(p: NetPlace, x: Value, *, time: bool) -> Value:
-    """CosmosSpatialAttentionProcessor2_0, and the temporal one."""
+    """Return CosmosSpatialAttentionProcessor2_0's output, or the temporal one's."""
     b, d, t, height, width = x.shape
     tokens = (b * height * width, t, d) if time else (b * t, height * width, d)
     h = norm(p, "norm", x)
@@ -82,7 +82,7 @@ def layers(p: NetPlace, x: Value, out: int, count: int, *, looks: bool) -> Value
 
 
 def downsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
-    """CosmosDownsample3d: a convolution plus an average pool."""
+    """Return CosmosDownsample3d: a convolution of `x` plus an average pool."""
     d = x.shape[1]
     if space:
         x = x.resized(*x.shape[:3], x.shape[3] + 1, x.shape[4] + 1)
@@ -100,7 +100,7 @@ def downsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
 
 
 def upsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
-    """CosmosUpsample3d: frames, then pixels, are repeated."""
+    """Return CosmosUpsample3d of `x`: frames, then pixels, are repeated."""
     d, t = x.shape[:3][1:]
     if time:
         steps = 2 if t > 1 else 1
@@ -123,7 +123,7 @@ def steps(c: ComponentConfig) -> tuple[int, int]:
 
 
 def patched(x: Value, c: ComponentConfig) -> Value:
-    """CosmosPatchEmbed3d: each iteration halves all sides."""
+    """Return CosmosPatchEmbed3d of `x`: each iteration halves all sides."""
     x = cat([x.resized(*framed(x, c.patch_size)), x.part(*framed(x, x.shape[2] - 1))], 2)
     if c.patch_type != "haar":
         b, channels, t, height, width = x.shape
@@ -142,7 +142,7 @@ def patched(x: Value, c: ComponentConfig) -> Value:
 
 
 def unpatched(x: Value, c: ComponentConfig) -> Value:
-    """CosmosUnpatcher3d: transposed filters, each added to the one before."""
+    """Return CosmosUnpatcher3d of `x`: transposed filters, each added to the one before."""
     if c.patch_type != "haar":
         b, channels, t, height, width = x.shape
         k = c.patch_size

@@ -65,7 +65,7 @@ def multiscale(p: NetPlace, x: Value, head: int, kernels: list[int]) -> Value:
 
 
 def linear(query: Value, key: Value, value: Value, x: Value) -> Value:
-    """apply_linear_attention: a row of ones computes the divisor."""
+    """Return apply_linear_attention; a row of ones in the values gives the divisor."""
     b, heads, head, tokens = query.shape
     value = value.resized(b, heads, head + 1, tokens)
     scores = value.matmul(key.view(b, heads, tokens, head), head)
@@ -76,7 +76,7 @@ def linear(query: Value, key: Value, value: Value, x: Value) -> Value:
 
 
 def quadratic(query: Value, key: Value, value: Value) -> Value:
-    """apply_quadratic_attention, for few pixels."""
+    """Return apply_quadratic_attention, which is used for few pixels."""
     b, heads, head, tokens = query.shape
     scores = key.view(b, heads, tokens, head).matmul(query, tokens)
     scores = scores.float()
@@ -85,7 +85,7 @@ def quadratic(query: Value, key: Value, value: Value) -> Value:
 
 
 def gated(p: NetPlace, x: Value) -> Value:
-    """GLUMBConv with its norm"""
+    """Return GLUMBConv of `x`, with its norm."""
     d, inside = x.shape[1], EXPANDED * x.shape[1]
     h = p.conv("conv_inverted", x, 2 * inside, 1, last=True)
     h = h.act()
@@ -98,7 +98,7 @@ def gated(p: NetPlace, x: Value) -> Value:
 
 
 def block(p: NetPlace, x: Value, kind: str, head: int, kernels: list[int]) -> Value:
-    """ResBlock or EfficientViTBlock"""
+    """Return `x` after ResBlock or EfficientViTBlock, as `kind` says."""
     if kind == "ResBlock":
         return res_block(p, x)
     x = multiscale(p / "attn", x, head, kernels)
@@ -108,7 +108,7 @@ def block(p: NetPlace, x: Value, kind: str, head: int, kernels: list[int]) -> Va
 def downsampled(
     p: NetPlace, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
 ) -> Value:
-    """DCDownBlock2d: pixels become channels, or a stride."""
+    """Return `x` after DCDownBlock2d: pixels become channels, or a convolution has a stride."""
     unshuffled = c.downsample_block_type == "pixel_unshuffle"
     h = p.conv("conv", x, out // 4 if unshuffled else out, 3, 1 if unshuffled else 2, 1)
     b, _, height, width = x.shape
@@ -124,7 +124,7 @@ def downsampled(
 def upsampled(
     p: NetPlace, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
 ) -> Value:
-    """DCUpBlock2d: channels become pixels, or interpolation."""
+    """Return `x` after DCUpBlock2d: channels become pixels, or it interpolates."""
     b, _, height, width = x.shape
     twice = b, out, 2 * height, 2 * width
     if c.upsample_block_type == "interpolate":

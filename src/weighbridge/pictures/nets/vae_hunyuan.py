@@ -21,7 +21,7 @@ FRAMES = FrameTile(5, 3)  # latent frames at once; use_framewise_decoding is on 
 def conv(
     p: NetPlace, name: str, x: Value, out: int, kernel: int = 3, stride: Sides = (1, 1, 1)
 ) -> Value:
-    """HunyuanVideoCausalConv3d: a padded copy, even if the padding is zero."""
+    """Return HunyuanVideoCausalConv3d of a padded copy, made even if the padding is zero."""
     side = kernel // 2
     padded = x.resized(
         *x.shape[:2], x.shape[2] + kernel - 1, x.shape[3] + 2 * side, x.shape[4] + 2 * side
@@ -94,7 +94,7 @@ def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
 
 
 def upsampled(p: NetPlace, x: Value, factor: Sides) -> Value:
-    """HunyuanVideoUpsampleCausal3D: the first frame separately."""
+    """Return `x` after HunyuanVideoUpsampleCausal3D, which upsamples the first frame separately."""
     t, height, width = x.shape[2], x.shape[3] * factor[1], x.shape[4] * factor[2]
     first = x.resized(*x.shape[:2], 1, height, width)
     if t > 1:
@@ -202,13 +202,13 @@ def middle15(p: NetPlace, x: Value) -> Value:
 
 
 def smaller(x: Value, time: int) -> Value:
-    """_dcae_downsample_rearrange: pixels become channels."""
+    """Return `x` with pixels moved to channels (_dcae_downsample_rearrange)."""
     b, c, t, height, width = x.shape
     return x.copy(b, 4 * time * c, t // time, height // 2, width // 2)
 
 
 def larger(x: Value, time: int) -> Value:
-    """_dcae_upsample_rearrange: channels become pixels."""
+    """Return `x` with channels moved to pixels (_dcae_upsample_rearrange)."""
     b, c, t, height, width = x.shape
     return x.copy(b, c // (4 * time), t * time, 2 * height, 2 * width)
 

@@ -100,7 +100,7 @@ def image_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def tiny_block(p: NetPlace, x: Value) -> Value:
-    """AutoencoderTinyBlock: three convolutions, added to their input."""
+    """Return `x` after AutoencoderTinyBlock: three convolutions are added to their input."""
     width, row = x.shape[1], p / "conv"
     h = row.conv("0", x, width)
     h = h.act("result")

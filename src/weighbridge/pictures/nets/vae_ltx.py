@@ -117,7 +117,7 @@ def time_embedder(p: NetPlace, batch: int, width: int, k: Manner) -> None:
 
 
 def downsampled(p: NetPlace, x: Value, out: int, kind: str, k: Manner) -> Value:
-    """LTXVideoDownsampler3d: pixels become channels, and their means are added."""
+    """Return `x` after LTXVideoDownsampler3d: pixels become channels, and their means are added."""
     if kind == "conv":
         return conv(p, "downsamplers.0", x, x.shape[1], k, (3, 2))
     a, b, w = STRIDES[kind]

@@ -28,7 +28,7 @@ def norm(p: NetPlace, name: str, x: Value) -> Value:
 
 
 def conv(p: NetPlace, name: str, x: Value, out: int, kernel: int = 3) -> Value:
-    """CogVideoXCausalConv3d, with edge padding."""
+    """Return CogVideoXCausalConv3d of `x`, with edge padding."""
     side = kernel // 2
     grown = x.shape[2] + kernel - 1, x.shape[3] + 2 * side, x.shape[4] + 2 * side
     padded = x.resized(*x.shape[:2], *grown)
@@ -47,7 +47,7 @@ def resnet(p: NetPlace, x: Value) -> Value:
 
 
 def frames_attention(p: NetPlace, x: Value) -> Value:
-    """MochiVaeAttnProcessor2_0: each pixel attends to its earlier frames."""
+    """Return MochiVaeAttnProcessor2_0: each pixel attends to its earlier frames."""
     b, d, t, height, width = x.shape
     h = x.copy(b * height * width, t, d)
     if t == 1:
@@ -115,7 +115,7 @@ def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
 
 
 def up_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
-    """MochiUpBlock3D: channels become frames and pixels."""
+    """Return `x` after MochiUpBlock3D: channels become frames and pixels."""
     steps, side = c.temporal_expansions[::-1][level], c.spatial_expansions[::-1][level]
     out = c.decoder_block_out_channels[::-1][level + 1]
     for i in range(c.layers_per_block[::-1][level + 1]):

@@ -23,7 +23,7 @@ class CausalCaches:
         self.first = True  # in the chunk of one frame
 
     def conv(self, n: NetPlace, name: str, x: Value, out: int, kernel: Side = (3, 3, 3)) -> Value:
-        """WanCausalConv3d with its cache."""
+        """Return WanCausalConv3d of `x`, with its cache of earlier frames."""
         key = n.path + name
         before = self.frames.get(key)
         latest = last_frames(x, 2)
@@ -35,7 +35,7 @@ class CausalCaches:
 
 
 def last_frames(x: Value, count: int) -> Value:
-    """x[:, :, -count:].clone()"""
+    """Return x[:, :, -count:].clone()."""
     return x.part(*framed(x, min(count, x.shape[2]))).copy()
 
 
@@ -87,7 +87,7 @@ def as_images(x: Value) -> Value:
 
 
 def pixel_attention(p: NetPlace, x: Value) -> Value:
-    """WanAttentionBlock: one head over the pixels of a frame."""
+    """Return WanAttentionBlock: attention of one head over a frame's pixels."""
     identity, (b, d, t, height, width) = x, x.shape
     x = as_images(x)
     x = gamma(p, "norm", x, images=True)
@@ -117,7 +117,7 @@ def declared(p: NetPlace, out: int, inside: int) -> None:
 
 
 def upsampled(p: NetPlace, x: Value, out: int, caches: CausalCaches, *, time: bool) -> Value:
-    """WanResample, upsampling."""
+    """Return `x` upsampled by WanResample."""
     b, c = x.shape[:2]
     if time and caches.first:
         declared(p, 2 * c, c)
@@ -132,13 +132,13 @@ def upsampled(p: NetPlace, x: Value, out: int, caches: CausalCaches, *, time: bo
 
 
 def larger(x: Value) -> Value:
-    """WanUpsample, in float32."""
+    """Return WanUpsample of `x`, in float32."""
     wide = x.float().upsample()
     return wide.like(x)
 
 
 def downsampled(p: NetPlace, x: Value, caches: CausalCaches, *, time: bool) -> Value:
-    """WanResample, downsampling."""
+    """Return `x` downsampled by WanResample."""
     b, c, t = x.shape[:3]
     x = as_images(x)
     y = x.resized(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)
@@ -194,7 +194,7 @@ def down_block(
 
 
 def encode(n: NetPlace, c: ComponentConfig, x: Value, caches: CausalCaches) -> Value:
-    """WanEncoder3d, of one chunk"""
+    """Return WanEncoder3d's output for one chunk of frames."""
     x = caches.conv(n, "conv_in", x, c.base_dim * c.dim_mult[0])
     number, levels = 0, len(c.dim_mult)
     for level, times in enumerate(c.dim_mult):
@@ -231,7 +231,7 @@ def up_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, caches: Caus
 
 
 def decode(n: NetPlace, c: ComponentConfig, x: Value, caches: CausalCaches) -> Value:
-    """WanDecoder3d, of one chunk"""
+    """Return WanDecoder3d's output for one chunk of frames."""
     x = caches.conv(n, "conv_in", x, (c.decoder_base_dim or c.base_dim) * c.dim_mult[-1])
     x = middle(n / "mid_block", x, caches)
     for level in range(len(c.dim_mult)):
@@ -242,7 +242,7 @@ def decode(n: NetPlace, c: ComponentConfig, x: Value, caches: CausalCaches) -> V
 
 
 def encoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """_encode: one frame, then four at a time."""
+    """Return _encode's latents: one frame first, then four at a time."""
     run, caches, patch = n.run, CausalCaches(), c.patch_size or 1
     channels, sides = c.input_channels or c.in_channels, (8 * s.height, 8 * s.width)
     frames = 1 + 4 * (s.frames - 1)
@@ -267,7 +267,7 @@ def shape(c: ComponentConfig, s: Sizes) -> tuple[int, ...]:
 
 
 def decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """_decode: one latent frame at a time; the video grows by joining."""
+    """Return _decode's video, grown by one latent frame at a time, by concatenation."""
     run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
     z = run.constant(*s.latents(c.z_dim))
     x = causal(n, "post_quant_conv", z, c.z_dim)

@@ -39,7 +39,7 @@ def _first(x: Value) -> Value:
 
 
 def latent_pooled(t: Tree, x: Value) -> Value:
-    """AttentionPoolLatent: a learned query attends to all tokens."""
+    """Return AttentionPoolLatent of `x`: a learned query attends to all tokens."""
     batch, _, width = x.shape
     latent = t.parameter("latent").part(batch, 1, width)
     q = t.linear("q", latent)
@@ -50,7 +50,7 @@ def latent_pooled(t: Tree, x: Value) -> Value:
 
 
 def _embedded(t: Tree, x: Value) -> Value:
-    """_pos_embed: only patches have positions, or the tokens before them, too."""
+    """Return tokens with positions (_pos_embed): the patches, or the tokens before them, too."""
     patches = t / "patch_embed"
     x = patches.conv("proj", x, patches.shape("proj.weight")[-1])
     batch, width, height, breadth = x.shape
@@ -79,7 +79,7 @@ def scaled(t: Tree, name: str, x: Value) -> Value:
 
 
 def attention(t: Tree, x: Value) -> Value:
-    """Attention by torch's kernels."""
+    """Return attention of `x` by torch's kernels."""
     width = x.shape[-1]
     qkv = t.linear("qkv", x)
     q, k, v = qkv.chunk(3)
@@ -88,7 +88,7 @@ def attention(t: Tree, x: Value) -> Value:
 
 
 def mlp(t: Tree, x: Value) -> Value:
-    """Mlp, and SwiGLUPacked if the second linear reads half of the first one's output."""
+    """Return Mlp of `x`, or SwiGLUPacked if the second linear reads half of the first's output."""
     y = t.linear("fc1", x)
     if t.shape("fc2.weight")[1] < y.shape[-1]:
         gate, up = y.chunk(2)
@@ -180,7 +180,7 @@ def turned(x: Value, turns: tuple[Value, Value], heads: int, places: int) -> Val
 
 
 def eva_mlp(t: Tree, x: Value) -> Value:
-    """Mlp or GluMlp; or SwiGLU, whose gate lives to the end."""
+    """Return Mlp, GluMlp or SwiGLU of `x`; SwiGLU's gate lives until it returns."""
     if not t.has("fc1_g"):
         return mlp(t, x)
     gate = t.linear("fc1_g", x)
@@ -212,7 +212,7 @@ def swin_stage(t: Tree, x: Value) -> Value:
 
 
 def merged(t: Tree, x: Value) -> Value:
-    """PatchMerging, padded to even sides."""
+    """Return PatchMerging of `x`, padded to even sides."""
     batch, height, width, channels = x.shape
     height, width = (height + 1) // 2, (width + 1) // 2
     x = x.resized(batch, 2 * height, 2 * width, channels)
@@ -248,7 +248,7 @@ def windowed(t: Tree, x: Value) -> Value:
 
 
 def window_attention(t: Tree, x: Value, heads: int, masked: bool) -> Value:
-    """WindowAttention, written out: scores of all windows, plus positions and a mask."""
+    """Return WindowAttention, written out: scores of all windows, plus positions and a mask."""
     count, area, channels = x.shape
     head, table = channels // heads, t.parameter("relative_position_bias_table")
     qkv = t.linear("qkv", x)

@@ -33,7 +33,7 @@ class VideoConditions:
 
 
 def turned(x: Value, turns: tuple[Value, Value]) -> Value:
-    """apply_rotary_emb: halves in float32, each written into an empty tensor."""
+    """Return apply_rotary_emb of `x`: halves in float32, each written into an empty tensor."""
     half = x.shape[-1] // 2
     x1, x2 = x.split(half, half)
     cos, sin = (one.part(*one.shape[:-1], half) for one in turns)
@@ -44,7 +44,7 @@ def turned(x: Value, turns: tuple[Value, Value]) -> Value:
 
 @attends
 def attention(a: NetPlace, x: Value, heads: int, k: VideoConditions, *, crossed: bool) -> Value:
-    """WanAttention: norms over the whole width; a picture's tokens are attended to separately."""
+    """Return WanAttention of `x`: norms span the width; picture tokens are attended to separately."""
     d, seen, picture = heads * (x.shape[-1] // heads), x, None
     if crossed:
         seen = k.text
@@ -81,7 +81,7 @@ def modulation(p: NetPlace, temb: Value) -> list[Value]:
 
 
 def shifted(p: NetPlace, x: Value, scale: Value, shift: Value) -> Value:
-    """(norm(x.float()) * (1 + scale) + shift).type_as(x)"""
+    """Return (norm(x.float()) * (1 + scale) + shift).type_as(x)."""
     h = p.layer_norm("", x.float(), affine=False, wide=True)
     h = h * (scale + 1.0)
     h = h + shift

@@ -130,7 +130,7 @@ def repeated(n: NetPlace, x: Value) -> Value:
 
 
 def csp(n: NetPlace, x: Value, out: int, blocks: list[Callable[[NetPlace, Value], Value]]) -> Value:
-    """C3 and its relatives: some of the channels pass through blocks, some do not."""
+    """Return C3 or a relative of it, of `x`: only some channels pass through `blocks`."""
     inner = out // 2
     y = unit(n / "cv1", x, inner)
     for number, call in enumerate(blocks):
@@ -150,7 +150,7 @@ def c2f(
     call: Callable[[NetPlace, Value], Value],
     part: int = 2,
 ) -> Value:
-    """C2f, C3k2, C2fCIB: all earlier outputs are concatenated."""
+    """Return C2f, C3k2 or C2fCIB of `x`: the outputs of all blocks are concatenated."""
     width = out // part
     y = unit(n / "cv1", x, 2 * width).chunk(2, 1)
     for number in range(count):
@@ -159,7 +159,7 @@ def c2f(
 
 
 def compact(n: NetPlace, x: Value, *, wide: bool) -> Value:
-    """CIB: depthwise and 1 x 1 in turn; `wide`: a 7 x 7 parallel to a 3 x 3."""
+    """Return CIB of `x`: depthwise and 1 x 1 in turn; `wide`: a 7 x 7 parallel to a 3 x 3."""
     width, m = x.shape[1], n / "cv1"
     y = unit(m / 0, x, width, 3, groups=width)
     y = unit(m / 1, y, 2 * width)
@@ -170,7 +170,7 @@ def compact(n: NetPlace, x: Value, *, wide: bool) -> Value:
 
 
 def large_kernel(n: NetPlace, x: Value) -> Value:
-    """RepVGGDW, whose two kernels are folded into one for inference."""
+    """Return RepVGGDW of `x`; inference folds its two kernels into one."""
     width = x.shape[1]
     y = unit(n / "conv", x, width, 7, groups=width, plain=True)
     if n.run.m.training:
@@ -181,7 +181,7 @@ def large_kernel(n: NetPlace, x: Value) -> Value:
 
 
 def elan(n: NetPlace, x: Value, out: int, middle: int, inner: int, count: int = 0) -> Value:
-    """RepNCSPELAN4, or ELAN1 if `count` is 0."""
+    """Return RepNCSPELAN4 of `x`, or ELAN1 if `count` is 0."""
     y = unit(n / "cv1", x, middle).chunk(2, 1)
     for name in ("cv2", "cv3"):
         one = n / name
@@ -203,7 +203,7 @@ def pooled(x: Value) -> Value:
 
 
 def pyramid_pooling(n: NetPlace, x: Value, out: int, inner: int, last: str) -> Value:
-    """SPPF, SPPELAN: three max poolings in a row."""
+    """Return SPPF or SPPELAN of `x`: three max poolings in a row."""
     y = [unit(n / "cv1", x, inner)]
     for _ in range(3):
         y.append(pooled(y[-1]))
@@ -218,7 +218,7 @@ def averaged(x: Value) -> Value:
 
 
 def a_down(n: NetPlace, x: Value, out: int) -> Value:
-    """ADown: half of the channels pass a strided convolution, half a max pooling."""
+    """Return ADown of `x`: half of the channels pass a strided convolution, half a max pooling."""
     first, second = averaged(x).chunk(2, 1)
     first = unit(n / "cv1", first, out // 2, 3, 2)
     second = halved(second)
@@ -257,7 +257,7 @@ def attention(n: NetPlace, x: Value) -> Value:
 
 
 def psa(n: NetPlace, x: Value, out: int, count: int) -> Value:
-    """C2PSA with `count` blocks, or PSA, which is one block itself."""
+    """Return C2PSA of `x` with `count` blocks, or PSA, which is one block itself."""
     a, b = unit(n / "cv1", x, out).chunk(2, 1)
     if not count:
         b = psa_block(n, b)
