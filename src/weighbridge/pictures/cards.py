@@ -83,8 +83,8 @@ def _by_name(asked: Sequence[str], spec: PipelineSpec, rooms: Sequence[int]) -> 
 def balanced(sizes: Mapping[str, int], rooms: Sequence[int]) -> dict[str, int]:
     """Return component -> card by diffusers' balanced rule.
 
-    >>> balanced({"transformer": 24, "vae": 1, "t5": 10, "clip": 2}, [30, 30]) {'transformer': 0,
-    't5': 1, 'clip': 1, 'vae': 0}
+    >>> balanced({"transformer": 24, "vae": 1, "t5": 10, "clip": 2}, [30, 30])
+    {'transformer': 0, 't5': 1, 'clip': 1, 'vae': 0}
     """
     there = sorted(range(len(rooms)), key=lambda i: -rooms[i])
     left, cycle = [*rooms], (*there, *reversed(there))

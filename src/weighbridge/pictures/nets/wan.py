@@ -44,7 +44,7 @@ def turned(x: Value, turns: tuple[Value, Value]) -> Value:
 
 @attends
 def attention(a: NetPlace, x: Value, heads: int, k: VideoConditions, *, crossed: bool) -> Value:
-    """Return WanAttention of `x`: norms span the width; picture tokens are attended to separately."""
+    """Return WanAttention of `x`: norms span the width; picture tokens attend separately."""
     d, seen, picture = heads * (x.shape[-1] // heads), x, None
     if crossed:
         seen = k.text

@@ -444,7 +444,8 @@ def in_groups(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     with the parameter that makes it `most` elements or more; `sizes` are one rank's elements per
     parameter.
 
-    >>> in_groups([3, 4, 2, 2], 5) (7, 4)
+    >>> in_groups([3, 4, 2, 2], 5)
+    (7, 4)
     """
     groups, filled = [], 0
     for i, size in enumerate(sizes, 1):
@@ -460,7 +461,8 @@ def touched(sizes: Sequence[int], elements: int) -> tuple[int, int]:
     parameter), each of the rank with most. Parameters of `sizes` lie end to end; each shard takes
     `elements`.
 
-    >>> touched([10, 2, 4], 8) (16, 8)
+    >>> touched([10, 2, 4], 8)
+    (16, 8)
     """
     whole: dict[int, int] = {}
     longest = start = 0
