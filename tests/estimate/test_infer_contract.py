@@ -712,11 +712,13 @@ def test_inference_needs_no_torch():
     assert loaded == ""
 
 
-def test_a_bare_size_is_answered_and_marked_rough():
-    found = report("7B", context="8K")
+@pytest.mark.parametrize("size", ["7B", "45B"])
+def test_a_bare_size_is_answered_and_marked_rough(size):
+    found = report(size, context="8K")
     assert found["model"]["rough"] is True
     assert found["workload"]["context"] == 8192
-    assert any(c["basis"] == "assumed" for c in components(found, "weights"))
+    for weights in components(found, "weights"):
+        assert weights["bytes"]["low"] < weights["bytes"]["expected"] < weights["bytes"]["high"]
 
 
 def test_a_command_and_an_engine_that_differ_are_refused():

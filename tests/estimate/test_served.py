@@ -289,13 +289,13 @@ def test_a_prompt_has_a_token_at_least():
 
 
 def test_a_bare_size_by_hand():
-    """7 billion are (7e9 / 12 / 128^2)^(1/3) = 33 layers, 33 x 128 wide: 2 x 33 x 4,224 x 2 bytes a
+    """6 billion are (6e9 / 12 / 128^2)^(1/3) = 31 layers, 31 x 128 wide: 2 x 31 x 3,968 x 2 bytes a
     token in 16 bits, where models of today keep a quarter, or a sixteenth."""
-    report = weighbridge.infer("7B", context=1000, batch_size=2)
+    report = weighbridge.infer("6B", context=1000, batch_size=2)
     held = {c.name: c.bytes for c in report.devices[0].phases[-1].components}
-    token = 2 * 33 * (33 * 128) * 2
+    token = 2 * 31 * (31 * 128) * 2
     assert held["kv_cache"] == Bytes(2000 * token // 16, 2000 * token // 4, 2000 * token)
-    assert held["activations"] == Bytes(0, 14 * 10**9 // 50, 14 * 10**9 // 10)
+    assert held["activations"] == Bytes(0, 12 * 10**9 // 50, 12 * 10**9 // 10)
     assert report.derived["kv_cache_bytes_per_token"] == token // 4
 
 
@@ -429,13 +429,13 @@ def test_an_engine_of_a_share_holds_no_tokens_where_loading_is_too_much():
 
 
 def test_a_bare_size_is_laid_out_over_all_cards():
-    """Half of the weights on each of two, by hand: 70 B in 16 bits are 140 GB."""
-    two = weighbridge.infer("70B", gpu="h100:2")
+    """Half of the weights on each of two, by hand: 60 B in 16 bits are 120 GB."""
+    two = weighbridge.infer("60B", gpu="h100:2")
     held = [
         next(c for c in d.phases[0].components if c.name == "weights").bytes for d in two.devices
     ]
     assert len(held) == 2
-    assert held[0].expected == held[1].expected == 70 * 10**9
+    assert held[0].expected == held[1].expected == 60 * 10**9
     assert held[0].low < held[0].expected < held[0].high
-    one = weighbridge.infer("70B", gpu="h100:2", engine="vllm", tensor_parallel_size=1)
-    assert one.devices[0].phases[0].components[0].bytes.expected == 140 * 10**9
+    one = weighbridge.infer("60B", gpu="h100:2", engine="vllm", tensor_parallel_size=1)
+    assert one.devices[0].phases[0].components[0].bytes.expected == 120 * 10**9

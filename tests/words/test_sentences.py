@@ -170,7 +170,7 @@ def test_nobody_answers_for_a_reason():
 
 
 def test_the_json_of_an_answer_has_plain_text():
-    found = weighbridge.infer("7B", gpu="4090")
+    found = weighbridge.infer("6B", gpu="4090")
     assert {*map(type, found.to_dict()["warnings"])} == {str}
     assert "bare_size" in {*map(key_of, found.warnings)}
     assert type(found.to_dict()["verdict"]["reason"]) is str

@@ -7,6 +7,11 @@
                Of 28 pairs in the catalogue (Qwen2 to 3.8, DeepSeek V3 to 3.2, Llama 3 to 3.3, Phi,
                GLM, Kimi, Gemma, OLMo, Mistral), each at 8,192 tokens: weights 0.98 to 1.13, but for
                one whose maker went to INT4, activations 1.00 to 1.17, caches 0.29 to 1.33
+    size.*     a bare size ("70b"), by a model that stands for it (models/catalogue/sizes.txt): as
+               far as those of that size in the catalogue lie from it that have a twentieth of the
+               downloads of the most downloaded one, at 8,192 tokens and as LoRA over 2,048; at
+               least as far as a sibling. From 24 billion parameters on, weights are 0.974 to 1.053
+               of what a name says (52 models), so that is their width
     half       like `format`, for formats of 8 bits, whose other modules are at most twice as large
     release    not read: the nearest release's rules answer. Figures of vLLM 0.9 to 0.33, each by
                the rules of three minor releases earlier: activations 0.39 to 2.71 of it (30
@@ -43,14 +48,15 @@ from functools import cache
 
 from weighbridge.base.memory import NO_DOUBT, Doubt
 from weighbridge.base.parsed import lines_beside
-from weighbridge.base.sentences import keys_of, sentence
+from weighbridge.base.sentences import Sentence, keys_of, sentence
 
 GUESSED = "format_usual"  # note of a model whose format is guessed
 SIBLING = "sibling_of"  # note of a model that a release of the same name replaces
+SIZED = "size_as"  # note of a bare size, for which a model of that size stands
 UNREAD = "unread"
 DEVICE = "device"  # of a maker whose cards the server's rules do not cover
 STANDS_IN = "stands_in"  # for an engine that the user named and that was not read
-USUAL = ("mix", "latest", "engine")
+USUAL = ("mix", "latest", "engine", "size")
 PLAIN = ("F32", "F16", "BF16", "Q8_0")  # GGUF types that are no mix
 EIGHT = ("fp8", "w8", "int8", "gptq-8", "mlx-8", "bnb-int8", "mxfp8")
 
@@ -92,7 +98,15 @@ def kinds(
 
 def of_name(notes: Iterable[str]) -> tuple[str, ...]:
     """Return the kinds that follow from a model's notes, whatever the question."""
-    return ("sibling",) if any(SIBLING in keys_of(note) for note in notes) else ()
+    return tuple(_of_name(notes))
+
+
+def _of_name(notes: Iterable[str]) -> Iterator[str]:
+    for note in notes:
+        if isinstance(note, Sentence) and note.key == SIZED:
+            yield f"size.{note.values['typed']}"
+        elif SIBLING in keys_of(note):
+            yield "sibling"
 
 
 def _flags(reasons: Iterable[str]) -> Iterator[str]:

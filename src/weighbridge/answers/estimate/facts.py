@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from weighbridge.answers import bounds
 from weighbridge.base.memory import Bytes
-from weighbridge.base.sentences import about, sentence
+from weighbridge.base.sentences import about, key_of, sentence
 from weighbridge.base.units import human
+from weighbridge.engines.ignorance import SIZED
 from weighbridge.memory.report import ModelFacts
 from weighbridge.models.checkpoint.model import Model
 
@@ -29,7 +30,7 @@ def facts(model: Model) -> ModelFacts:
         download_bytes=model.download_bytes,
         read_from=model.read_from,
         parts=model.part_sizes(),
-        rough=model.rough,
+        rough=model.rough or any(key_of(note) == SIZED for note in model.notes),
     )
 
 

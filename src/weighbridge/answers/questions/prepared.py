@@ -45,7 +45,12 @@ from weighbridge.engines.table import record, usual
 from weighbridge.memory.report import Report
 from weighbridge.models.catalogue import LIBRARIES
 from weighbridge.models.catalogue.pipelines import makes_pictures
-from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_pipeline
+from weighbridge.models.checkpoint.gather import (
+    GatherOptions,
+    gather,
+    gather_pipeline,
+    typical,
+)
 from weighbridge.models.checkpoint.inventory import Inventory
 from weighbridge.models.checkpoint.model import Model, resolve
 
@@ -84,6 +89,7 @@ class Prepared:
     given: Any  # what was typed: a reference, a path, a config or a live module
     options: GatherOptions = field(repr=False)  # they may hold a token
     source: Inventory | Model = field(repr=False)  # a Model for a live module
+    literal: bool = field(default=False, repr=False)  # a bare size has no model that stands for it
 
     @property
     def reference(self) -> str:
@@ -105,6 +111,14 @@ class Prepared:
             weighbridge.WeighbridgeError: the class is not known, or files contradict it.
         """
         return self._headless if base_model else self._whole
+
+    @cached_property
+    def _shaped(self) -> "Prepared":
+        """The model that stands for a bare size, which has layers; itself for others."""
+        if self.literal or isinstance(self.source, Model):
+            return self
+        source = typical(self.source, self.options)
+        return self if source is None else replace(self, source=source)
 
     @cached_property
     def _whole(self) -> Model:
@@ -286,7 +300,8 @@ class Prepared:
 
                 raise refusals.by_others(error, estimator.model, w) from None
             if question.task == "train":
-                report = with_launch_line(report, w, self._loads(), self._packed)
+                own = self._shaped
+                report = with_launch_line(report, w, own._loads(), own._packed)
             return remarked(report, question, w)
 
     def briefly(self, workload: "Load | Infer | Train", *limits: "Setting") -> Report:
@@ -312,6 +327,8 @@ class Prepared:
     ) -> Estimator:
         """Return the estimator of the question as it is meant: formats by the names that files use,
         other models by their own names."""
+        if question.task != "load" and self._shaped is not self:
+            return self._shaped._estimator(question, beside)
         meant = self._meant if question.launched is None else self._launched
         question = question._replace(workload=meant(question.workload, question.task))
         models: Mapping[str, Model | None] = {}
@@ -489,6 +506,8 @@ class Prepared:
         from weighbridge.answers.questions.fit.request import asked as read_fit
         from weighbridge.engines.format_names import is_width
 
+        if self._shaped is not self:
+            return self._shaped.fit(remedies=remedies, **settings)
         if makes_pictures(self.given):
             from weighbridge.answers.questions.fit.pictures import fit_pipeline
 
@@ -515,7 +534,7 @@ class Prepared:
         from weighbridge.answers.questions.fit.ranking import gpus
         from weighbridge.answers.questions.fit.request import asked as read_fit
 
-        return gpus(self, read_fit(settings, named=False))
+        return gpus(self._shaped, read_fit(settings, named=False))
 
     def layouts(self, *, for_: str = "train", every: bool = False, **settings: Any) -> "Ranking":
         """Return its layouts over several devices, the cheapest first: for training, by Megatron
@@ -532,16 +551,16 @@ class Prepared:
         if for_ == "infer":
             from weighbridge.answers.questions.fit.serving import serving
 
-            return serving(self, settings, every=every)
+            return serving(self._shaped, settings, every=every)
         if settings.get("engine"):
             raise UsageError(sentence("layouts.serves", engine=settings["engine"]))
         from weighbridge.answers.questions.fit.sharing import sharing
 
-        return sharing(self, settings, every=every)
+        return sharing(self._shaped, settings, every=every)
 
     def _sized(self, reference: str) -> "Prepared":
-        """Prepare another model, of a bare size."""
-        return opened(reference, self.options)
+        """Prepare a bare size, for which no model stands: a search tries one after another."""
+        return replace(opened(reference, self.options), literal=True)
 
     def _meant(self, w: Asked, task: str) -> Asked:
         """Return the workload with the format meant by an everyday name, or for serving by the

@@ -142,7 +142,7 @@ def _footer(answer: ShownAnswer, task: Any) -> str:
 def _read(answer: ShownAnswer) -> Iterator[str]:
     """Yield where the model was read from, without its address."""
     for text in answer.report.model.read_from:
-        if answer.report.model.rough:
+        if text == "a bare size":
             yield answer.say("footer.size")
         elif text.startswith("built-in catalogue"):
             yield answer.say("footer.catalogue")

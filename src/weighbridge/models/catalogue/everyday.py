@@ -74,6 +74,8 @@ OF_QAT = "q4_0"  # of Google's QAT models, also at ollama.com/library (gemma3: -
 # the models at huggingface.co, which name their base.
 _WRITTEN = dict(map(str.split, lines_beside(__file__, "names.txt")))
 NAMES: dict[str, str] = {name: entry.rstrip("~") for name, entry in _WRITTEN.items()}
+# Bare size -> the model that stands for it
+SIZES = dict(map(str.split, lines_beside(__file__, "sizes.txt")))
 # Missing releases, for which a sibling stands
 SIBLINGS = frozenset(name for name, entry in _WRITTEN.items() if entry.endswith("~"))
 

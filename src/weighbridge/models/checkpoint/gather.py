@@ -365,6 +365,19 @@ def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
     )
 
 
+def typical(inventory: Inventory, options: GatherOptions) -> Inventory | None:
+    """Return the catalogue's model that stands for a bare size where a question needs layers; None
+    for a size without one, and for what is no bare size."""
+    from weighbridge.models.catalogue import everyday
+
+    size = inventory.reference.strip().lower()
+    if not inventory.rough or size not in everyday.SIZES:
+        return None
+    model = gather(everyday.SIZES[size], options)
+    note = sentence("size_as", typed=size, name=model.name, repo=model.repo_id)
+    return replace(model, reference=inventory.reference, notes=(note,))
+
+
 def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
     """Return the inventory of a timm name: the Hub's headers of `timm/NAME`, else its class by
     name."""
