@@ -5,12 +5,18 @@ from itertools import pairwise
 import pytest
 
 from tests.cases import all_of
-from weighbridge.engines.llama_cpp.rules import READ_EARLY, READ_LATE, aborts_on_metal
+from weighbridge.engines.llama_cpp.rules import READ_EARLY, aborts_on_metal
 from weighbridge.engines.llama_cpp.rules import rules as of_build
 from weighbridge.engines.ollama import rules
 from weighbridge.engines.ollama.rules import build
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, registered
+
+
+READ = frozenset(("BF16", *READ_EARLY))
+READ_LATER = (
+    "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS IQ4_NL MXFP4"
+)
 
 
 def number(text):
@@ -122,7 +128,7 @@ def test_builds_of_llama_cpp():
         (7000, "rotary_first", True, False),
         (7830, "latent_values", True, False),
         (8681, "early_per_layer", "no", "perhaps"),
-        (10089, "read_rows", frozenset(("BF16", *READ_EARLY)), frozenset(READ_LATE)),
+        (10089, "read_rows", READ, READ | frozenset(READ_LATER.split())),
         (8750, "early_per_layer", "perhaps", "yes"),
         (10_300, "no_kernel", {"TQ1_0", "TQ2_0", "Q2_0"}, {"TQ1_0", "TQ2_0"}),
     ],

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
+Changes = Mapping[Version, Mapping[str, Any]]  # release -> rules that change with it
 Rules = TypeVar("Rules", bound="DataclassInstance")
 LONGEST = "the engine's default, the model's maximum"
 USUAL_CONTEXT = 4096  # tokens, if the user names none: contract of the command line
@@ -198,9 +200,32 @@ def release_of(text: str) -> Version:
     return tuple(map(int, text.split(".")))
 
 
-def by_release(
-    first: Rules, changes: Mapping[Any, Mapping[str, Any]], release: Version | int
-) -> Rules:
+def changes(module: str, part: str = "", **made: Callable[[Any], Any]) -> Changes:
+    """Return which rules each release changes, in order, from changes.toml beside a module.
+
+    Args:
+        module: the module's `__file__`.
+        part: the table of the file that has the releases; "": the file itself.
+        made: by the name of a rule, what makes its value from the file's. Of others a list is a
+            tuple, and "" is None.
+    """
+    import tomllib
+
+    tables = tomllib.loads(text_beside(module, "changes.toml"))
+    releases = tables[part] if part else tables
+    return {
+        release_of(since): {name: made.get(name, _value)(value) for name, value in row.items()}
+        for since, row in releases.items()
+    }
+
+
+def _value(written: Any) -> Any:
+    if isinstance(written, list):
+        return tuple(written)
+    return None if written == "" else written
+
+
+def by_release(first: Rules, changes: Changes, release: Version) -> Rules:
     """Return the rules of a release or build: `first` with all changes up to `release`."""
     for since, changed in changes.items():
         if release >= since:

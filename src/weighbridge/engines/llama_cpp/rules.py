@@ -21,11 +21,11 @@ src/llama.cpp (llm_load_tensors), ggml/src/ggml-cuda.cu (ggml_backend_cuda_suppo
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from weighbridge.base.records import frozen_record, replace
-from weighbridge.base.units import GIB, align_up
-from weighbridge.engines.engine import by_release
+from weighbridge.base.units import align_up
+from weighbridge.engines.engine import by_release, changes
 
 PACKED = ("_R4", "_R8", "_R16")
 _FOUR = "IQ2_K IQ3_K IQ4_K IQ5_K IQ4_KS IQ5_KS IQ4_NL IQ2_BN IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S"
@@ -43,9 +43,7 @@ PRODUCTS: Mapping[int, str] = {  # build -> types
 
 
 READ_EARLY = ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
-_READ_LATE = "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS"
 READ_WHOLE = ("IQ4_NL", "MXFP4")  # only rows of a multiple of 256 values
-READ_LATE = (*READ_EARLY, "BF16", *_READ_LATE.split(), *READ_WHOLE)
 
 
 @frozen_record
@@ -118,41 +116,7 @@ class LlamaCppRules:
 
 
 NEWEST = 11200  # commit 0c1e57098 of 1 October 2026, counted on
-CHANGES: Mapping[int, Mapping[str, Any]] = {
-    5130: {"latents": True},  # #12801, 15 April 2025
-    5432: {"windows": True},  # #13194, 20 May 2025
-    5782: {"glu": True, "late_views": True},  # #14158, June 2025; #14753
-    5913: {"unified": False, "server_unified": False},  # #14363, 16 July 2025
-    6060: {"set_rows": True},  # #14285 without LLAMA_SET_ROWS, August 2025
-    6325: {"flash": "auto", "gpu_layers": None},  # #15434, 30 August 2025
-    6410: {"slots_in_graph": True, "groups_experts": True, "clamps_weights": True},
-    6730: {"cache_ram": 8192},  # #16391, 9 October 2025
-    6927: {"server_slots": 4, "server_unified": True},  # #16736, 3 November 2025
-    7000: {"mask_pad": 1, "keys_last": True, "rotary_first": False, "keeps_outputs": True},
-    # #16653, 15 December 2025: --fit is on, --fit-target 1024 MiB of each device
-    7410: {"leaves": GIB},
-    7800: {"embeds_input": True},  # #18550, January 2026: the log of b7780 is without
-    7830: {"latent_values": False},  # #19067, 25 January 2026
-    8550: {"rotates_cache": True},  # #21038, between 23 March and 3 April 2026
-    # #21612, 8 April 2026: b8680 of the 6th has them on the device (its log), b8942 has not
-    8681: {"early_per_layer": "perhaps"},
-    8750: {"early_per_layer": "yes"},
-    9150: {"half_mask": True},  # between 3 April and 1 June 2026
-    9180: {"predicts": True},  # May 2026: in llama-cpp-python 0.3.25, by its days
-    9470: {"few_outputs": True},  # #23861, 1 June 2026
-    9520: {"fattn_copies": True},  # between 1 and 7 June 2026
-    10069: {"fused_index": True},  # #24231, #25545, July 2026: between b9840 and this
-    10089: {"read_rows": frozenset(READ_LATE)},  # #25962, 22 July 2026
-    10300: {"no_kernel": frozenset(("TQ1_0", "TQ2_0"))},  # #25707, 30 July 2026: Q2_0
-    10850: {  # between 17 August and 1 October 2026
-        "kept_experts": True,
-        "whole_rope": True,
-        "flat_projection": True,
-        "rms_delta": True,
-        "late_rows": True,
-        "all_inputs": True,
-    },
-}
+CHANGES = changes(__file__, read_rows=frozenset, no_kernel=frozenset)
 # The first build whose Metal backend multiplies a type; None: no build so far. Metal claims support
 # for any type (ggml-metal-device.m, supports_op) and aborts at the first product of one it lacks:
 # ggml-org/llama.cpp#24477 of 11 June 2026, PrismML-Eng/llama.cpp#141 of 1 September 2026 (which has
@@ -162,7 +126,7 @@ ON_METAL: Mapping[str, int | None] = {"TQ1_0": None, "TQ2_0": 10770, "Q2_0": 103
 
 @cache
 def rules(build: int) -> LlamaCppRules:
-    return by_release(LlamaCppRules(), CHANGES, build)
+    return by_release(LlamaCppRules(), CHANGES, (build,))
 
 
 @cache

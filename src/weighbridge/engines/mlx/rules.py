@@ -3,12 +3,10 @@
 Source: github.com/ml-explore/mlx-lm at d78bf58 (0.32, August 2026) and its tags; mlx at 846d176.
 """
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from weighbridge.base.records import frozen_record
-from weighbridge.engines.engine import Version, by_release
+from weighbridge.engines.engine import Version, by_release, changes
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
 KEPT = 4  # first tokens that --max-kv-size never drops (make_prompt_cache, keep=4)
@@ -37,19 +35,7 @@ class MlxRules:
     whole_scans: bool = True  # an SSM layer's matrices cover the whole chunk
 
 
-CHANGES: Mapping[Version, Mapping[str, Any]] = {
-    (0, 22, 2): {
-        "prefill_step": 2048,
-        "stored_scores": False,
-    },  # fd175f1, pull request 40, March 2025
-    (0, 27, 1): {"last_logits": True},  # 24fefe3, #406, August 2025
-    (0, 28, 2): {"llama_windows": True},  # dcb4b9b, #505, September 2025
-    (0, 28, 3): {"whole_scans": False},  # #525, October 2025
-    # DeepSeek-V3's: f18526f, #839; then Kimi Linear's and LongCat's: fd6959d, #853; ca0d1c9, #868
-    (0, 30, 6): {"expands": frozenset(("always", "longer"))},  # February 2026
-    (0, 30, 7): {"expands": frozenset(("always",))},
-    (0, 32): {"fused": frozenset((64, 72, 80, 96, 128))},  # mlx 0.32.1, August 2026
-}
+CHANGES = changes(__file__, expands=frozenset, fused=frozenset)
 
 
 @cache

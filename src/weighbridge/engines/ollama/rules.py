@@ -28,12 +28,11 @@ SupportsFlashAttention), ml/device.go.
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from weighbridge.base.parsed import sections_beside
 from weighbridge.base.records import frozen_record
 from weighbridge.base.units import GIB, MIB
-from weighbridge.engines.engine import Version, by_release, release_of
+from weighbridge.engines.engine import Version, by_release, changes, release_of
 
 
 def _table(title: str) -> dict[Version, list[str]]:
@@ -109,20 +108,7 @@ class OllamaRules:
     gpt_oss_flash: bool = False  # its graph depends on the context, with flash attention
 
 
-CHANGES: Mapping[Version, Mapping[str, Any]] = {
-    (0, 6, 3): {"gemma3_windows": True},
-    (0, 6, 7): {"context": 4096},
-    (0, 6, 8): {"tries": (2, 1)},
-    (0, 10): {"tries": (1,)},
-    (0, 11, 3): {"gpt_oss_doubled": False},
-    (0, 11, 5): {"gpt_oss_share": 2},
-    (0, 11, 10): {"gpt_oss_flash": True},
-    (0, 11, 11): {"own_formula": False},  # eb10390de, September 2025
-    (0, 12, 11): {"formula": False},  # f560bd077, November 2025
-    (0, 13, 4): {"flash": "auto"},
-    (0, 15, 5): {"context": None},
-    (0, 30): {"own_server": True},
-}
+CHANGES = changes(__file__)
 
 
 @cache

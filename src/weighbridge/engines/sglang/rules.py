@@ -6,12 +6,11 @@ cuda_graph_hook,model_override_base}.py, srt/model_executor/{model_runner,pool_c
 srt/managers/scheduler.py.
 """
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from weighbridge.base.records import NamedTuple, frozen_record
-from weighbridge.engines.engine import Version, by_release
+from weighbridge.engines.engine import Version, by_release, changes
 
 GIB = 1024  # MiB
 ANY = float("inf")
@@ -67,53 +66,7 @@ class SglangRules:
     mixed_scale_blackwell: int = 4
 
 
-def _sizes(small: Size) -> tuple[Size, ...]:
-    """Return the chunks and batches since 0.5.3; cards of 20 to 35 GiB have `small`."""
-    return (
-        Size(20 * GIB, 2048, 8, 8),
-        small,
-        Size(60 * GIB, 4096, 32, 160),
-        Size(160 * GIB, 8192, 256, 512),
-        Size(ANY, 16_384, 512, 512),
-    )
-
-
-SIZES_0_4_7 = (
-    Size(25_000, 2048, 8, 80),
-    Size(180_000, 8192, 160, 160),
-    Size(ANY, 16_384, 160, 160),
-)
-SIZES_0_4_8 = (
-    Size(35 * GIB, 2048, 8, 80),
-    Size(160 * GIB, 8192, 160, 160),
-    Size(ANY, 16_384, 160, 160),
-)
-CHANGES: Mapping[Version, Mapping[str, Any]] = {
-    (0, 4, 1): {"sizes": (Size(25_000, 2048, 8, 80), Size(ANY, 8192, 160, 160))},
-    (0, 4, 5): {"towers": 0.9},
-    (0, 4, 6): {"share": "less 13 GiB", "hopper_fa3": True, "table_of_chunks": True},
-    (0, 4, 7): {"share": "by card", "sizes": SIZES_0_4_7, "aiter_scaled": True},
-    (0, 4, 8): {"share": "less a table", "sizes": SIZES_0_4_8},
-    (0, 4, 10): {"towers_by_size": True},
-    (0, 5, 2): {"standalone": 6},
-    (0, 5, 3): {
-        "share": "less a sum",
-        "sizes": _sizes(Size(35 * GIB, 2048, 16, 80)),
-        "table_of_drafts": False,
-    },
-    (0, 5, 5): {"sizes": _sizes(Size(35 * GIB, 2048, 24, 80))},
-    (0, 5, 8): {"by_tokens": True, "table_of_windows": True},
-    (0, 5, 9): {"trtllm": True},
-    (0, 5, 10): {"prefill_graphs": True},
-    (0, 5, 11): {"drafts": 4, "draft_cached": True, "in_bytes": True},
-    (0, 5, 14): {"draft_first": True, "graphs_with_drafts": True, "tracked": True},
-    (0, 5, 15): {"piecewise": False},
-    (0, 5, 16): {"graphs_with_towers": True, "mixed_scale": 1},
-    (0, 5, 17): {"padded": True},
-    (0, 5, 18): {"limited": False, "encoded": True},
-    (0, 5, 20): {"sizes": _sizes(Size(35 * GIB, 4096, 48, 160))},
-    (0, 5, 21): {"capped": True},
-}
+CHANGES = changes(__file__, sizes=lambda rows: tuple(Size(*row) for row in rows))
 
 
 @cache

@@ -10,11 +10,11 @@ platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfe
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.units import KIB
-from weighbridge.engines.engine import Version, by_release, release_of
+from weighbridge.engines.engine import Version, by_release, changes, release_of
 from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
 
 Sampler = Literal["sort", "triton", "flashinfer"]
@@ -26,6 +26,13 @@ BLOCKS = (1, 8, 16, 32, 64, 128)
 PIECEWISE = "usual_graphs"
 WITH_SCALES = HOPPER._replace(file_scales=True)
 WIDE_COLUMNS = WeightKernel(columns=256, hidden=256, bias_bytes=4)
+KERNELS = {  # for MXFP4, as changes.toml names them
+    "marlin": MARLIN,
+    "hopper": HOPPER,
+    "with scales": WITH_SCALES,
+    "values of 64": WITH_SCALES._replace(value_rows=64, value_bytes=64),
+    "columns of 128": WIDE_COLUMNS._replace(columns=128),
+}
 
 
 @frozen_record
@@ -104,50 +111,9 @@ class VllmRules:
 FIRST = VllmRules(
     version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False, least_graphs=4
 )
-LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
-MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
-CHANGES: Mapping[Version, Mapping[str, Any]] = {
-    (0, 10): {"latent_buffers": (1, 0), "phantom": True, "graphs_by_sequences": True},
-    # Triton's kernels need torch 2.8 (quantization/mxfp4.py, _should_use_marlin); 0.10.1 is built
-    # for 2.7.1, 0.10.2 for 2.8
-    (0, 10, 1): {"hopper": MARLIN},
-    (0, 10, 2): {"hopper": WITH_SCALES},
-    (0, 11): {"communication_inside": False, "full_graphs": True, "widest_graphs": 992},
-    (0, 12): {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
-    | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
-    | {"blocks": (*BLOCKS, 256), "least_graphs": 0, "widest_graphs": 1024},
-    (0, 13): {"arrives": "both", "sparse_less": True},
-    # 0.14 to 0.16 wrote `with pool and config`, so weights are loaded outside the sleep pool
-    (0, 14): {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
-    | {"partial_blocks": True},
-    (0, 15): {"arrives": "between"},
-    (0, 16): {"arrives": "streamed", "triton_towers": True},
-    (0, 17): {"sampler": "triton", "phantom": True},
-    (0, 18): {"chunk": None, "blocks": (), "kernel_of_samples": True},
-    (0, 19): {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
-    # gpu_model_runner.py (_check_and_update_cudagraph_mode), pull request 38270: 0.17.1 started
-    # where 0.20.0 failed (NVIDIA-NeMo/RL issue 2620), 0.19.0 captured (vllm-project/recipes 551)
-    (0, 20): {"utilization": 0.92, "graphs_inside": True, "state_each": True},
-    # v1/core/kv_cache_utils.py (_report_kv_cache_config): concurrency x context
-    (0, 20, 1): {"logged_by_groups": False},
-    # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
-    (0, 21): {"unsplit": True},
-    (0, 22): {"sampler": "flashinfer", "sparse_less": True, "whole_items": True}
-    | {"second_runner": frozenset(("Qwen3ForCausalLM",)), "second": "float32"},
-    (0, 23): {"second_runner": LLAMA},
-    (0, 24): {"second_runner": LLAMA | MIXTURES, "second_packed": True, "asks_vram": True}
-    # quantization/auto_awq.py; fused_moe/experts/flashinfer_cutlass_moe.py (_supports_activation)
-    | {"packing": "slots", "plain_awq": False, "fused_gelu": True},
-    (0, 25): {"second_runner": MIXTURES, "second_dense": True}
-    | {"latent_buffers": (1, 0), "latent_late": 1},
-    (0, 26): {"second": "own", "prefixes_of_states": True, "in_flight": True, "rocm_graphs": True},
-    (0, 27): {"consumed": True, "second_items": True, "phantom": False},
-    (0, 28): {"largest_tier": True, "wide_graphs": True, "scales": 4},
-    (0, 29): {"second_any": True, "second_charged": True, "packing": "groups"},
-    (0, 30): {"towers_everywhere": False, "shared_hold": False},
-    (0, 33): {"second": "warm", "scatters": True, "hopper": HOPPER}
-    | {"blackwell": WIDE_COLUMNS._replace(columns=128)},
-}
+CHANGES = changes(
+    __file__, hopper=KERNELS.get, blackwell=KERNELS.get, second_runner=frozenset, blocks=tuple
+)
 
 
 @cache
