@@ -29,20 +29,29 @@ class SeeingClass(NamedTuple):
     resizes: bool = False  # its forward resizes pictures of any size
 
 
+# Class, its program, the usual height and width; then others
+_CLASSES = """
+DetrForObjectDetection detr 800 1066
+RTDetrForObjectDetection rt_detr 640 640
+RTDetrV2ForObjectDetection rt_detr 640 640
+DepthAnythingForDepthEstimation depth 518 518
+SamModel sam 1024 1024
+Sam2Model sam 1024 1024
+FasterRCNN rcnn 480 640
+MaskRCNN rcnn 480 640
+RetinaNet rcnn 480 640
+DetectionModel yolo 640 640
+SegmentationModel yolo 640 640
+PoseModel yolo 640 640
+OBBModel yolo 1024 1024
+"""
+_OTHERS: dict[str, dict[str, Any]] = {
+    "sam": {"fixed": True},
+    "rcnn": {"frozen": STEM, "resizes": True},
+}
 CLASSES = {
-    "DetrForObjectDetection": SeeingClass("detr", 800, 1066),
-    "RTDetrForObjectDetection": SeeingClass("rt_detr", 640, 640),
-    "RTDetrV2ForObjectDetection": SeeingClass("rt_detr", 640, 640),
-    "DepthAnythingForDepthEstimation": SeeingClass("depth", 518, 518),
-    "SamModel": SeeingClass("sam", 1024, 1024, fixed=True),
-    "Sam2Model": SeeingClass("sam", 1024, 1024, fixed=True),
-    "FasterRCNN": SeeingClass("rcnn", 480, 640, frozen=STEM, resizes=True),
-    "MaskRCNN": SeeingClass("rcnn", 480, 640, frozen=STEM, resizes=True),
-    "RetinaNet": SeeingClass("rcnn", 480, 640, frozen=STEM, resizes=True),
-    "DetectionModel": SeeingClass("yolo", 640, 640),
-    "SegmentationModel": SeeingClass("yolo", 640, 640),
-    "PoseModel": SeeingClass("yolo", 640, 640),
-    "OBBModel": SeeingClass("yolo", 1024, 1024),
+    cls: SeeingClass(room, int(height), int(width), **_OTHERS.get(room, {}))
+    for cls, room, height, width in map(str.split, _CLASSES.strip().splitlines())
 }
 
 

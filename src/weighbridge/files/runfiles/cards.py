@@ -18,17 +18,16 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, OLLAMA, Piece, piece_of
 from weighbridge.files.runfiles.slurm import times
 
+_SPOKEN = """单,一
+两,二,双,two,dual,pair of,couple of,two of them,two of those
+三,three,triple
+四,four,quad
+五,five
+六,six
+七,seven
+八,eight"""
 _COUNTS: Mapping[str, int] = {
-    **dict.fromkeys(("单", "一"), 1),
-    **dict.fromkeys(
-        ("两", "二", "双", "two", "dual", "pair of", "couple of", "two of them", "two of those"), 2
-    ),
-    **dict.fromkeys(("三", "three", "triple"), 3),
-    **dict.fromkeys(("四", "four", "quad"), 4),
-    **dict.fromkeys(("五", "five"), 5),
-    **dict.fromkeys(("六", "six"), 6),
-    **dict.fromkeys(("七", "seven"), 7),
-    **dict.fromkeys(("八", "eight"), 8),
+    word: count for count, words in enumerate(_SPOKEN.split("\n"), 1) for word in words.split(",")
 }
 _WORD = "|".join(word for word in _COUNTS if word.isascii())
 _SIGN = "".join(word for word in _COUNTS if not word.isascii())

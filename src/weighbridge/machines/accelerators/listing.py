@@ -43,19 +43,23 @@ AMD: Mapping[str, frozenset[str]] = {
     "gfx1151": frozenset(("bf16", "int8")),
     "gfx1201": frozenset(("bf16", "int8", "fp8")),
 }
+_NAMED = """
+Apple M1:
+Apple M: bf16
+Arc: bf16 int8
+Data Center GPU Max: bf16 int8
+Gaudi (: bf16
+Gaudi: bf16 fp8
+TPU v2: bf16
+TPU v3: bf16
+TPU v4: bf16 int8
+TPU v5: bf16 int8
+TPU v6: bf16 int8
+TPU v7: bf16 int8 fp8
+"""
 NAMED: Mapping[str, frozenset[str]] = {  # beginning of a name -> dtypes
-    "Apple M1": frozenset(),
-    "Apple M": frozenset(("bf16",)),
-    "Arc": frozenset(("bf16", "int8")),
-    "Data Center GPU Max": frozenset(("bf16", "int8")),
-    "Gaudi (": frozenset(("bf16",)),
-    "Gaudi": frozenset(("bf16", "fp8")),
-    "TPU v2": frozenset(("bf16",)),
-    "TPU v3": frozenset(("bf16",)),
-    "TPU v4": frozenset(("bf16", "int8")),
-    "TPU v5": frozenset(("bf16", "int8")),
-    "TPU v6": frozenset(("bf16", "int8")),
-    "TPU v7": frozenset(("bf16", "int8", "fp8")),
+    name: frozenset(types.split())
+    for name, _, types in (line.partition(":") for line in _NAMED.strip().splitlines())
 }
 
 

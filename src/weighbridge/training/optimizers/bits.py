@@ -135,19 +135,26 @@ def _mixed(name: str, bits: int, *, paged: bool = False) -> Optimizer:
     return _row(name, partial(_ademamix, bits=bits, paged=paged), words)
 
 
+# Name, averages of a parameter, bits of each
+_FAMILIES = """
+adamw_bnb_8bit 2 8
+adamw_8bit 2 8
+adamw_bnb_32bit 2 32
+lion_8bit 1 8
+lion_32bit 1 32
+rmsprop_bnb 1 32
+rmsprop_bnb_8bit 1 8
+rmsprop_bnb_32bit 1 32
+paged_adamw_32bit 2 32
+paged_adamw_8bit 2 8
+paged_lion_32bit 1 32
+paged_lion_8bit 1 8
+"""
 ROWS = (
-    _family("adamw_bnb_8bit", 2, 8),
-    _family("adamw_8bit", 2, 8),
-    _family("adamw_bnb_32bit", 2, 32),
-    _family("lion_8bit", 1, 8),
-    _family("lion_32bit", 1, 32),
-    _family("rmsprop_bnb", 1, 32),
-    _family("rmsprop_bnb_8bit", 1, 8),
-    _family("rmsprop_bnb_32bit", 1, 32),
-    _family("paged_adamw_32bit", 2, 32, paged=True),
-    _family("paged_adamw_8bit", 2, 8, paged=True),
-    _family("paged_lion_32bit", 1, 32, paged=True),
-    _family("paged_lion_8bit", 1, 8, paged=True),
+    *(
+        _family(name, int(averages), int(bits), paged=name.startswith("paged"))
+        for name, averages, bits in map(str.split, _FAMILIES.strip().splitlines())
+    ),
     _mixed("ademamix", 32),
     _mixed("ademamix_8bit", 8),
     _mixed("paged_ademamix_32bit", 32, paged=True),

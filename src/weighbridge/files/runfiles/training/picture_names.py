@@ -26,25 +26,29 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
     "networks.lora_hv_1_5": ("musubi", "hv_1_5_train_network"),
 }
 WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
+_FAMILIES = """
+flux - flux.1-dev
+flux dev flux.1-dev
+flux schnell flux.1-schnell
+sd1x - sd-1.5
+sd2x - sd-2.1
+sdxl - sdxl
+sd3 - sd3.5-medium
+sd3 medium sd3.5-medium
+sd3 large sd3.5-large
+qwen_image - qwen-image
+qwen_image v1.0 qwen-image
+z_image - z-image
+chroma - chroma
+auraflow - auraflow
+lumina2 - lumina2
+hidream - hidream
+pixart_sigma - pixart-sigma
+ltxvideo - ltx-video
+wan t2v-480p-1.3b-2.1 wan2.1-t2v-1.3b
+wan t2v-480p-14b-2.1 wan2.1-t2v-14b
+"""
 FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
-    ("flux", ""): "flux.1-dev",
-    ("flux", "dev"): "flux.1-dev",
-    ("flux", "schnell"): "flux.1-schnell",
-    ("sd1x", ""): "sd-1.5",
-    ("sd2x", ""): "sd-2.1",
-    ("sdxl", ""): "sdxl",
-    ("sd3", ""): "sd3.5-medium",
-    ("sd3", "medium"): "sd3.5-medium",
-    ("sd3", "large"): "sd3.5-large",
-    ("qwen_image", ""): "qwen-image",
-    ("qwen_image", "v1.0"): "qwen-image",
-    ("z_image", ""): "z-image",
-    ("chroma", ""): "chroma",
-    ("auraflow", ""): "auraflow",
-    ("lumina2", ""): "lumina2",
-    ("hidream", ""): "hidream",
-    ("pixart_sigma", ""): "pixart-sigma",
-    ("ltxvideo", ""): "ltx-video",
-    ("wan", "t2v-480p-1.3b-2.1"): "wan2.1-t2v-1.3b",
-    ("wan", "t2v-480p-14b-2.1"): "wan2.1-t2v-14b",
+    (family, flavour.strip("-")): name
+    for family, flavour, name in map(str.split, _FAMILIES.strip().splitlines())
 }
