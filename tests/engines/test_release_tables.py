@@ -12,7 +12,6 @@ from weighbridge.engines.ollama.rules import build
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, registered
 
-
 READ = frozenset(("BF16", *READ_EARLY))
 READ_LATER = (
     "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS IQ4_NL MXFP4"

@@ -35,6 +35,8 @@ TARGETS = {
     **dict.fromkeys(("o_proj", "linear_proj"), ("proj",)),
     **dict.fromkeys(("gate_proj", "up_proj", "linear_fc1"), ("fc1",)),
     **dict.fromkeys(("down_proj", "linear_fc2"), ("fc2",)),
+    "in_proj": ("in_proj",),
+    "out_proj": ("out_proj",),
 }
 
 

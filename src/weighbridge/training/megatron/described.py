@@ -14,7 +14,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.arch.body import LayerBlock
-from weighbridge.models.arch.mixers import Attention, Latent, Mamba2
+from weighbridge.models.arch.mixers import Attention, GatedDelta, Latent, Mamba2
 from weighbridge.models.arch.parts import Dense, Experts
 from weighbridge.models.arch.roles import role_of
 from weighbridge.training.megatron.model import (
@@ -53,9 +53,12 @@ def _described(subject: Subject) -> MegatronModel:
     params = _decoder(subject)
     if any(isinstance(mixer, Mamba2) for block in body.blocks for mixer in block.mixers):
         return _hybrid(subject)
-    first, *others = (_mixer(block, name) for block in body.blocks)
-    if any(_shape(other) != _shape(first) for other in others):
+    mixers = [_mixer(block, name) for block in body.blocks]
+    deltas = {i: x for i, x in enumerate(mixers) if isinstance(x, GatedDelta)}
+    attending = [x for x in mixers if not isinstance(x, GatedDelta)]
+    if len({*map(_shape, attending)}) != 1 or len({*deltas.values()}) > 1:
         raise UnsupportedError(sentence("megatron.attend_alike", name=name))
+    first = attending[0]
     feeds = [_feed(block, name) for block in body.blocks]
     dense = [f for f in feeds if isinstance(f, Dense)]
     routed = [f for f in feeds if isinstance(f, Experts)]
@@ -79,8 +82,17 @@ def _described(subject: Subject) -> MegatronModel:
         query_rank=max(block.query_rank for block in body.blocks),
         experts=_routed(routed[0], subject) if routed else None,
         dense=len(dense),
+        delta=next(iter(deltas.values()), None),
+        deltas=frozenset(deltas),
+        gated_attention=_has_gate(first, params),
     )
     return _with_the_rest(model, subject)
+
+
+def _has_gate(mixer: Attention | Latent, params: Iterable[Param]) -> bool:
+    """Return whether queries come with a gate: their linear is twice as wide as they are."""
+    queries = (p.shape[0] for p in params if p.kind == "linear" and role_of(p) == "q")
+    return isinstance(mixer, Attention) and next(queries, 0) == 2 * mixer.heads * mixer.key_dim
 
 
 def _hybrid(subject: Subject) -> MegatronModel:
@@ -134,8 +146,10 @@ def _traits(params: Sequence[Param]) -> dict[str, Any]:
     }
 
 
-def _mixer(block: LayerBlock, name: str) -> Attention | Latent:
+def _mixer(block: LayerBlock, name: str) -> Attention | Latent | GatedDelta:
     mixer = block.mixers[0] if len(block.mixers) == 1 else None
+    if isinstance(mixer, GatedDelta):
+        return mixer
     if isinstance(mixer, Attention | Latent) and mixer.indexer is None:
         return mixer
     raise UnsupportedError(sentence("megatron.not_attention", name=name))

@@ -18,7 +18,7 @@ Transformer Engine c188b53 pytorch/module/layernorm_linear.py, linear.py, base.p
 attention/dot_product_attention/{utils,backends}.py (get_qkv_layout).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -299,9 +299,12 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
     m, model, tensor = rank.m, rank.model, rank.run.tensor
     heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
     mixed = norm_linear(rank, x, weights["qkv"])
-    q, k, v = split(m, mixed, [n * model.head_dim for n in (heads, groups, groups)])
-    del mixed
-    packed = heads == groups  # queries, keys and values are used as views of one tensor
+    of_gate = [heads] if model.gated_attention else []
+    parts = split(m, mixed, [n * model.head_dim for n in (heads, *of_gate, groups, groups)])
+    q, *gate, k, v = parts
+    del mixed, parts
+    # Whether queries, keys and values are used as views of one tensor
+    packed = heads == groups and not gate
     if not packed:
         q = copied(m, q)
     if model.qk_norm:  # the norm of a view copies it
@@ -311,7 +314,20 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
     made = model.rotary or model.qk_norm
     out = _attention(rank, q, k, v, copies=(not made and not packed, made or not packed))
     del q, k, v
+    for each in gate:
+        out = _gated(m, out, copied(m, each))
     return _projected(rank, out, weights)
+
+
+def _gated(m: Machine, x: Tensor, gate: Tensor) -> Tensor:
+    """Return attention's output times the sigmoid of its gate, in one kernel that keeps both."""
+    out, shape = m.new(x.shape, x.dtype), x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, BFLOAT16), m.new(shape, BFLOAT16)]
+
+    record(m, back, [x, gate], [x, gate], out)
+    return out
 
 
 def _projected(rank: RankMachine, x: Tensor, weights: "LayerWeights") -> Tensor:
@@ -421,9 +437,15 @@ class LayerWeights:
         return self._of[name]
 
 
-def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) -> Tensor:
-    """Return TransformerLayer.forward: attention, then the MLP, or experts if `routed`."""
-    hidden = dropped(rank, self_attention(rank, weights, x), x)
+Mixes = Callable[[RankMachine, LayerWeights, Tensor], Tensor]
+
+
+def layer(
+    rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool, mixer: Mixes
+) -> Tensor:
+    """Return TransformerLayer.forward: attention or what stands for it, then the MLP, or experts if
+    `routed`."""
+    hidden = dropped(rank, mixer(rank, weights, x), x)
     del x
     if routed:
         from weighbridge.training.megatron.experts import experts

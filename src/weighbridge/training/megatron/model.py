@@ -14,10 +14,11 @@ from typing import Literal
 
 from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import align_up
-from weighbridge.models.arch.mixers import Latent, Mamba2
+from weighbridge.models.arch.mixers import GatedDelta, Latent, Mamba2
 
 Share = Literal["tensor", "none", "expert"]
 MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"
+DELTA = "D"  # a gated delta net, before an MLP or experts
 
 
 @frozen_record
@@ -67,6 +68,9 @@ class MegatronModel:
     dense: int = 0
     pattern: str = ""  # hybrid models, a letter per layer: M Mamba, * attention, - MLP, E experts
     mamba: Mamba2 | None = None
+    delta: GatedDelta | None = None
+    deltas: frozenset[int] = frozenset()  # layers with that instead of attention
+    gated_attention: bool = False  # queries come with a gate for the output
     values: bool = False  # a critic: one output instead of the vocabulary
     beside: int = 0  # parameters outside Megatron's decoder: encoders, sinks
 
@@ -77,10 +81,13 @@ class MegatronModel:
         return self.experts is not None and layer >= self.dense
 
     def kind(self, layer: int) -> str:
-        """Return the letter of a layer's kind; layers with the same letter are alike."""
-        if self.pattern:
-            return self.pattern[layer]
-        return EXPERTS if self.routed(layer) else ATTENDS
+        """Return the letters of a layer; layers with the same ones are alike."""
+        feed = EXPERTS if self.routed(layer) else ATTENDS
+        return self.letter(layer) + ("" if self.pattern else feed)
+
+    def letter(self, layer: int) -> str:
+        """Return the letter of a layer that is not attention with an MLP or experts; else ""."""
+        return self.pattern[layer] if self.pattern else DELTA if layer in self.deltas else ""
 
     def rows(self, ranks: int, multiple: int) -> int:
         """Return the padded vocabulary: the embedding's rows of all tensor-parallel ranks."""
@@ -113,16 +120,29 @@ def linears(
     """Yield the linears of layer number `layer`, one expert's for all; a hybrid model's layer has
     only those of its kind."""
     every = matrices(model, tensor, expert_tensor, routed=model.routed(layer))
-    kind = model.pattern[layer] if model.pattern else ""
+    kind = model.letter(layer)
     if kind == MAMBA:
         yield from _mamba(model, tensor)
     elif kind == ATTENDS:
         yield from _attention(model, tensor)
     elif kind:
+        if kind == DELTA:
+            yield from _delta(model, tensor)
         attention = {x.name for x in _attention(model, tensor)}
         yield from (x for x in every if x.name not in attention)
     else:
         yield from every
+
+
+def _delta(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
+    """Yield the linears of a gated delta net: the first gives queries, keys, values, a gate, and
+    two numbers per value head."""
+    net = model.delta
+    assert net is not None
+    values = net.value_heads * net.value_dim
+    rows = (net.channels + values + 2 * net.value_heads) // tensor
+    yield RankWeight("in_proj", rows, model.hidden, False, "tensor")
+    yield RankWeight("out_proj", model.hidden, values // tensor, False, "tensor")
 
 
 def _mamba(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
@@ -138,7 +158,7 @@ def _mamba(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
 def matrices(
     model: MegatronModel, tensor: int, expert_tensor: int, *, routed: bool
 ) -> Iterator[RankWeight]:
-    """Yield the linears of a layer, one expert's for all."""
+    """Yield the linears of a layer that attends, one expert's for all."""
     yield from _attention(model, tensor)
     gate = 2 if model.gated else 1
     if not routed or model.experts is None:
@@ -159,7 +179,7 @@ def _attention(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
     hidden, heads, latent = model.hidden, model.heads // tensor, model.latent
     if latent is None:
         groups = max(1, model.kv_heads // tensor)
-        rows = (heads + 2 * groups) * model.head_dim
+        rows = (heads * (1 + model.gated_attention) + 2 * groups) * model.head_dim
         yield RankWeight("qkv", rows, hidden, model.qkv_biased, "tensor")
         yield RankWeight("proj", hidden, heads * model.head_dim, model.biased, "tensor")
         return
@@ -192,7 +212,14 @@ def _router(model: MegatronModel) -> list[int]:
 
 def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
     """Return the elements of a layer's tensors besides linears: norms, the router, and Mamba's
-    convolution, its bias, three elements per head, and the norm of its output."""
+    convolution, its bias, three elements per head, and the norm of its output; of a gated delta net
+    the convolution, two elements per head, and that norm."""
+    net = model.delta
+    if net is not None and layer in model.deltas:
+        heads = net.value_heads // tensor
+        own = [model.hidden, model.hidden, net.value_dim, heads, heads]
+        own.append(net.channels // tensor * net.kernel)
+        return own + (_router(model) if model.routed(layer) else [])
     if not model.pattern:
         return norms(model) + (_router(model) if model.routed(layer) else [])
     kind, m = model.pattern[layer], model.mamba

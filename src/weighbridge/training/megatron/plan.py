@@ -517,7 +517,8 @@ def _check_tokens_divide(run: MegatronRun) -> None:
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:
     """Raise UsageError if the sizes of the model do not divide by the ranks that shard them."""
-    for what, count in (("heads", model.heads), ("columns", model.width)):
+    keys = model.delta.key_heads if model.delta else 0
+    for what, count in (("heads", model.heads), ("heads", keys), ("columns", model.width)):
         if count % run.tensor:
             raise UsageError(sentence(f"tensor_shares.{what}", ranks=run.tensor, count=count))
     _check_tokens_divide(run)

@@ -35,6 +35,7 @@ from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, 
 from weighbridge.training.forward.splice import SplicedLayer, Splices, Whole
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.training.megatron import hybrid
+from weighbridge.training.megatron.delta import gated_delta_net
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.layers import (
     LayerWeights,
@@ -43,8 +44,9 @@ from weighbridge.training.megatron.layers import (
     column_linear,
     layer,
     norm,
+    self_attention,
 )
-from weighbridge.training.megatron.model import linears
+from weighbridge.training.megatron.model import DELTA, linears
 from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.sharded import ShardedLayers
 from weighbridge.training.megatron.states import StageNumbers, layers_of
@@ -113,7 +115,7 @@ class StageProgram:
         found = linears(model, run.tensor, run.expert_tensor, index)
         sizes = [(x.name, x.rows, x.columns) for x in found]
         weights = LayerWeights(sizes, low=in_float8(model, run, index))
-        return weights, model.pattern[index] if model.pattern else "", routed, place
+        return weights, model.letter(index), routed, place
 
     @property
     def _rotary_parts(self) -> tuple[int, int]:
@@ -220,10 +222,11 @@ class StageProgram:
 
     def _run(self, each: Layer, hidden: Tensor) -> Tensor:
         weights, letter, routed, place = each
-        if letter:
-            run = partial(hybrid.layer, self.rank, weights, letter)
+        if letter in ("", DELTA):
+            mixer = gated_delta_net if letter else self_attention
+            run = partial(layer, self.rank, weights, routed=routed, mixer=mixer)
         else:
-            run = partial(layer, self.rank, weights, routed=routed)
+            run = partial(hybrid.layer, self.rank, weights, letter)
         return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread, Value
 from weighbridge.files.runfiles.tables import phrased, table
 from weighbridge.files.runfiles.training import arrays, flags, launch
 from weighbridge.files.runfiles.training import megatron_mixed as mixed
@@ -130,6 +130,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
             data = {NAMES_OF_SWIFT.get(name, name): value for name, value in arguments.data.items()}
             arguments = replace(arguments, data={**OF_SWIFT, **data})
         run = _run(arguments, each.ranks)
+        if each.program == SWIFT and arguments.data.get("packing") is not True:
+            unpacked = Unread(key="max_length", line=0, why=sentence("swift.rows"), lowers=True)
+            run = replace(run, unread=(*run.unread, unpacked))
         yield replace(
             run,
             notes=(*run.notes, *_partly(document.text, each)),
