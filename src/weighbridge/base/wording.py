@@ -106,6 +106,12 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {one}{'s' * (count != 1)}"
 
 
+def several(count: int, name: str) -> str:
+    """Return the name of several cards, "2 x RTX 4090"; `name` itself for one card, and for a name
+    that already lists cards that differ."""
+    return name if count <= 1 or " + " in name else f"{count} x {name}"
+
+
 def redacted(text: str) -> str:
     """Return `text` without the passwords and signatures of addresses in it."""
     if not any(sign in text for sign in ("=", "?", *BEGINS)):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import exactly
+from weighbridge.base.wording import several
 from weighbridge.base.words import Words, words_in
 from weighbridge.engines.table import title
 from weighbridge.faces.charts import parts, reports, scale
@@ -20,7 +21,6 @@ from weighbridge.faces.charts.figure import (
 )
 from weighbridge.faces.charts.palette import CHANGED
 from weighbridge.faces.charts.sides import ENDS, cells, held_in, peak
-from weighbridge.memory.report.verdict import several
 from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.base.wording import printable, redacted
+from weighbridge.base.wording import printable, redacted, several
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.view import ladder
 from weighbridge.faces.view.answer import mark
@@ -13,7 +13,6 @@ from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Screen
 from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import PICTURES, Fit, Question
-from weighbridge.memory.report.verdict import several
 from weighbridge.workload.flags import flags as written
 
 COLUMNS = 4  # most answers shown as columns; more are rows

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from weighbridge.base.units import human_count
-from weighbridge.base.wording import printable, printable_lines
+from weighbridge.base.wording import printable, printable_lines, several
 from weighbridge.base.words import Words, words_in
 from weighbridge.engines.table import title
 from weighbridge.faces.view.changes import quality_cell
@@ -22,7 +22,6 @@ from weighbridge.faces.view.records import (
 )
 from weighbridge.faces.view.shown import sizes
 from weighbridge.memory.report.fit import Ranking
-from weighbridge.memory.report.verdict import several
 from weighbridge.models.quantization.quality import Finding
 from weighbridge.workload.flags import flags
 

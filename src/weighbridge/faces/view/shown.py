@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, KIB, MIB, UNITS
-from weighbridge.base.wording import printable
+from weighbridge.base.wording import printable, several
 from weighbridge.base.words import Words
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import several
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit

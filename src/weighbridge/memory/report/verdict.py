@@ -15,6 +15,7 @@ from weighbridge.base.errors import Ground
 from weighbridge.base.memory import HIGH, LOW, Basis, Bytes
 from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.base.sentences import sentence
+from weighbridge.base.wording import several
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -54,12 +55,6 @@ class Condition(NamedTuple):
         if self.needed is None or self.available is None:
             return False
         return self.needed[HIGH - by] <= self.available[by]
-
-
-def several(count: int, name: str) -> str:
-    """Return the name of several cards, "2 x RTX 4090"; `name` itself for one card, and for a name
-    that already lists cards that differ."""
-    return name if count <= 1 or " + " in name else f"{count} x {name}"
 
 
 def fits(needed: Bytes, available: Bytes) -> Answer:
