@@ -512,9 +512,9 @@ def test_rows_of_trl_were_prompts_before_0_15():
 
 @pytest.mark.slow
 def test_what_megatron_does_not_train_is_refused():
-    """ms-swift 9991: no layout was said either."""
-    with pytest.raises(weighbridge.UnsupportedError):
-        weighbridge.prepare("qwen3.5-35b-a3b").train(
+    """Kimi's linear attention has no Megatron form here."""
+    with pytest.raises(weighbridge.UnsupportedError, match="linear attention"):
+        weighbridge.prepare("kimi-linear-48b-a3b").train(
             method="grpo",
             framework="ms-swift",
             gpu="h100:16",
