@@ -1,4 +1,4 @@
-"""The command line. This module is only its entry point: it must start fast."""
+"""Entry point of the command line; it imports little, so that the program starts fast."""
 
 import gc
 import signal
@@ -14,28 +14,32 @@ ALONE: list[bool] = []  # not empty if this command line owns the process, which
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Let Ctrl-C end the program at once, without a traceback, while nothing can report it. A
-    handler that is already set stays."""
-    usual, alone = signal.default_int_handler, threading.current_thread() is threading.main_thread()
-    if signal.getsignal(signal.SIGINT) is not usual or not alone:
+def _end_on_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the program at once and without a traceback inside this block. A SIGINT
+    handler that is already set stays in place; outside the main thread nothing changes."""
+    default_handler, is_main_thread = (
+        signal.default_int_handler,
+        threading.current_thread() is threading.main_thread(),
+    )
+    if signal.getsignal(signal.SIGINT) is not default_handler or not is_main_thread:
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, default_handler)
 
 
 def main(name: str = "weighbridge") -> None:
-    """Run `weighbridge` or `weigh` and exit. `name`: the one that the user typed."""
+    """Run `weighbridge` or `weigh` on the process's arguments and exit. `name` is the program name
+    that the user typed."""
     gc.set_threshold(COLLECT_EVERY)
-    with _quietly():
+    with _end_on_interrupt():
         from weighbridge.faces.cli.menu import run
 
     ALONE.append(True)
     code = run(sys.argv[1:], name)
-    if "duckdb" not in sys.modules:  # it complains about objects that are left
-        gc.freeze()  # else Python searches for garbage once more at exit
+    if "duckdb" not in sys.modules:  # duckdb complains about objects left at exit
+        gc.freeze()  # skips Python's last garbage collection at exit
     sys.exit(code)

@@ -1,9 +1,10 @@
-"""weighbridge estimate-memory: the command of accelerate, as it is typed today.
+"""The command weighbridge estimate-memory, with the arguments of `accelerate estimate-memory`.
 
-The four columns of accelerate 1.15 (commands/estimate.py): every tensor of the class, buffers
-included, divided by 1, 2, 4, 8. Four things differ, because accelerate has them wrong: the class
-that the config names is counted (lm_head too), GiB are labelled GiB, mixed-precision training is
-the sum of what coexists (16 bytes per parameter), and local folders are read.
+It prints the four columns of accelerate 1.15 (commands/estimate.py): the bytes of every tensor of
+the class, buffers included, divided by 1, 2, 4 or 8. Four things differ, where accelerate is wrong:
+the class that the config names is counted (lm_head too), GiB are labelled GiB, mixed-precision
+training is the sum of what exists at the same time (16 bytes per parameter), and local folders are
+read.
 """
 
 from collections.abc import Iterable, Mapping
@@ -96,13 +97,14 @@ def estimate_memory(
     talk(writable(first))  # stdout has only the table, which scripts read
     click.echo(writable(table(report, dtypes)))
     warn(report, lang)
-    headless = None if asked["base_model"] else _headless(prepared, report, asked)
+    headless = None if asked["base_model"] else _note_without_head(prepared, report, asked)
     if headless:
         talk(f"note: {headless}")
 
 
-def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
-    """Return a note on what accelerate prints for float32, if it counts another class; else ""."""
+def _note_without_head(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
+    """Return a note with the float32 size that accelerate prints, if it counts the class without a
+    head; "" if that has the same parameters."""
 
     base = prepared.load(**{**asked, "base_model": True})
     if base.model.parameters == report.model.parameters:
@@ -117,7 +119,8 @@ def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) 
 
 
 def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str) -> str:
-    """Return the sentence on a model's size in one dtype, and on training it with Adam if known."""
+    """Return a sentence with a model's size in `dtype`, and the memory of training it with Adam:
+    `training` bytes, left out if None."""
     words, name = words_in(lang), printable(model)
     if training is None:
         return words("estimate.answer.load", model=name, dtype=dtype, size=size)
@@ -129,7 +132,8 @@ def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str
 
 
 def table(report: Report, dtypes: Iterable[str]) -> str:
-    """Return the table; Total Size includes every buffer, training is 16 bytes a parameter."""
+    """Return the printed table, one row per dtype. Total Size includes all buffers, also those no
+    file holds; training takes 16 bytes per parameter."""
     rows = []
     for name in dtypes:
         row = _row(report, name)
@@ -143,11 +147,12 @@ def table(report: Report, dtypes: Iterable[str]) -> str:
             )
         )
     title = f"Memory Usage for loading `{report.model.reference}`"
-    return _draw(title, [HEAD, *rows])
+    return _box_table(title, [HEAD, *rows])
 
 
 def total(report: Report, dtype: str) -> str:
-    """Return the third column in one dtype; accelerate also divides buffers that no file holds."""
+    """Return the cell "Total Size" of a dtype, as text with a unit. It includes buffers that no
+    file holds, which accelerate divides like weights."""
     volatile: int = report.derived["volatile_buffer_bytes"]
     divided = DIVISIONS[dtype].size(volatile // FLOAT32.size(1))
     return human(_row(report, dtype).total_bytes + divided)
@@ -157,7 +162,7 @@ def _row(report: Report, dtype: str) -> Row:
     return next(row for row in report.table if row.dtype == dtype)
 
 
-def _draw(title: str, rows: list[tuple[str, ...]]) -> str:
+def _box_table(title: str, rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     widths[-1] += max(0, len(title) + 2 - sum(widths) - len(widths) + 1)
     inner = sum(widths) + len(widths) - 1

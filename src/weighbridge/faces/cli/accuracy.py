@@ -19,7 +19,7 @@ _HEAD = """
 engine quantity level n p50 p95 median max under inside above exact width
 """
 HEAD = tuple(_HEAD.split())
-TEXT = 3  # text columns, before the numbers
+TEXT = 3  # number of text columns, which stand before the numbers
 HELD = ("source", "level", "n", "inside", "above", "width")
 WORDS = 2
 LEGEND = (
@@ -30,7 +30,7 @@ LEGEND = (
     "width: of our interval, median, as a share of what we expect",
 )
 
-# For --outcomes: runs that ran or died
+# For --outcomes: published runs that ended well or out of memory
 OUTCOME_HEAD = ("it", "cases", "fits", "does not fit", "cannot say", "not answered")
 VERDICTS = ("yes", "no", "unknown", "skipped")  # in the order of the columns
 OF_FIGURES = ("source", "trace", "coverage", "by_source", "worst")  # options for figures only
@@ -76,38 +76,41 @@ def accuracy(
 
     form = output_form(form, as_json=as_json, quiet=quiet)
     if host:
-        _on_host(form, asked)
+        _print_host_outcomes(form, asked)
         return
     if outcomes:
-        _outcomes(form, asked)
+        _print_outcomes(form, asked)
         return
-    if form in ("human", "markdown") and not (_narrowed(asked) or asked["coverage"]):
-        click.echo("\n".join([*_in_time(("",)), ""]))  # stored, so it prints at once
-    figures = _found(asked, apart=False)
-    apart = _found(asked, apart=True) if asked["coverage"] else None
+    if form in ("human", "markdown") and not (_is_narrowed(asked) or asked["coverage"]):
+        click.echo(
+            "\n".join([*_coverage_lines(("",)), ""])
+        )  # stored coverage, printed before the slow part
+    figures = _load_outcomes(asked, apart=False)
+    apart = _load_outcomes(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
     if form == "json":
         body = to_dict(figures, apart, by_source=by_source, worst_count=worst, all_records=records)
         print_json(body)
         return
     if form == "quiet":
-        click.echo("\n".join(_errors(figures)))
+        click.echo("\n".join(_error_lines(figures)))
         return
     laid = markdown if form == "markdown" else columns
     if apart is not None:
-        click.echo("\n".join(_held(figures, apart, laid)))
+        click.echo("\n".join(_left_out_lines(figures, apart, laid)))
         return
     table = laid([HEAD, *map(_cells, rows(figures, by_source=by_source))], TEXT)
-    others = _rest(figures, worst=worst, records=records)
+    others = _detail_lines(figures, worst=worst, records=records)
     click.echo("\n".join([*table, "", *LEGEND, *others]))
 
 
-def _narrowed(asked: dict[str, Any]) -> bool:
+def _is_narrowed(asked: dict[str, Any]) -> bool:
     return asked["engine"] is not None or asked["source"] is not None
 
 
-def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
-    """Return the outcomes: run now with --trace, else stored from the last run."""
+def _load_outcomes(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
+    """Return the outcomes of the chosen figures: predicted now with --trace, else as stored by the
+    last run. `apart`: with intervals fitted without the figure's own source."""
     from weighbridge_lab.evidence import stored
     from weighbridge_lab.evidence.records import chosen
     from weighbridge_lab.evidence.traced import peaks
@@ -122,9 +125,9 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
         return stored.outcomes(figures, apart=apart, progress=callback)
 
 
-def _in_time(axes: Sequence[str]) -> Iterator[str]:
-    """Yield the coverage of our intervals on figures published after they were fitted, then in
-    sample."""
+def _coverage_lines(axes: Sequence[str]) -> Iterator[str]:
+    """Yield lines on the coverage of our intervals: on figures published after the intervals were
+    fitted, and on those used to fit them. `axes`: the kinds of new figures to list."""
     from weighbridge.answers.bounds.accuracy import coverage
 
     for row in coverage():
@@ -135,22 +138,25 @@ def _in_time(axes: Sequence[str]) -> Iterator[str]:
             yield f"{way:20}  {new:14}  {row['n']:5,}  {'  '.join(shares)}"
 
 
-def _held(outcomes: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
-    """Yield the coverage of our intervals: on all figures, and per source, fitted without it."""
+def _left_out_lines(
+    outcomes: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid"
+) -> Iterator[str]:
+    """Yield the lines of --coverage: how often intervals hold, on all figures and for each source
+    left out of the fit. `laid` formats a table."""
     from weighbridge.answers.bounds.novelty import AXES
     from weighbridge_lab.evidence.accuracy import coverage
 
-    yield from _in_time(("", *AXES))
+    yield from _coverage_lines(("", *AXES))
     yield "\nintervals of all figures"
-    yield from laid([HELD, *(_covered(c, "all") for c in coverage(outcomes))], WORDS)
+    yield from laid([HELD, *(_coverage_cells(c, "all") for c in coverage(outcomes))], WORDS)
     yield "\neach source left out in turn: its intervals are of all other sources"
     rows = [*coverage(apart), *coverage(apart, by_source=True)]
-    yield from laid([HELD, *(_covered(c, "all") for c in rows)], WORDS)
+    yield from laid([HELD, *(_coverage_cells(c, "all") for c in rows)], WORDS)
     yield ""
     yield from (line for line in LEGEND if line.startswith(("under", "above", "width")))
 
 
-def _covered(coverage: "Coverage", every: str) -> tuple[str, ...]:
+def _coverage_cells(coverage: "Coverage", every: str) -> tuple[str, ...]:
     shares = (f"{100 * x:.1f}%" for x in (coverage.inside, coverage.above, coverage.width))
     return (coverage.source or every, coverage.level, str(coverage.n), *shares)
 
@@ -182,8 +188,9 @@ def markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
     yield from (f"| {' | '.join(line)} |" for line in table[1:])
 
 
-def _rest(outcomes: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
-    """Yield the figures that were not predicted, the worst ones, and all of them."""
+def _detail_lines(outcomes: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
+    """Yield lines on the figures without a prediction, on the `worst` furthest off, and on all
+    figures if `records`."""
     from weighbridge_lab.evidence.accuracy import skipped
     from weighbridge_lab.evidence.accuracy import worst as furthest
 
@@ -194,13 +201,13 @@ def _rest(outcomes: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterat
         yield from (f"  {source}: {count} {reason}" for reason, count in reasons.items())
     if worst:
         yield "\nfurthest off"
-        yield from (f"  {_line(p)}" for p in furthest(outcomes, worst))
+        yield from (f"  {_figure_line(p)}" for p in furthest(outcomes, worst))
     if records:
         yield "\nfigures"
-        yield from (f"  {_line(o)}" for o in outcomes)
+        yield from (f"  {_figure_line(o)}" for o in outcomes)
 
 
-def _line(outcome: "Outcome") -> str:
+def _figure_line(outcome: "Outcome") -> str:
     from weighbridge_lab.evidence.records import Skip, cited
 
     r = outcome.record
@@ -215,7 +222,7 @@ def _line(outcome: "Outcome") -> str:
     )
 
 
-def _errors(outcomes: "Sequence[Outcome]") -> Iterator[str]:
+def _error_lines(outcomes: "Sequence[Outcome]") -> Iterator[str]:
     from weighbridge_lab.evidence.records import Prediction
 
     for o in outcomes:
@@ -226,8 +233,9 @@ def _errors(outcomes: "Sequence[Outcome]") -> Iterator[str]:
 # Runs that ran or died, compared with our verdicts: --outcomes
 
 
-def _outcomes(form: str, asked: Mapping[str, Any]) -> None:
-    """Print published outcomes with our verdicts. Raises UsageError for options of figures."""
+def _print_outcomes(form: str, asked: Mapping[str, Any]) -> None:
+    """Print published runs that ran or died with our verdicts. Raises UsageError for options that
+    are for figures only."""
     wrong = next((name for name in OF_FIGURES if asked[name]), None)
     if wrong is not None:
         flag = f"--{wrong.replace('_', '-')}"
@@ -275,7 +283,7 @@ def _outcomes_table(cases: "Sequence[Judged]", form: str, *, records: bool) -> I
 
 
 def _case_line(judged: "Judged") -> str:
-    """Return a case as a line: what was tried, how it ended, and our verdict."""
+    """Return a line on a published run: what was tried, how it ended, and our verdict."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase, cited
 
     case = judged.case
@@ -300,9 +308,9 @@ def _case_in_short(judged: "Judged") -> str:
 # All figures and runs of host memory: --host
 
 
-def _on_host(form: str, asked: Mapping[str, Any]) -> None:
-    """Print every figure of host memory, and every run on a machine with known memory, with our
-    estimates. Raises UsageError for options of figures."""
+def _print_host_outcomes(form: str, asked: Mapping[str, Any]) -> None:
+    """Print every figure of host memory, and every run on a machine of known host memory, each with
+    our estimate. Raises UsageError for options that are for figures only."""
     from weighbridge_lab.evidence import outcomes, stored
     from weighbridge_lab.evidence.accuracy import to_dict
     from weighbridge_lab.evidence.records import of_host
@@ -317,7 +325,7 @@ def _on_host(form: str, asked: Mapping[str, Any]) -> None:
         body = to_dict(compared, by_source=False, worst_count=0, all_records=True)
         print_json({**body, "outcomes": outcomes.to_dict(cases)["cases"]})
     elif form == "quiet":
-        click.echo("\n".join([*_errors(compared), *map(_host_in_short, cases)]))
+        click.echo("\n".join([*_error_lines(compared), *map(_host_in_short, cases)]))
     else:
         click.echo("\n".join(_host_lists(compared, cases, form)))
 
@@ -332,16 +340,16 @@ def _host_lists(
     yield f"{_host_answer(outcomes, cases)}\n"
     yield from (markdown if form == "markdown" else columns)(table, TEXT)
     yield "\nfigures"
-    yield from (f"  {_line(o)}" for o in outcomes if not isinstance(o, Skip))
+    yield from (f"  {_figure_line(o)}" for o in outcomes if not isinstance(o, Skip))
     yield "\nruns, and the memory of their machine"
     yield from (f"  {_host_line(case)}" for case in cases)
     yield "\nfigures that are not compared"
-    yield from (f"  {_line(o)}{_beside(o)}" for o in outcomes if isinstance(o, Skip))
+    yield from (f"  {_figure_line(o)}{_measured_text(o)}" for o in outcomes if isinstance(o, Skip))
 
 
 def _host_answer(outcomes: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
-    """Return how good our estimates of host memory are: figures in our range, and runs with the
-    right verdict."""
+    """Return a sentence on our estimates of host memory: how many figures lie in our range, and how
+    many runs got the right verdict."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase
     from weighbridge_lab.evidence.records import Prediction
 
@@ -361,7 +369,7 @@ def _host_answer(outcomes: "Sequence[Outcome]", cases: "Sequence[Judged]") -> st
     return "; ".join(lines)
 
 
-def _beside(skip: "Outcome") -> str:
+def _measured_text(skip: "Outcome") -> str:
     from weighbridge_lab.evidence.records import cited
 
     measured = f"; measured {skip.record.measured:,} {skip.record.unit}"
@@ -369,7 +377,8 @@ def _beside(skip: "Outcome") -> str:
 
 
 def _host_line(judged: "Judged") -> str:
-    """Return a run as a line: its machine's memory, how it ended, and our verdict."""
+    """Return a line on a run: its machine's host memory, how it ended, and our verdict on host
+    memory."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase, cited
 
     case = judged.case

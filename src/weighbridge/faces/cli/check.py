@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from weighbridge.files.runfiles.checking import FileCheck
 
 FORMS = ("human", "json", "markdown", "sarif")
-MOST_NAMED = 5  # files without a rule to list
+MOST_NAMED = 5  # most files without a rule that are listed
 SIGNS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say", "unread": "not read"}
 
 
@@ -48,11 +48,11 @@ def check(files: tuple[str, ...], rules: str, form: str, **settings: Any) -> int
     if not path.is_file():
         raise NotFoundError(sentence("check.no_file"), where=rules)
     checked = api.check(path, files, **source_of(settings))
-    click.echo(writable(_told(checked, form)))
+    click.echo(writable(_format(checked, form)))
     return checked.code
 
 
-def _told(checked: "FileCheck", form: str) -> str:
+def _format(checked: "FileCheck", form: str) -> str:
     from weighbridge.faces.render.data import json_text
     from weighbridge.files.runfiles.checking import sarif
 
@@ -60,40 +60,41 @@ def _told(checked: "FileCheck", form: str) -> str:
         return json_text(checked.to_dict()).rstrip()
     if form == "sarif":
         return json_text(sarif(checked)).rstrip()
-    return _table(checked) if form == "markdown" else _lines(checked)
+    return _table(checked) if form == "markdown" else _plain_text(checked)
 
 
-def _lines(checked: "FileCheck") -> str:
+def _plain_text(checked: "FileCheck") -> str:
     from weighbridge.base.wording import printable
 
     lines = [
         printable(
-            f"{one.name}: {SIGNS[one.result]}: {one.reason}"
-            if one.result != "yes"
-            else f"{one.name}: fits"
+            f"{file.name}: {SIGNS[file.result]}: {file.reason}"
+            if file.result != "yes"
+            else f"{file.name}: fits"
         )
-        for one in checked.files
+        for file in checked.files
     ]
-    return "\n".join((*lines, *_uncovered(checked), _counted(checked)))
+    return "\n".join((*lines, *_uncovered_line(checked), _count_line(checked)))
 
 
 def _table(checked: "FileCheck") -> str:
-    """Return a short Markdown comment for a pull request."""
+    """Return the result of the check as a short Markdown comment for a pull request."""
     from weighbridge.base.wording import safe_markdown
 
     rows = [
-        f"| {safe_markdown(one.name)} | {SIGNS[one.result]} | {safe_markdown(one.reason)} |"
-        for one in checked.files
-        if one.result != "yes"
+        f"| {safe_markdown(file.name)} | {SIGNS[file.result]} | {safe_markdown(file.reason)} |"
+        for file in checked.files
+        if file.result != "yes"
     ]
     head = ["| file | result | why |", "| --- | --- | --- |"]
     table = ["", *head, *rows] if rows else []
-    beside = [part for line in _uncovered(checked) for part in ("", safe_markdown(line))]
-    return "\n".join((f"**weighbridge**: {_counted(checked)}", *table, *beside))
+    notes = [part for line in _uncovered_line(checked) for part in ("", safe_markdown(line))]
+    return "\n".join((f"**weighbridge**: {_count_line(checked)}", *table, *notes))
 
 
-def _uncovered(checked: "FileCheck") -> Iterator[str]:
-    """Yield a line on the files that the user named and no rule matches."""
+def _uncovered_line(checked: "FileCheck") -> Iterator[str]:
+    """Yield one line that lists the files the user named but no rule matches; nothing if there are
+    none."""
     from weighbridge.base.wording import printable
 
     if checked.uncovered:
@@ -103,6 +104,6 @@ def _uncovered(checked: "FileCheck") -> Iterator[str]:
         yield printable(f"not checked, as no rule's files match: {names}{also}")
 
 
-def _counted(checked: "FileCheck") -> str:
+def _count_line(checked: "FileCheck") -> str:
     failed = sum(one.failed for one in checked.files)
     return f"{len(checked.files)} files checked, {failed} failed"

@@ -11,8 +11,8 @@ def model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 
 def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the ids of cards and machines, "local", and endings of ids that name one card, that
-    begin with `incomplete`."""
+    """Return names that begin with `incomplete`: ids of cards and machines, "local", and ends of an
+    id that name exactly one card (rtx-4090)."""
     from weighbridge.machines.accelerators.parts import instances, parts
 
     typed = incomplete.lower()
@@ -22,7 +22,7 @@ def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def _ends(name: str) -> list[str]:
-    """Return endings of a part's name that people type: geforce-rtx-4090, rtx-4090, 4090."""
+    """Return the ends of a card's id that people type: rtx-4090 and 4090 for geforce-rtx-4090."""
     words = name.split("-")
     return ["-".join(words[start:]) for start in range(1, len(words))]
 
@@ -38,14 +38,14 @@ def _names_a_card(name: str) -> bool:
 
 
 def format_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the weight formats that begin with `incomplete`, in any case."""
+    """Return the weight formats that begin with `incomplete`, in upper or lower case."""
     from weighbridge.models.quantization.schemes import NAMES
 
     return [name for name in NAMES if name.lower().startswith(incomplete.lower())]
 
 
 def engine_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the engines that begin with `incomplete`."""
+    """Return the names of the engines that begin with `incomplete`."""
     from weighbridge.engines.table import ENGINES
 
     return [name for name in ENGINES if name.startswith(incomplete.lower())]

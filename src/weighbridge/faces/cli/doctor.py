@@ -44,17 +44,18 @@ def doctor(
     form = output_form(form, as_json=as_json, quiet=quiet)
     if file is not None and torch:
         raise click.UsageError(sentence("doctor.torch"))
-    seen = diagnosis(torch=torch) if file is None else of_output(_text(file))
+    seen = diagnosis(torch=torch) if file is None else of_output(_read_text(file))
     if form == "json":
         print_json(seen.to_dict())
     elif form == "quiet":
-        _quietly(seen)
+        _print_free_bytes(seen)
     else:
-        _shown(seen, form, lang)
+        _print_screen(seen, form, lang)
 
 
-def _text(name: str) -> str:
-    """Return the text of a file or of stdin. Raises NotFoundError, or BadFileError if empty."""
+def _read_text(name: str) -> str:
+    """Return the text of the file `name`, or of stdin for "-". Raises NotFoundError for a missing
+    file, BadFileError for an empty one."""
     from weighbridge.base.errors import BadFileError, NotFoundError
     from weighbridge.machines.accelerators.detected.outputs import LARGEST
 
@@ -72,13 +73,13 @@ def _text(name: str) -> str:
     return text
 
 
-def _quietly(diagnosis: "Diagnosis") -> None:
+def _print_free_bytes(diagnosis: "Diagnosis") -> None:
     for one in diagnosis.accelerators:
         if one.card is not None:
             click.echo((one.card.free or one.card.part.room).low)
 
 
-def _shown(diagnosis: "Diagnosis", form: str, lang: str | None) -> None:
+def _print_screen(diagnosis: "Diagnosis", form: str, lang: str | None) -> None:
     from weighbridge.faces.render import draw
     from weighbridge.faces.view.doctor import screen
 

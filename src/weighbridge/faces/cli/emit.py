@@ -1,4 +1,4 @@
-"""--emit KIND: the question, or a run file, as a new file for another program."""
+"""The option --emit KIND, which prints a question or a run file as a file for another program."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,8 +37,9 @@ emit_option = click.option(
 def emit(
     kind: str, task: str | None, models: Sequence[str], settings: dict[str, Any], file: Any = None
 ) -> int:
-    """Print a new file on stdout and what it takes on stderr, and return the exit code. `settings`:
-    all options of the command; `file`: the text or the path of a run file, and its name."""
+    """Print a new file of `kind` on stdout and the memory its run takes on stderr; return the exit
+    code. `settings`: all options of the command; `file`: the text or the path of a run file, and
+    its name."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
     from weighbridge.files.runfiles.emitting import not_of, target
@@ -58,7 +59,9 @@ def emit(
     source = source_of(settings)
     text, name = file or (None, None)
     of_text = {"file": text, "name": name, "file_kind": settings.pop("kind", None)}
-    written = {n: value for n, value in settings.items() if _said(TABLES[to.task].get(n), value)}
+    written = {
+        n: value for n, value in settings.items() if _is_typed(TABLES[to.task].get(n), value)
+    }
     command = written.pop("command", None)
     if command:
         of_text = {"file": command, "name": "the command", "file_kind": "command"}
@@ -73,39 +76,44 @@ def emit(
     if form != "quiet":
         warn(emitted.report)
         if emitted.before is not None:
-            itself = _otherwise(emitted.before, emitted.report, of_file=of_text["file"] is not None)
+            itself = _difference_note(
+                emitted.before, emitted.report, of_file=of_text["file"] is not None
+            )
             talk(f"warning: {itself}")
         if emitted.weighs:
             talk(f"weigh it again with: {printable(emitted.weighs)}")
-        talk(_answer(emitted.report, emitted.starts))
+        talk(_answer_line(emitted.report, emitted.starts))
     return callback.code(exit_code(emitted.report, check=check))
 
 
-def _said(setting: Any, value: Any) -> bool:
+def _is_typed(setting: Any, value: Any) -> bool:
     """Return whether the user typed an option; `setting` is None for a plain switch."""
     return value not in (None, ()) and value is not (False if setting is None else setting.unset)
 
 
-def _otherwise(before: Any, emitted: Any, *, of_file: bool) -> str:
-    """Return a note on what the run takes as asked, if the new file's run takes something else."""
+def _difference_note(before: Any, emitted: Any, *, of_file: bool) -> str:
+    """Return a note on the memory of the run as the user asked it, which differs from that of the
+    new file's run."""
     if of_file:
-        itself = f"the file that it is made of {_taken(before)}"
+        itself = f"the file that it is made of {_memory_phrase(before)}"
         return f"{itself}; the first lines say what differs"
     program = before.workload["framework"]
     if program == emitted.workload["framework"]:
         release = emitted.workload["framework_version"]
-        return f"the newest {program} {_taken(before)}; the file is for {release}"
-    return f"without --emit it is trained with {program}, and {_taken(before)}"
+        return f"the newest {program} {_memory_phrase(before)}; the file is for {release}"
+    return f"without --emit it is trained with {program}, and {_memory_phrase(before)}"
 
 
-def _answer(report: Any, starts: str) -> str:
-    """Return a line on what a file's run takes, and what starts it."""
+def _answer_line(report: Any, starts: str) -> str:
+    """Return a line with the memory that a file's run takes, its verdict, and the command that
+    starts it."""
     name = printable(report.model.reference)
-    return f"{name} {_taken(report)}; start it with: {starts}"
+    return f"{name} {_memory_phrase(report)}; start it with: {starts}"
 
 
-def _taken(report: Any) -> str:
-    """Return what a run takes, and whether it fits."""
+def _memory_phrase(report: Any) -> str:
+    """Return a phrase with the peak bytes that a run takes on each device, and its verdict if it
+    has one."""
     peak = f"takes about {human(report.peak.expected)} on each device"
     if report.verdict is not None:
         fits = {"yes": "it fits", "no": "it does not fit", "unknown": "too close to call"}

@@ -1,4 +1,4 @@
-"""Output files other than stdout: checked before the work, written whole or not at all."""
+"""Output files other than stdout: checked before the work, written completely or not at all."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ DEVICES = "/dev/"  # holds links to files that a process has open
 
 
 def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
-    """Raise UsageError if `path` cannot be written, or ends in none of `forms`."""
+    """Check that the file `path` of the option `flag` can be written and ends in one of `forms`, if
+    there are any; raise UsageError if not."""
     if path is None:
         return
     if forms and os.path.splitext(path)[1].lower() not in forms:
@@ -36,8 +37,8 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
 
 
 def led_out(path: str) -> str | None:
-    """Return the target if links lead the path out of the current folder, or out of its own folder
-    if that is elsewhere; else None."""
+    """Return the link's target if links lead `path` out of the current folder, or out of its own
+    folder if that lies elsewhere; else None."""
     place, here = os.path.abspath(path), os.path.realpath(os.curdir)
     inside = os.path.commonpath((place, os.path.abspath(os.curdir))) == os.path.abspath(os.curdir)
     folder = here if inside else os.path.realpath(os.path.dirname(place))
@@ -47,7 +48,8 @@ def led_out(path: str) -> str | None:
 
 
 def write(path: str, content: bytes) -> None:
-    """Write a file whole, or leave the old one. A device or a pipe is written directly."""
+    """Write a file completely, or leave the old one as it is. A device or a pipe is written
+    directly."""
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
         with open(path, "wb") as file:
             file.write(content)
@@ -70,22 +72,24 @@ def write(path: str, content: bytes) -> None:
 
 
 def checked(path: str) -> str:
-    """Return the absolute path. Raises, before the work, if no chart can be written there."""
+    """Return the absolute path of a chart file. Raises an error if no chart can be written
+    there."""
     writable("--chart", path, FORMS)
-    ready(_form(path))
+    ready(_suffix(path))
     return os.path.abspath(path)  # a traced script may change the folder
 
 
 def reports(path: str, reports: "Sequence[Report]", *, unit: str | None, lang: str) -> None:
-    """Draw a report by device and phase; several side by side."""
+    """Draw reports into a chart file by device and phase; several side by side. `unit`: the unit of
+    all sizes, None to choose one."""
     from weighbridge.faces.charts.sides import sides
 
     draw(path, sides(reports, unit=unit, lang=lang))
 
 
 def draw(path: str, figure: "Figure") -> None:
-    write(path, drawn(figure, _form(path)))
+    write(path, drawn(figure, _suffix(path)))
 
 
-def _form(path: str) -> str:
+def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit, Ranking
     from weighbridge.workload import Table
 
-ANY = "7B"  # a bare size, if the model is what is searched
+ANY = "7B"  # the model for --max model-size, which searches the size
 _NOT_OURS = """
 for_ max smallest as_published check all_gpus all_catalogue layouts output chart
 """
@@ -134,11 +134,11 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     output = settings.pop("output")
-    rank = _rank_of(settings)
+    rank = _typed_ranking(settings)
     if rank is not None:
-        named = models if rank is _catalogue else _named(models, settings)
+        named = models if rank is _rank_catalogue else _named_models(models, settings)
         return rank(named, settings, form, look, output, chart)
-    models = _named(models, settings)
+    models = _named_models(models, settings)
     if output is not None:
         raise click.UsageError(sentence("output.of_ranks"))
     return answer(models, settings, FIT, form, look, chart)
@@ -154,14 +154,15 @@ def answer(
 ) -> int:
     """Print and draw the answers about models, or about one model in several cases; return the exit
     code. `table`: the settings of the question."""
-    answers, stopped = _answers(models, settings, table, form, look)
+    answers, stopped = _ask_and_print(models, settings, table, form, look)
     if chart is not None:
         _draw(chart, answers, look)
     return stopped or worst(answers)
 
 
-def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
-    """Return the models that the user named; a bare size for --max model-size."""
+def _named_models(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
+    """Return the models that the user named, or one bare size for --max model-size. Raises
+    UsageError if none is named."""
     if not models and settings["max"] == "model-size":
         return (ANY,)
     if not models:
@@ -170,7 +171,8 @@ def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]
 
 
 def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
-    """Draw the questions of one answer; of several answers, the question of --for."""
+    """Draw the questions of a single answer, or for several answers the question of --for, into the
+    file `chart`."""
     if len(answers) > 1:
         known = [a.report for a in answers if a.report is not None]
         return draw_reports(chart if known else None, known, look)
@@ -180,15 +182,15 @@ def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
     return draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
 
 
-def _answers(
+def _ask_and_print(
     models: tuple[str, ...],
     settings: dict[str, Any],
     table: "Table",
     form: str,
     look: "RenderOptions",
 ) -> tuple[list["Fit"], int]:
-    """Ask about one model, or several cases side by side, and print the answers. Return them, and
-    the exit code of a search that the user stopped, else 0."""
+    """Ask about one model, or several cases side by side, and print the answers. Return them and an
+    exit code: that of a search the user stopped, else 0."""
     questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, table)
     if len(questions) > 1:
         answers = asked(questions, source_of(settings), "fit")
@@ -203,7 +205,7 @@ def _answers(
     return [found], callback.code(0)
 
 
-def _ranked(
+def _rank_gpus(
     models: tuple[str, ...],
     settings: dict[str, Any],
     form: str,
@@ -211,14 +213,15 @@ def _ranked(
     output: str | None,
     chart: str | None,
 ) -> int:
-    """Rank every card of the catalogue for one model, and print the ranking."""
-    _undrawn(chart)
+    """Rank every card of the catalogue for one model, print the ranking, and return the exit
+    code."""
+    _refuse_chart(chart)
     if len(models) > 1:
         raise click.UsageError(sentence("gpus.one_model"))
     return _rank(models[0], settings, form, look, output, lambda found: found.gpus(**settings))
 
 
-def _layouts(
+def _rank_layouts(
     models: tuple[str, ...],
     settings: dict[str, Any],
     form: str,
@@ -226,8 +229,8 @@ def _layouts(
     output: str | None,
     chart: str | None,
 ) -> int:
-    """Rank the layouts of a training run or a server over cards, print them, and draw those that
-    fit."""
+    """Rank the layouts of a training run or a server over cards, print them, draw those that fit,
+    and return the exit code."""
     if len(models) > 1:
         raise click.UsageError(sentence("layouts.one_model"))
     about = settings.pop("for_") or ("infer" if settings.get("engine") else "train")
@@ -278,7 +281,7 @@ def _rank(
     return callback.code(CODES[ranking.fits])
 
 
-def _catalogue(
+def _rank_catalogue(
     models: tuple[str, ...],
     settings: dict[str, Any],
     form: str,
@@ -286,8 +289,9 @@ def _catalogue(
     output: str | None,
     chart: str | None,
 ) -> int:
-    """Rank every model for one card, as `weighbridge models --gpu` does."""
-    _undrawn(chart)
+    """Rank every model of the catalogue for one card as `weighbridge models --gpu` does, print the
+    ranking, and return the exit code."""
+    _refuse_chart(chart)
     if models:
         raise click.UsageError(sentence("catalogue.no_model"))
     from weighbridge.faces.cli.models import ranked
@@ -299,33 +303,36 @@ def _catalogue(
 
 
 RANKS: Mapping[str, Callable[..., int]] = {
-    "all_gpus": _ranked,
-    "all_catalogue": _catalogue,
-    "layouts": _layouts,
+    "all_gpus": _rank_gpus,
+    "all_catalogue": _rank_catalogue,
+    "layouts": _rank_layouts,
 }
 
 
-def _rank_of(settings: dict[str, Any]) -> Callable[..., int] | None:
-    """Return the function that prints the ranking of a typed flag; None without one."""
+def _typed_ranking(settings: dict[str, Any]) -> Callable[..., int] | None:
+    """Return the function for the ranking flag that the user typed (--all-gpus, --all-catalogue,
+    --layouts); None without one. Raises UsageError for two."""
     ranks = [rank for name, rank in RANKS.items() if settings.pop(name)]
     if len(ranks) > 1:
         raise click.UsageError(sentence("ranks.apart"))
     return ranks[0] if ranks else None
 
 
-def _undrawn(chart: str | None) -> None:
+def _refuse_chart(chart: str | None) -> None:
     if chart is not None:
         raise click.UsageError(sentence("chart.of_few"))
 
 
 def worst(answers: list["Fit"]) -> int:
-    """Return the worst exit code of several answers."""
+    """Return the worst exit code of several answers: 1 (does not fit) before 4 (unknown) before
+    0."""
     codes = {code(answer) for answer in answers}
     return next(n for n in (1, 4, 0) if n in codes)
 
 
 def code(answer: "Fit") -> int:
-    """Return the exit code; with --max or --smallest, whether there is such a value."""
+    """Return the exit code of an answer; with --max or --smallest it says whether such a value was
+    found."""
     if answer.solved is None or answer.workload.get("not_understood"):
         return CODES[answer.fits]
     if answer.solved.value:
@@ -334,7 +341,8 @@ def code(answer: "Fit") -> int:
 
 
 def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
-    """Print an answer of `fit` on stdout, and warnings on stderr if the form does not show them."""
+    """Print an answer of `fit` on stdout, and its warnings on stderr if the form does not include
+    them."""
     from weighbridge.faces.render import render
 
     print_text(render(answer, form, look), look)
@@ -352,23 +360,25 @@ fit.params += options(FIT)
 def explain(
     path: str, model: str | None, settings: Mapping[str, Any], form: str, look: "RenderOptions"
 ) -> int:
-    """Print the answer about the log at `path`, or on stdin for "-". The exit code is 0."""
+    """Print why memory ran out, from the log at `path` or on stdin for "-". Return the exit code:
+    0, or 130 after Ctrl-C."""
     from weighbridge.faces.api import explain_oom
     from weighbridge.faces.cli.progress import progress
 
     if settings.get("chart") is not None:
         raise click.UsageError(sentence("chart.of_estimate"))
-    log = _log(path)
+    log = _read_log(path)
     with progress(model or "the log") as callback:
-        oom = explain_oom(log, model, progress=callback, **_given(settings))
-    print_text(_drawn(oom, form, look), look)
+        oom = explain_oom(log, model, progress=callback, **_run_settings(settings))
+    print_text(_render_oom(oom, form, look), look)
     if form not in WHOLE:
         warn(oom, look.lang)
     return callback.code(0)
 
 
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the run: those of `infer` and `train`, and the task of --for."""
+def _run_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the run: those of `infer` and `train` that the user typed, and the
+    task or method of --for. Raises UsageError for repeated values."""
     typed = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
     known = {name: value for name, value in typed.items() if name not in NOT_OURS}
     for name, value in known.items():
@@ -385,7 +395,7 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _log(path: str) -> "bytes | Path":
+def _read_log(path: str) -> "bytes | Path":
     from weighbridge.files.oom.text import MOST
 
     if path != "-":
@@ -395,7 +405,7 @@ def _log(path: str) -> "bytes | Path":
     return sys.stdin.buffer.read(MOST + 1)
 
 
-def _drawn(answer: "Oom", form: str, look: "RenderOptions") -> str:
+def _render_oom(answer: "Oom", form: str, look: "RenderOptions") -> str:
     if form == "json":
         return json_text(answer.to_dict())
     if form == "quiet":

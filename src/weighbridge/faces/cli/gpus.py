@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Instance, Part
 
 
-def _filters(command: Callable[..., None]) -> Callable[..., None]:
+def _add_dtype_switches(command: Callable[..., None]) -> Callable[..., None]:
     for name in reversed(TYPES):
         option = switch(f"--{name}", help=f"Only those with units for {name}.")
         command = option(command)
@@ -27,7 +27,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @click.argument("pattern", default="")
-@_filters
+@_add_dtype_switches
 @switch("--nvlink", help="Only those with NVLink between cards.")
 @click.option("--min-memory", metavar="SIZE", help="Only those sold with so much: 24GiB.")
 @click.option(
@@ -62,10 +62,10 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     elif form == "quiet":
         click.echo("\n".join([*(p.id for p in cards), *(i.id for i in machines)]))
     else:
-        _show(cards, machines, form, chosen)
+        _print_cards(cards, machines, form, chosen)
 
 
-def _show(
+def _print_cards(
     cards: "Sequence[Part]", machines: "Sequence[Instance]", form: str, chosen: Mapping[str, Any]
 ) -> None:
     from weighbridge.faces.cli.options import look_of

@@ -67,7 +67,8 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
 
 
 def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
-    """Print whether several models fit the same cards at once, and return the exit code."""
+    """Print whether several models fit the same cards at the same time, and return the exit
+    code."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
     from weighbridge.faces.render import render
@@ -88,7 +89,8 @@ def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
 
 
 def one(value: Any) -> Any:
-    """Return the only value of a setting. Raises UsageError if its option is repeated."""
+    """Return the only value of a setting. Raises UsageError if its option was given several
+    times."""
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:

@@ -75,8 +75,8 @@ def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
 
 
 def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
-    """Draw the chart of quality before the answer is printed: it fails if no figure is published.
-    Takes the chart's file out of `settings`."""
+    """Draw the chart of quality before the answer is printed; it raises an error if no figure is
+    published. Sets `chart` in `settings` to None."""
     from weighbridge.faces import api
     from weighbridge.faces.charts.quality import beside, figure
     from weighbridge.faces.cli.files import draw
@@ -92,8 +92,8 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
 
 
 def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
-    """Draw the chart of loading, training and inference before the answer is printed. Takes the
-    chart's file out of `settings`."""
+    """Draw the chart of loading, training and inference before the answer is printed. Sets `chart`
+    in `settings` to None."""
     from weighbridge.faces import api
     from weighbridge.faces.charts.tasks import tasks
     from weighbridge.faces.cli.files import draw
@@ -117,8 +117,9 @@ METHODS = {"train": "full", "qlora": "qlora", "lora": "lora"}  # question -> met
 def answers(
     model: "Prepared", settings: Mapping[str, Any]
 ) -> "tuple[dict[str, Report], dict[str, str]]":
-    """Return reports by question, and reasons for those without. If full training is refused,
-    adapters are tried. Raises WeighbridgeError if the model cannot be loaded."""
+    """Return reports by question (load, infer, and train, lora or qlora), and the reasons by
+    question of those refused. If full training is refused, adapters are tried. Raises
+    WeighbridgeError if the model cannot be loaded."""
     known = {"load": model.load(remedies=False, **settings)}
     refused: dict[str, str] = {}
     trains = {n: v for n, v in settings.items() if n in TRAIN}

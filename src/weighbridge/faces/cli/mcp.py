@@ -49,22 +49,24 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
     from weighbridge.faces.agents.answering import Answers
     from weighbridge.faces.agents.server import serve
 
-    offered = _chosen(names)
+    offered = _tool_names(names)
     if sys.stdin.isatty():
         talk(WAITING)
     serve(Answers(**source, line=_line), offered)
 
 
 def _line(request: Mapping[str, Any]) -> str:
-    """Return a request as the command that asks the same, for answers that are cut."""
+    """Return the `weighbridge` command that asks the question of `request`; shortened answers show
+    it."""
     from weighbridge.faces.web.asks import AnswerView
     from weighbridge.faces.web.command import command
 
     return command(request, AnswerView())
 
 
-def _chosen(names: str | None) -> tuple[str, ...]:
-    """Return the tools that the user named. Raises UsageError for an unknown one."""
+def _tool_names(names: str | None) -> tuple[str, ...]:
+    """Return the names of the tools in the comma-separated list `names`; () if `names` is None.
+    Raises UsageError for an unknown tool."""
     if names is None:
         return ()
     known = TOOLS.split(",")

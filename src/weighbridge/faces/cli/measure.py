@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 LEVELS = ("allocated", "reserved", "driver")
 HEAD = ("phase", "level", "measured", "predicted", "error")
 BRIEF = ("program", "outcome", *(word for level in LEVELS for word in (level, "error")))
-NEAR = {"allocated": 0.005, "reserved": 0.02}  # largest errors that we accept
+NEAR = {
+    "allocated": 0.005,
+    "reserved": 0.02,
+}  # level -> largest error counted as near, a fraction of the measured bytes
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -69,12 +72,12 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     for result in measured(chosen, events=asked["history"], tasks=by_task):
         if isinstance(result, Measurement):
             records.append(result)
-            _arrived(result, form, asked["output"], alone=len(chosen) == 1)
+            _report_one(result, form, asked["output"], alone=len(chosen) == 1)
         else:
             talk(f"error: {result}")
             code = result.code
     if form in ("human", "markdown") and records:
-        click.echo("\n".join(_shown(records, form)))
+        click.echo("\n".join(_result_lines(records, form)))
     if chart is not None and records:
         from weighbridge.faces.cli.files import draw
         from weighbridge_lab.measure.chart import pairs
@@ -83,7 +86,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     return code
 
 
-def _arrived(record: "Measurement", form: str, output: str | None, *, alone: bool) -> None:
+def _report_one(record: "Measurement", form: str, output: str | None, *, alone: bool) -> None:
     if output is not None:
         write(output, record)
     if form == "json":
@@ -96,7 +99,8 @@ def _arrived(record: "Measurement", form: str, output: str | None, *, alone: boo
 
 
 def write(folder: str, record: "Measurement") -> None:
-    """Write FOLDER/CARD/TARGET.json, and the allocations next to it if they were recorded."""
+    """Write a measurement to FOLDER/CARD/TARGET.json, and its allocations to TARGET.events.json.gz
+    if they were recorded."""
     from weighbridge_lab.measure import history
 
     place = os.path.join(folder, record.machine.card or "unknown")
@@ -109,17 +113,17 @@ def write(folder: str, record: "Measurement") -> None:
         history.write(os.path.join(place, f"{name}.events.json.gz"), record.measured.events)
 
 
-def _shown(records: "Sequence[Measurement]", form: str) -> Iterator[str]:
+def _result_lines(records: "Sequence[Measurement]", form: str) -> Iterator[str]:
     if len(records) == 1:
-        yield from _one(records[0], form)
+        yield from _single_lines(records[0], form)
         return
-    table = [BRIEF, *map(_brief, records)]
+    table = [BRIEF, *map(_brief_row, records)]
     yield from markdown(table, 2) if form == "markdown" else columns(table, 2)
-    yield from _summary(records)
+    yield from _summary_lines(records)
     yield from (f"{r.target}: {r.note}" for r in records if r.note)
 
 
-def _one(record: "Measurement", form: str) -> Iterator[str]:
+def _single_lines(record: "Measurement", form: str) -> Iterator[str]:
     here = record.machine
     machine = [here.gpu, f"torch {here.versions['torch']}", f"CUDA {here.versions['cuda']}"]
     machine += [f"driver {here.driver}"] if here.driver else []
@@ -127,7 +131,7 @@ def _one(record: "Measurement", form: str) -> Iterator[str]:
     table = [HEAD, *_rows(record)]
     yield from markdown(table, 2) if form == "markdown" else columns(table, 2)
     if record.history is not None:
-        yield _told(record.history)
+        yield _history_text(record.history)
     if record.note:
         yield record.note
 
@@ -142,20 +146,24 @@ def _rows(record: "Measurement") -> Iterator[tuple[str, ...]]:
         for level in LEVELS:
             measured = getattr(phase.peak, level)
             size = ours[i].in_words(level) if predicted else "-"
-            yield phase.name, level, _size(measured), size, _percent(off[level])
+            yield phase.name, level, _format_size(measured), size, _format_percent(off[level])
 
 
-def _brief(record: "Measurement") -> tuple[str, ...]:
+def _brief_row(record: "Measurement") -> tuple[str, ...]:
     off = record.error or dict.fromkeys(LEVELS)
     peak = record.measured.peak._asdict()
-    cells = (cell for level in LEVELS for cell in (_size(peak[level]), _percent(off[level])))
+    cells = (
+        cell
+        for level in LEVELS
+        for cell in (_format_size(peak[level]), _format_percent(off[level]))
+    )
     outcome = record.measured.outcome
     if record.predicted and record.predicted.outcome != outcome:
         outcome += f" (predicted: {record.predicted.outcome})"
     return record.target, outcome, *cells
 
 
-def _summary(records: "Sequence[Measurement]") -> Iterator[str]:
+def _summary_lines(records: "Sequence[Measurement]") -> Iterator[str]:
     for level, limit in NEAR.items():
         off = [r.error[level] for r in records if r.error]
         near = sum(1 for e in off if e is not None and abs(e) <= limit)
@@ -164,7 +172,7 @@ def _summary(records: "Sequence[Measurement]") -> Iterator[str]:
         )
 
 
-def _told(history: dict[str, Any]) -> str:
+def _history_text(history: dict[str, Any]) -> str:
     events = f"{history['measured_events']:,} events"
     if history["equal"]:
         return f"every allocation is as predicted ({events})"
@@ -176,9 +184,9 @@ def _told(history: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _size(nbytes: int) -> str:
+def _format_size(nbytes: int) -> str:
     return f"{nbytes / 2**20:,.2f} MiB"
 
 
-def _percent(error: float | None) -> str:
+def _format_percent(error: float | None) -> str:
     return "-" if error is None else f"{100 * error:+.2f}%"

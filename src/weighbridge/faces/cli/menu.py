@@ -1,4 +1,5 @@
-"""The menu of commands: each is imported when it is called, and errors become one line."""
+"""The menu of commands: it imports each command when it is called, and prints errors as one
+line."""
 
 import os
 import shlex
@@ -42,22 +43,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
 }
-MODEL = "fit"  # the command for a model named in place of a command
+MODEL = "fit"  # the command if a model stands in place of one
 PICTURES, VIDEOS = "image", "video"  # the commands for a pipeline
 # Commands for a pipeline, by the one for a language model
 TRAINS = "train-image"
 FITS = "fit-image"  # `fit` for a pipeline, not listed in the help
 FITS_TRAINING = "fit-train-image"  # `fit --for` for a pipeline
 OF_PICTURES = {"infer": PICTURES, "fit": FITS, "train": TRAINS}
-EXPLAINS = "--explain-oom"  # of `fit`, for any kind of model
-# Flags of other tools, which say in one word what ours say in two
+EXPLAINS = "--explain-oom"  # an option of `fit`, for any kind of model
+# Flags of other tools -> our option to suggest
 OF_OTHERS = {
     "--zero": "--shard zero3",
     "--deepspeed": "--shard zero3",
     "--fsdp": "--shard fsdp2",
     "--width": "--size WxH",
     "--height": "--size WxH",
-    "--method": "--for lora",  # for `fit`, which takes other methods' names there
+    "--method": "--for lora",  # for `fit`, whose --for names the method
     "--lora": "--method lora",
     "--qlora": "--method qlora",
     "--grpo": "--method grpo",
@@ -80,9 +81,9 @@ OF_OTHERS = {
     "--micro-batch-size": "--batch-size N",
     "--per-device-train-batch-size": "--batch-size N",
 }
-OWN = ("-h", "--help", "--version", "--", "-")  # words that the menu handles itself
+OWN = ("-h", "--help", "--version", "--", "-")  # words that are not moved behind the command
 PROGRAMS = ("trace", "measure")  # their arguments belong to another program
-FILE = "FILE"  # the command for a run file named in place of a command
+FILE = "FILE"  # the command if a run file stands in place of one
 UNLISTED = {
     FILE: "runfile:runfile",
     FITS: "picture:fit_image",
@@ -110,8 +111,8 @@ def of_pictures(words: Sequence[str]) -> list[str]:
 
 
 def of_workflow(words: Sequence[str]) -> list[str]:
-    """Return FILE and the words after the command, for a question about a ComfyUI workflow or a run
-    file given to a pipeline's command; [] for other questions."""
+    """Return FILE and its words for a ComfyUI workflow, or for a run file given to a pipeline's
+    command; [] for other questions."""
     asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS, TRAINS) else [*words]
     if words[0] in (PICTURES, VIDEOS, TRAINS) and asked:
         from weighbridge.faces.cli.references import starts
@@ -126,8 +127,8 @@ def of_workflow(words: Sequence[str]) -> list[str]:
 
 
 def of_no_command(words: Sequence[str]) -> list[str]:
-    """Return the command and words of a file, a model or a sentence typed in place of a command;
-    else []. Raises NotFoundError for a missing file."""
+    """Return the command and its words if a file, a model or a sentence stands in place of a
+    command; else []. Raises NotFoundError for a missing file."""
     if words[0] in COMMANDS:
         return []
     from weighbridge.faces.cli.references import in_sentences, is_text, names_model, no_file
@@ -135,11 +136,11 @@ def of_no_command(words: Sequence[str]) -> list[str]:
     if is_text(words[0]):  # a name like --x.yaml followed "--", which click has removed
         ended = ["--"] if words[0].startswith("-") and words[0] != "-" else []
         return [FILE, *ended, *words]
-    if words[0] == FILE:  # the name in errors and help
+    if words[0] == FILE:  # FILE is the command's name in errors and help
         return [*words]
     if names_model(words, COMMANDS):
         return [MODEL, *words]
-    if in_sentences(words[0]):  # as people paste them
+    if in_sentences(words[0]):  # questions and texts, as people paste them
         return [FILE, *words]
     if wrong := no_file(words[0]):
         raise NotFoundError(wrong)
@@ -147,8 +148,8 @@ def of_no_command(words: Sequence[str]) -> list[str]:
 
 
 def in_order(words: Sequence[str]) -> list[str]:
-    """Return the words with the command, or the model in its place, moved before options typed
-    ahead of it: --gpu 4090 fit NAME. `help` becomes --help."""
+    """Return `words` with the command, or the model in its place, moved before the options typed
+    ahead of it: `--gpu 4090 fit NAME`. `help` becomes --help."""
     if words[:1] == ["help"]:
         return [*words[1:], "--help"]
     if not words or not words[0].startswith("-") or words[0] in OWN:
@@ -162,7 +163,7 @@ def in_order(words: Sequence[str]) -> list[str]:
 
 
 class Menu(click.Group):
-    """A group that knows its commands by name and imports one when it runs."""
+    """A click group that lists its commands by name and imports a command only when it runs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, in_order(args))
@@ -187,7 +188,10 @@ class Menu(click.Group):
             click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
             return self.resolve_command(ctx, words)
         if words := of_workflow(args) or of_pictures(args) or of_no_command(args):
-            listed = {FITS: PICTURES, FITS_TRAINING: TRAINS}  # where their settings are
+            listed = {
+                FITS: PICTURES,
+                FITS_TRAINING: TRAINS,
+            }  # listed command with the same settings
             name = listed.get(words[0], words[0])
             return name, self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -228,7 +232,8 @@ def menu(ctx: click.Context) -> None:
 
 
 def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
-    """Run the program; return its exit code, raise nothing. `name`: as the user typed it."""
+    """Run the program on `arguments` and return its exit code; errors are printed, not raised.
+    `name` is the program name that the user typed."""
     _open_streams()
     try:
         return _run(arguments, name)
@@ -242,11 +247,12 @@ def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
             raise
         # Python wraps exceptions raised in the creation of a class
         stopped = isinstance(error.__cause__, KeyboardInterrupt)
-        return 130 if stopped else _complain(error, arguments)
+        return 130 if stopped else _print_error(error, arguments)
 
 
 def _open_streams() -> None:
-    """Open streams that a shell closed (`2>&-`), for which Python has None."""
+    """Open stdin, stdout and stderr on the null device where the shell closed them (`2>&-`) and
+    Python has None."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
@@ -254,25 +260,25 @@ def _open_streams() -> None:
 
 def _run(arguments: Sequence[str], name: str) -> int:
     if not arguments or arguments[0] not in PROGRAMS:
-        _no_file_is_an_option(arguments)
+        _refuse_files_as_options(arguments)
     code: Any = menu.main(args=list(arguments), prog_name=name, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
-def _no_file_is_an_option(arguments: Sequence[str]) -> None:
-    """Raise UsageError for a file whose name reads as an option. A shell pattern, or a list of the
-    files that a stranger's change touches, may insert it."""
+def _refuse_files_as_options(arguments: Sequence[str]) -> None:
+    """Raise UsageError if an argument that begins with "-" is an existing file. A shell pattern, or
+    a list of changed files, may insert such names."""
     for word in takewhile("--".__ne__, arguments):
         if word.startswith("-") and word != "-" and os.path.lexists(word):
             raise UsageError(sentence("file.as_option", name=shown(word), path=shown(f"./{word}")))
 
 
-def _complain(error: Exception, arguments: Sequence[str]) -> int:
-    """Print an error as one line, in the user's language, and return the exit code."""
+def _print_error(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an error as one line on stderr in the user's language, and return the exit code."""
     if isinstance(error, WeighbridgeError):
         line, code = error.sentence, error.code
     elif isinstance(error, click.ClickException):
-        line, code = _of_click(error), 2
+        line, code = _click_message(error), 2
         if isinstance(error, click.UsageError) and error.ctx is not None:
             key = "see_help.ended" if line.endswith(("?", ".")) else "see_help"
             ctx = error.ctx.parent if error.ctx.command.hidden and error.ctx.parent else error.ctx
@@ -295,13 +301,14 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
     return code
 
 
-def _of_click(error: click.ClickException) -> str:
-    """Return click's message, with the key of our sentence for frequent errors."""
+def _click_message(error: click.ClickException) -> str:
+    """Return click's message for an error; for an unknown option or a missing argument it carries
+    the key of our own sentence."""
     text = error.format_message()
     if isinstance(error, click.NoSuchOption):
         near = ", ".join(map(repr, error.possibilities or ()))
         meant = OF_OTHERS.get(error.option_name, "")
-        if meant and meant.partition(" ")[0] in _options(error.ctx):
+        if meant and meant.partition(" ")[0] in _option_strings(error.ctx):
             near, text = meant, f"No such option {error.option_name}: type {meant}."
         values = {"name": error.option_name, "near": near}
         return Sentence(text, "no_option.near" if near else "no_option", values)
@@ -310,13 +317,13 @@ def _of_click(error: click.ClickException) -> str:
     return text
 
 
-def _options(ctx: click.Context | None) -> list[str]:
-    """Return all options of a command."""
+def _option_strings(ctx: click.Context | None) -> list[str]:
+    """Return all option strings of a context's command; [] if `ctx` is None."""
     return [] if ctx is None else [o for each in ctx.command.get_params(ctx) for o in each.opts]
 
 
 def _language(arguments: Sequence[str]) -> str:
-    """Return the language of --lang, else that of the terminal."""
+    """Return the language of the option --lang among `arguments`, else the terminal's."""
     from weighbridge.faces.cli.options import in_signs, language
 
     words = [part for word in arguments for part in word.split("=", 1)]

@@ -108,26 +108,27 @@ def models(
         words = sentence("rank.not_understood", words=not_understood)
         warn_line(words, in_signs(lang or language()))
     if any(value is not None for value in (output, *card.values())):
-        named = [m.name for m in entries], [one.name for one in makers]
-        return _ranked(named, form, output, card, lang)
+        named = [m.name for m in entries], [maker.name for maker in makers]
+        return _rank_for_card(named, form, output, card, lang)
     if form == "json":
         print_json(to_dict(entries, makers))
         return 0
     if form == "quiet":
-        click.echo("\n".join([*(m.name for m in entries), *(one.name for one in makers)]))
+        click.echo("\n".join([*(m.name for m in entries), *(maker.name for maker in makers)]))
     else:
-        _show(entries, makers, form, lang)
+        _print_catalogue(entries, makers, form, lang)
     return 0
 
 
-def _ranked(
+def _rank_for_card(
     names: tuple[list[str], list[str]],
     form: str,
     output: str | None,
     card: dict[str, Any],
     lang: str | None,
 ) -> int:
-    """Rank the models for a card: those that fit first, in the order in which people choose."""
+    """Rank the models for a card, print the ranking or write it to `output`, and return the exit
+    code. Raises UsageError without a card."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError(sentence("rank_card", how="--gpu 4090, or --gpu local"))
     from weighbridge.faces.cli.options import columns, language
@@ -144,22 +145,22 @@ def ranked(
     look: "RenderOptions",
     output: str | None,
 ) -> tuple["Ranking", int]:
-    """Rank models and pipelines for a card, and print the ranking or write it to a file. Return it,
-    and the exit code of a search that the user stopped, else 0."""
+    """Rank models and pipelines for a card, and print the ranking or write it to the file `output`.
+    Return the ranking, and the exit code of a search that the user stopped, else 0."""
     from weighbridge.answers.questions.fit.pipelines import FIRST, with_pipelines
     from weighbridge.answers.questions.fit.ranking import models_for
     from weighbridge.faces.cli.progress import progress
 
     with progress("the catalogue") as callback:
-        ranking = models_for(names[0], card, shown=_shown(form, look, output))
-        few = None if _shown(form, look, output) is None else FIRST
+        ranking = models_for(names[0], card, shown=_shown_count(form, look, output))
+        few = None if _shown_count(form, look, output) is None else FIRST
         ranking = with_pipelines(ranking, names[1], card, shown=few)
     told(ranking, form, look, output)
     return ranking, callback.code(0)
 
 
-def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
-    """Return how many of the models that fit are shown in full; None for all."""
+def _shown_count(form: str, look: "RenderOptions", output: str | None) -> int | None:
+    """Return how many of the fitting models are shown in full; None for all."""
     if output is None and form == "quiet":
         return 0
     from weighbridge.faces.view.ranks import FIRST
@@ -167,7 +168,7 @@ def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
     return FIRST if output is None and form == "human" and not look.details else None
 
 
-def _show(
+def _print_catalogue(
     entries: "Sequence[CatalogueEntry]",
     makers: "Sequence[CataloguePipeline]",
     form: str,
@@ -181,12 +182,12 @@ def _show(
     print_text(draw(models_screen(entries, look.lang, makers), form, look), look)
 
 
-# Output of rankings: on a screen, as JSON, or to a file
+# Output of rankings: on a screen, as JSON, or into a file
 
 
 def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | None) -> None:
-    """Print a ranking on stdout, or write it to the file `output`; models without an answer go to
-    stderr."""
+    """Print a ranking on stdout, or write it to the file `output`; models left out go to stderr
+    with the reason."""
     for name, why in ranking.left_out.items():
         warn_line(sentence("rank.left_out", name=name, why=why), look.lang)
     if output is not None:
@@ -213,26 +214,27 @@ def as_json(ranking: "Ranking") -> str:
 
 
 def written(ranking: "Ranking", path: str) -> None:
-    """Write a ranking in the format of the file's ending. Raises UsageError for an unknown one."""
+    """Write a ranking to `path` as CSV, JSON or Parquet, by the ending of its name. Raises
+    UsageError for another ending."""
     end = os.path.splitext(path)[1].lower()
     if end not in WRITERS:
         raise UsageError(sentence("rank.ends", path=path, forms=", ".join(WRITERS)))
     WRITERS[end](ranking, path)
 
 
-def _json(ranking: "Ranking", path: str) -> None:
+def _write_json(ranking: "Ranking", path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(as_json(ranking))
 
 
-def _csv(ranking: "Ranking", path: str) -> None:
+def _write_csv(ranking: "Ranking", path: str) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(ranking.rows[0]))
         writer.writeheader()
         writer.writerows(ranking.rows)
 
 
-def _parquet(ranking: "Ranking", path: str) -> None:
+def _write_parquet(ranking: "Ranking", path: str) -> None:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -242,7 +244,7 @@ def _parquet(ranking: "Ranking", path: str) -> None:
 
 
 WRITERS: Mapping[str, Callable[["Ranking", str], None]] = {
-    ".csv": _csv,
-    ".json": _json,
-    ".parquet": _parquet,
+    ".csv": _write_csv,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
 }

@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 CHINESE = "显存"
-WIDTH = 80  # columns without a terminal
+WIDTH = 80  # columns of a screen without a terminal
 FORMS = ("auto", "human", "json", "markdown", "quiet")  # of every command
 SCREENS = ("auto", *RENDERERS)  # of commands that print a screen
 
 
-def _apply(command: F, options: list[Callable[[F], F]]) -> F:
+def _add_options(command: F, options: list[Callable[[F], F]]) -> F:
     for option in reversed(options):
         command = option(command)
     return command
 
 
 def once(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the value of an option. Raises UsageError for two, of which the last would win."""
+    """Return the value of an option, None if it was not typed. Raises UsageError if it was typed
+    more than once."""
     if len(values) > 1:
         flag, joined = option.opts[0], ", ".join(values)
         line = sentence("option.twice", flag=flag, count=len(values), values=joined)
@@ -48,7 +49,8 @@ ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
 
 
 def gathered(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
-    """Return the values of an option that may be repeated: None, the only one, or all of them."""
+    """Return the values of a repeatable option: None without one, the value itself for one, a tuple
+    for several."""
     return values if len(values) > 1 else values[0] if values else None
 
 
@@ -56,7 +58,7 @@ EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
 def joined(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the lists of an option that may be repeated, joined by commas."""
+    """Return the lists of a repeatable option, joined by commas; None without one."""
     return ",".join(values) if values else None
 
 
@@ -69,7 +71,7 @@ def talk(text: str) -> None:
 
 
 def switch(*names: str, **settings: Any) -> Callable[[F], F]:
-    """Add an option without a value, on or off; `settings` are click's."""
+    """Return a decorator that adds an option without a value, on or off; `settings` are click's."""
     return click.option(*names, is_flag=True, **settings)
 
 
@@ -81,7 +83,8 @@ def published_option(command: F) -> F:
 
 
 def source_options(command: F) -> F:
-    """Add the options of where a model comes from."""
+    """Add the options for where a model comes from: revision, token, cache, offline, remote
+    code."""
     trust = switch(
         "--trust-remote-code",
         help="Let a library run the repository's code. Never needed for our tables.",
@@ -90,8 +93,9 @@ def source_options(command: F) -> F:
 
 
 def distrusting_source_options(command: F) -> F:
-    """Add the options of where a model comes from, but none that runs a stranger's code."""
-    return _apply(
+    """Add the options for where a model comes from, without the one that runs the repository's
+    code."""
+    return _add_options(
         command,
         [
             click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
@@ -107,8 +111,8 @@ def distrusting_source_options(command: F) -> F:
 
 
 def device_options(command: F) -> F:
-    """Add the options of the device that the verdict is about."""
-    return _apply(
+    """Add the options for the devices and memory that the verdict is about, and --check."""
+    return _add_options(
         command,
         [
             click.option(
@@ -150,26 +154,27 @@ def device_options(command: F) -> F:
 
 
 def judges(settings: Mapping[str, Any], *, check: bool) -> None:
-    """Raise UsageError for --check without a device or memory to check against."""
+    """Check that --check has a device or a memory size to compare with; raise UsageError if not."""
     if check and all(settings[name] is None for name in ("gpu", "gpu_memory", "ram")):
         raise click.UsageError(sentence("check.no_card"))
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
-    """Return 0, or with --check the code of the verdict: "unknown" without one."""
+    """Return 0, or with --check the code of the report's verdict, that of "unknown" without one. A
+    question not fully understood also returns its code."""
     judged = check or "not_understood" in report.workload
     return CODES[report.fits] if judged else 0
 
 
 def model_option(command: F) -> F:
-    """Add the option for the model of a run file."""
+    """Add --model, which names the model of a run file that does not."""
     help_text = "The model of a run FILE that does not name it."
     return click.option("--model", metavar="MODEL", help=help_text)(command)
 
 
 def output_options(command: F) -> F:
-    """Add the options for the output of the answer."""
-    return _apply(
+    """Add the options for how an answer is printed: unit, details, language and format."""
+    return _add_options(
         command,
         [
             click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes."),
@@ -191,20 +196,20 @@ def output_options(command: F) -> F:
 
 
 def in_a_word(command: click.Command) -> None:
-    """Change a command's help to say that -q prints the verdict."""
+    """Change a command's help text of -q: it prints one word, the verdict."""
     option = next(one for one in command.params if one.name == "quiet")
     assert isinstance(option, click.Option)
     option.help = "One word: whether it fits."
 
 
 def language_option(command: F) -> F:
-    """Add --lang, for a command whose screen has no other options."""
+    """Add --lang, for a command that has no other options of a screen."""
     choices = click.Choice(["en", "zh"])
     return click.option("--lang", type=choices, help="Default: that of LANG.")(command)
 
 
 def chart_option(command: F) -> F:
-    """Add --chart, a picture of the answer."""
+    """Add --chart, which draws the answer into a file."""
     option = click.option(
         "--chart",
         metavar="FILE",
@@ -215,7 +220,7 @@ def chart_option(command: F) -> F:
 
 
 def tasks_option(command: F) -> F:
-    """Add --chart-of, what the picture of a script's run shows."""
+    """Add --chart-of, which chooses what the chart of a script's run shows."""
     option = click.option(
         "--chart-of",
         type=click.Choice(["memory", "tasks"]),
@@ -226,7 +231,8 @@ def tasks_option(command: F) -> F:
 
 
 def chart_file(settings: dict[str, Any]) -> str | None:
-    """Take the file of --chart out of `settings` and return it, checked to be writable."""
+    """Take --chart out of `settings` and return its file as an absolute path, None without one.
+    Raises an error if it cannot be written."""
     path: str | None = settings.pop("chart")
     if path is None:
         return None
@@ -236,7 +242,7 @@ def chart_file(settings: dict[str, Any]) -> str | None:
 
 
 def draw_reports(path: str | None, reports: "Sequence[Report]", look: "RenderOptions") -> None:
-    """Draw one report, or several side by side; nothing if `path` is None."""
+    """Draw one report, or several side by side, into the file `path`; nothing if `path` is None."""
     if path is not None:
         from weighbridge.faces.cli import files
 
@@ -254,7 +260,8 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 
 def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
-    """Take the options of the screen out of a command's `settings` and return them."""
+    """Take the options of the screen (unit, details, explain, lang) out of `settings` and return
+    how to draw it."""
     look = screen_look(form)
     return look._replace(
         unit=settings.pop("unit"),
@@ -265,7 +272,8 @@ def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
 
 
 def screen_look(form: str) -> "RenderOptions":
-    """Return the look of stdout: width, language, color and whether it has box characters."""
+    """Return how to draw on stdout: language, width in columns, color, and plain ASCII if it has no
+    box characters."""
     from weighbridge.faces.view.records import RenderOptions
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -278,7 +286,7 @@ def screen_look(form: str) -> "RenderOptions":
 
 
 def show(report: "Report", form: str, look: "RenderOptions") -> None:
-    """Print a report on stdout, and its warnings on stderr if the form does not show them."""
+    """Print a report on stdout, and its warnings on stderr if the form does not include them."""
     from weighbridge.faces.render import DATA, draw, render
 
     if form in DATA:
@@ -297,7 +305,8 @@ def show(report: "Report", form: str, look: "RenderOptions") -> None:
 
 
 def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
-    """Return the worst exit code of several reports."""
+    """Return the worst exit code of several reports: 1 (does not fit) before 4 (unknown) before
+    0."""
     codes = {exit_code(report, check=check) for report in reports}
     return next(code for code in (1, 4, 0) if code in codes)
 
@@ -315,25 +324,26 @@ def beside(
 
 
 def source_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of where a model comes from out of `settings` and return them."""
+    """Take the options for where a model comes from out of `settings` and return them by name."""
     return {name: settings.pop(name) for name in SOURCE if name in settings}
 
 
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
 LEAST_SIGNS = 8  # Chinese characters that make a text Chinese (assumed)
-WHOLE = ("json", "markdown", "html")  # forms that include the warnings
+WHOLE = ("json", "markdown", "html")  # forms of output that include the warnings
 
 
 def language() -> str:
-    """Return the language of the terminal; English in a pipe."""
+    """Return the language of the terminal, "zh" or "en"; "en" if stdout is no terminal."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "")
     return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")
 
 
 def language_of(text: str, least: int = LEAST_SIGNS) -> str:
-    """Return the language to answer a pasted text in, if the user typed none. It is Chinese if the
-    text is and the environment names no other; else the terminal's."""
+    """Return the language to answer a pasted text in, "zh" or "en": "zh" if the text is Chinese and
+    the environment names no other language, else the terminal's. `least`: the text needs more
+    Chinese characters than this."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "").lower()
     free = first.startswith("zh") or first.partition(".")[0] in ("", "c", "posix")
@@ -341,13 +351,14 @@ def language_of(text: str, least: int = LEAST_SIGNS) -> str:
 
 
 def _is_chinese(text: str, least: int) -> bool:
-    """Return whether a text has as many Chinese characters as Latin words; logs have many."""
+    """Return whether a text has more than `least` Chinese characters, and at least as many as Latin
+    words."""
     signs = len(re.findall(r"[\u4e00-\u9fff]", text))
     return signs > least and signs >= len(re.findall(r"[A-Za-z]{2,}", text))
 
 
 def in_signs(lang: str) -> str:
-    """Return the language, or English if stdout cannot encode its characters."""
+    """Return `lang`, or "en" if stdout cannot encode Chinese characters."""
     return lang if lang == "en" or _can_write(CHINESE) else "en"
 
 
@@ -360,14 +371,16 @@ def _can_write(text: str) -> bool:
 
 
 def _has_signs() -> bool:
-    """Return whether stdout can encode a screen's signs: a Windows console may not."""
+    """Return whether stdout can encode the special characters of a screen; a Windows console may
+    not."""
     from weighbridge.faces.render.terminal import SIGNS
 
     return _can_write(SIGNS)
 
 
 def columns() -> int:
-    """Return the terminal's width in columns. Not by shutil, whose import brings compressors."""
+    """Return the terminal's width in columns; 80 if unknown. It avoids shutil, whose import is
+    slow."""
     named = os.environ.get("COLUMNS", "")
     if named.isdecimal() and int(named):
         return int(named)
@@ -378,13 +391,13 @@ def columns() -> int:
 
 
 def warn(report: "Report | Fit | Services | Screen | Oom", lang: str = "en") -> None:
-    """Print the warnings of an answer on stderr, in the language of its screen."""
+    """Print the warnings of an answer on stderr, in the language `lang`."""
     for line in report.warnings:
         warn_line(line, lang)
 
 
 def warn_line(line: str, lang: str = "en") -> None:
-    """Print one warning on stderr."""
+    """Print one warning on stderr, in the language `lang`."""
     from weighbridge.base.wording import printable, redacted
     from weighbridge.base.words import words_in
 
@@ -406,7 +419,8 @@ def print_json(body: Any) -> None:
 
 
 def writable(text: str) -> str:
-    """Return `text` in signs that stdout can encode: a Windows console may have no boxes."""
+    """Return `text` in characters that stdout can encode; boxes become ASCII, other characters
+    "?"."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)

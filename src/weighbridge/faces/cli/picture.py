@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 Asked = Callable[..., int]
 
 
-def _command(settings: "Table") -> Callable[[Asked], click.Command]:
-    """Return a decorator for commands about pipelines, with `settings` among their options."""
+def _pipeline_command(settings: "Table") -> Callable[[Asked], click.Command]:
+    """Return a decorator that makes a function a command about pipelines, with `settings` among its
+    options."""
 
     def of(function: Asked) -> click.Command:
         named = click.argument(
@@ -44,7 +45,7 @@ def _command(settings: "Table") -> Callable[[Asked], click.Command]:
     return of
 
 
-@_command(PICTURE)
+@_pipeline_command(PICTURE)
 def image(models: tuple[str, ...], **settings: Any) -> int:
     """What making pictures with PIPELINE takes, stage by stage.
 
@@ -57,23 +58,24 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge image flux.1-dev --offload model --quantization Q6_K --gpu 3060 --ram 32GiB
     weighbridge image ./my-pipeline --vae-tiling
     """
-    _of_kind("image", models)
+    _note_other_kind("image", models)
     return answer("image", models, settings, PICTURE)
 
 
-def _of_kind(kind: str, models: tuple[str, ...]) -> None:
-    """Print which pipelines make the other kind than `kind`; the answer is the same."""
+def _note_other_kind(kind: str, models: tuple[str, ...]) -> None:
+    """Print a note for each pipeline that does not make `kind` (image or video), with the command
+    to use; the answer does not change."""
     from weighbridge.models.catalogue import pipelines
 
     for model in models:
-        one = pipelines.find(model) or pipelines.of_repository(model)
-        if one is not None and one.recipe.get("kind") not in (None, kind):
-            other = one.recipe["kind"]
-            note = sentence("picture.other_kind", name=one.name, kind=other, command=kind)
+        pipeline = pipelines.find(model) or pipelines.of_repository(model)
+        if pipeline is not None and pipeline.recipe.get("kind") not in (None, kind):
+            other = pipeline.recipe["kind"]
+            note = sentence("picture.other_kind", name=pipeline.name, kind=other, command=kind)
             talk(note)
 
 
-@_command(PICTURE)
+@_pipeline_command(PICTURE)
 @click.option(
     "--smallest", type=click.Choice(["gpu"]), **ONCE, help="Solve for the smallest card that does."
 )
@@ -91,7 +93,7 @@ def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) ->
     return _fit(models, {**settings, "smallest": smallest}, PICTURE)
 
 
-@_command(PICTURE_TRAINING)
+@_pipeline_command(PICTURE_TRAINING)
 @click.option(
     "--for", "for_", type=click.Choice(["lora", "train"]), **ONCE, help="What is trained."
 )
@@ -110,7 +112,8 @@ def fit_train_image(models: tuple[str, ...], **settings: Any) -> int:
 
 
 def _fit(models: tuple[str, ...], settings: dict[str, Any], table: "Table") -> int:
-    """Print whether pipelines fit the cards that the user named, and return the exit code."""
+    """Print whether pipelines fit the cards that the user named, and return the exit code. `table`:
+    the settings of the question."""
     from weighbridge.faces.cli import fit  # few users need it for pipelines
 
     form = output_form(
@@ -122,7 +125,7 @@ def _fit(models: tuple[str, ...], settings: dict[str, Any], table: "Table") -> i
     return fit.answer(models, typed, table, form, look, chart)
 
 
-@_command(PICTURE)
+@_pipeline_command(PICTURE)
 def video(models: tuple[str, ...], **settings: Any) -> int:
     """What making video with PIPELINE takes, stage by stage.
 
@@ -131,11 +134,11 @@ def video(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge video ltx-video --frames 161 --offload model --gpu 3060
     weighbridge video hunyuan-video --vae-tiling --quantization Q4_K_M --gpu 4090 --ram 64GiB
     """
-    _of_kind("video", models)
+    _note_other_kind("video", models)
     return answer("image", models, settings, PICTURE)
 
 
-@_command(PICTURE_TRAINING)
+@_pipeline_command(PICTURE_TRAINING)
 def train_image(models: tuple[str, ...], **settings: Any) -> int:
     """What training the denoiser of PIPELINE takes on the card, phase by phase.
 

@@ -1,5 +1,5 @@
-"""A progress line on the terminal's stderr after half a second: what is read, and then what a
-search tries. Ctrl-C ends a search, and its results so far are printed."""
+"""Progress line on the terminal's stderr, shown after half a second: the files being read, then the
+attempts of a search. Ctrl-C ends a search and keeps its results."""
 
 import sys
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ STOPPED = 130  # exit code after Ctrl-C, as in shells
 
 
 class Progress:
-    """The progress line, written only if the user has to wait."""
+    """A progress line on stderr that appears only after `PATIENCE` seconds."""
 
     def __init__(self, what: str, counted: str, *, keeps: bool) -> None:
         self._what, self._counted = what, counted
         self._done = self._total = 0
-        self._tried = ""
-        self.watch = Watch(trying=self._trying, keeps=keeps)
+        self._attempt = ""
+        self.watch = Watch(trying=self._show_attempt, keeps=keeps)
         self._status: Any = None
         self._lock = Lock()
 
@@ -29,8 +29,8 @@ class Progress:
         self._done, self._total = done, total
         self._update()
 
-    def _trying(self, what: str, number: int, known: int) -> None:
-        self._tried = f"trying {number} of {known}: {what}"
+    def _show_attempt(self, what: str, number: int, known: int) -> None:
+        self._attempt = f"trying {number} of {known}: {what}"
         self._update()
 
     def _update(self) -> None:
@@ -39,7 +39,8 @@ class Progress:
                 self._status.update(self._text())
 
     def code(self, code: int) -> int:
-        """Return `code`; if Ctrl-C stopped the search, print that on stderr and return 130."""
+        """Return the exit code `code`; if Ctrl-C stopped the search, print that on stderr and
+        return 130."""
         if not self.watch.stopped:
             return code
         sys.stderr.write("stopped: this is what was found until then\n")
@@ -60,16 +61,17 @@ class Progress:
     def _text(self) -> str:
         from rich.markup import escape
 
-        if self._tried:
-            return escape(f"{printable(redacted(self._what))}: {printable(self._tried)}")
+        if self._attempt:
+            return escape(f"{printable(redacted(self._what))}: {printable(self._attempt)}")
         count = f" ({self._done} of {self._total} {self._counted})" if self._total else ""
         return escape(f"reading {printable(redacted(self._what))}{count}")
 
 
 @contextmanager
 def progress(what: str, counted: str = "files", *, keeps: bool = True) -> Iterator[Progress]:
-    """Yield a callback for sources that also watches searches; silent off a terminal. `keeps`:
-    Ctrl-C keeps the results of a search."""
+    """Yield a `Progress`, to be called with (done, total); while the block runs it also shows the
+    attempts of searches. It prints nothing if stderr is no terminal. `what` names the thing read,
+    `counted` the unit counted; with `keeps`, Ctrl-C keeps the results of a search."""
     shown = Progress(what, counted, keeps=keeps)
     timer = Timer(PATIENCE, shown.start)
     timer.daemon = True

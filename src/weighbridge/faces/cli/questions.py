@@ -4,7 +4,8 @@ or values of a setting.
     --gpu 3060 --gpu 4090     --batch-size 1,2,4,8     --quantization nf4,Q4_K_M
 
 A comma is part of a value if the setting is a list (--lora-targets q_proj,v_proj) or a size in two
-numbers (--image-size), and in --gpu if a piece of it names no card: a100,8 is eight.
+numbers (--image-size). In --gpu it is part of the value if a piece names no card: a100,8 is eight
+cards.
 """
 
 import re
@@ -55,7 +56,7 @@ REPEATED: Mapping[str, Mapping[str, Any]] = {
 
 
 class LabelledQuestion(NamedTuple):
-    """One of several questions, with the label that tells it from the others."""
+    """One of several questions on one model, with a label of the values in which it differs."""
 
     model: str | None
     settings: Mapping[str, Any]
@@ -101,9 +102,9 @@ def answer(
 def cases(
     models: Sequence[str], settings: Mapping[str, Any], table: "Table"
 ) -> list[LabelledQuestion]:
-    """Return a question for each combination of values. Raises UsageError if they are too many to
-    show side by side."""
-    values = {name: list(_values(name, typed, table)) for name, typed in settings.items()}
+    """Return one question for each combination of models and values. Raises UsageError if there are
+    too many to show side by side."""
+    values = {name: list(_split_values(name, typed, table)) for name, typed in settings.items()}
     many = {name: choices for name, choices in values.items() if len(choices) > 1}
     named: list[str | None] = [*dict.fromkeys(models)] or [None]
     count = len(named)
@@ -130,39 +131,42 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
-    """Yield every value that the user gave for one setting."""
+def _split_values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
+    """Yield the values that the user gave for the setting `name`; a text with commas may be
+    several."""
     for each in typed if isinstance(typed, tuple) else (typed,):
         if not isinstance(each, str) or "," not in each or name not in table:
             yield each
         elif name == "gpu":
-            yield from _cards(each)
+            yield from _split_cards(each)
         elif table[name].kind is IMAGE and not NUMBERS.fullmatch(each):
-            yield from _pieces(name, each)
-        elif table[name].kind.metavar in LISTS or name in PATHS or _is_one(name, each):
+            yield from _split_at_commas(name, each)
+        elif table[name].kind.metavar in LISTS or name in PATHS or _is_single_value(name, each):
             yield each
         else:
-            yield from _pieces(name, each)
+            yield from _split_at_commas(name, each)
 
 
-def _is_one(name: str, text: str) -> bool:
-    """Return whether a text with commas is one value: the formats of a pipeline's components."""
+def _is_single_value(name: str, text: str) -> bool:
+    """Return whether a text with commas is one value: the formats of a pipeline's components, as in
+    `a=nf4,b=fp8`."""
     return name == "quantization" and "=" in text
 
 
-def _pieces(name: str, text: str) -> list[str]:
+def _split_at_commas(name: str, text: str) -> list[str]:
     pieces = [piece.strip() for piece in text.split(",")]
     if not all(pieces):
         raise UsageError(sentence("value.empty"), where=f"{_flag(name)} {text!r:.80}")
     return pieces
 
 
-def _cards(text: str) -> list[str]:
-    """Return the cards in a list; the whole text if a piece of it names no card."""
+def _split_cards(text: str) -> list[str]:
+    """Return the cards of a list with commas; the whole text as one entry if a piece names no
+    card."""
     from weighbridge.base.errors import WeighbridgeError
     from weighbridge.machines.accelerators.names import find
 
-    pieces = _pieces("gpu", text)
+    pieces = _split_at_commas("gpu", text)
     try:
         for piece in pieces:
             find(piece)
@@ -174,7 +178,8 @@ def _cards(text: str) -> list[str]:
 def asked(
     questions: Sequence[LabelledQuestion], source: Mapping[str, Any], task: str, **options: Any
 ) -> list[Any]:
-    """Return the answer to each question; a model is read once. `options` are of `Prepared`."""
+    """Return the answer to each question, in order; each model is read once. `options` are passed
+    to the method `task` of `Prepared`."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
 
@@ -196,18 +201,18 @@ def asked(
 
 
 FEW = 25  # most settings that the help lists without --help-all
-NUMBER = re.compile(r"\d+(?:\.\d+)?[kKmM]?")  # not a model's size, which ends in B
-EVERY = "weighbridge.every"  # key in click's context: whether to list all settings
+NUMBER = re.compile(r"\d+(?:\.\d+)?[kKmM]?")  # a number, not a model's size, which ends in B
+EVERY = "weighbridge.every"  # key in click's context: True if help lists all settings
 TYPED = "weighbridge.typed"  # key in click's context: the arguments of the command
 
 
 class Sections(click.Command):
-    """A command whose help lists settings in sections. Shown are those of the typed engine, else
-    the common ones and those of the typed method; all of them with --help-all."""
+    """A click command whose help lists settings in sections. It shows those of the typed engine,
+    else the common ones and those of the typed method; all of them with --help-all."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)
-        stray = next(_strays(args, TABLES.get(self.name or "", FIT)), None)
+        stray = next(_spread_values(args, TABLES.get(self.name or "", FIT)), None)
         if stray is not None:
             flag, values = stray
             apart, joined = " ".join(values), ",".join(values)
@@ -217,7 +222,7 @@ class Sections(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         table = table_of(self.name or "")
-        listed = _listed(self.name or "", ctx)
+        listed = _listed_settings(self.name or "", ctx)
         named: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
             line = option.get_help_record(ctx)
@@ -236,9 +241,9 @@ class Sections(click.Command):
             formatter.write_text(f"{left} more settings: --help-all shows them{hint}.")
 
 
-def _strays(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str]]]:
-    """Yield options followed by several values with blanks between, of which click would take all
-    but the first for models."""
+def _spread_values(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str]]]:
+    """Yield (option, values) for options followed by several numbers with blanks between, of which
+    click would take all but the first for models."""
     flags = {flag: one for one in table.values() for flag in (one.flag, *one.flags)}
     for index, word in enumerate(args):
         setting = flags.get(word)
@@ -247,40 +252,40 @@ def _strays(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str
             yield word, values
 
 
-def _all_told(ctx: click.Context, option: click.Parameter, asked_for: bool) -> None:
+def _print_full_help(ctx: click.Context, option: click.Parameter, asked_for: bool) -> None:
     if asked_for and not ctx.resilient_parsing:
         ctx.meta[EVERY] = True
         click.echo(ctx.get_help(), color=ctx.color)
         ctx.exit()
 
 
-def _listed(task: str, ctx: click.Context) -> set[str]:
-    """Return the names of the settings that the help lists."""
+def _listed_settings(task: str, ctx: click.Context) -> set[str]:
+    """Return the names of the settings that the help of a task lists."""
     table, common = table_of(task), COMMON.get(task) or set().union(*COMMON.values())
     if ctx.meta.get(EVERY) or len(table) <= FEW:
         return set(table)
     typed = ctx.meta.get(TYPED, ())
-    engine = _engine(typed)
+    engine = _typed_engine(typed)
     if "engine" not in table or not engine:
         from weighbridge.workload.train import LEARNS, REWARDS, RoleSettings, RolloutSettings
 
-        method, own = _value(typed, "--method"), (RoleSettings.TITLE, RolloutSettings.TITLE)
+        method, own = _typed_value(typed, "--method"), (RoleSettings.TITLE, RolloutSettings.TITLE)
         sections = own if method in REWARDS else own[:1] if method in LEARNS else ()
         return {name for name in table if name in common or table[name].section in sections}
     return {name for name, one in table.items() if engine in (engines_of(one) or (engine,))}
 
 
-def _value(typed: Sequence[str], flag: str) -> str:
-    """Return the value typed for an option; "" if it was not typed."""
+def _typed_value(typed: Sequence[str], flag: str) -> str:
+    """Return the value typed for the option `flag`; "" if it was not typed."""
     words = [each for word in typed for each in word.split("=", 1)]
     return next((b for a, b in pairwise(words) if a == flag), "")
 
 
-def _engine(typed: Sequence[str]) -> str:
-    """Return the engine typed for --engine; "" if there is none, or an unknown one."""
+def _typed_engine(typed: Sequence[str]) -> str:
+    """Return the name of the engine typed for --engine; "" if none was typed or it is unknown."""
     from weighbridge.engines.table import ENGINES, engine
 
-    named = _value(typed, "--engine")
+    named = _typed_value(typed, "--engine")
     try:
         return engine(named).name if named else ""
     except UsageError:
@@ -288,30 +293,30 @@ def _engine(typed: Sequence[str]) -> str:
 
 
 def table_of(task: str) -> "Table":
-    """Return the settings of a task; those of all tasks for a run file, which may be any."""
+    """Return the settings of a task by name; those of all tasks for a run file, which may hold
+    any."""
     if named_task(task) in TABLES:
         return TABLES[named_task(task)]
     return {**TABLES["image"], **TABLES["infer"], **TABLES["train"], **FIT}
 
 
 def options(table: "Table") -> Iterator[click.Option]:
-    """Yield one option per setting of `table`, which reads the values and reports errors. If the
-    help leaves some out, --help-all follows."""
+    """Yield one click option per setting of `table`, and --help-all if the help leaves some out."""
     for setting in table.values():
-        yield _option(setting)
+        yield _click_option(setting)
     if len(table) > FEW:
         yield click.Option(
             ["--help-all"],
             is_flag=True,
             is_eager=True,
             expose_value=False,
-            callback=_all_told,
+            callback=_print_full_help,
             help="Show all settings, and exit.",
         )
 
 
 class SettingOption(click.Option):
-    """An option for a setting, whose help text is read when it is shown."""
+    """A click option for a setting; its help text is built only when it is shown."""
 
     def __init__(self, setting: "Setting[Any]", names: list[str], **facts: Any) -> None:
         self.setting = setting
@@ -320,7 +325,7 @@ class SettingOption(click.Option):
     help = property(lambda self: self.setting.help, lambda *_: None)
 
 
-def _option(setting: "Setting[Any]") -> click.Option:
+def _click_option(setting: "Setting[Any]") -> click.Option:
     if setting.kind.metavar:
         metavar = "|".join(setting.choices) or setting.kind.metavar
         alone = REPEATED.get(setting.name, {})

@@ -1,4 +1,5 @@
-"""What the user types in place of a model: a reference, or a file that starts a run."""
+"""What the user types in place of a model: a model reference, a question in words, or a run
+file."""
 
 import os
 import re
@@ -14,7 +15,15 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 
 STDIN = "-"
-RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # not of models
+RUN_FILES = (
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".ipynb",
+    ".sh",
+    ".slurm",
+    ".sbatch",
+)  # endings of run files that no model has
 SIZE = re.compile(r"(?i)\d+(?:\.\d+)?[mbt]")  # 70B
 # An unknown model name contains a number, or is ORG/NAME on the Hub, or its URL
 NUMBERED = re.compile(r"[\w.:@-]*\d[\w.:@-]*$")
@@ -26,12 +35,13 @@ FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
 TEXTS = (".txt", ".md")
 LONGEST = 4096  # bytes of a file that may be a question; a longer one is cut, and then is none
 OF_MODELS = ("fit", "load", "infer", "train", "image", "video", "train-image")
-FEWEST_WORDS = 2  # of a question typed in place of a file
+FEWEST_WORDS = 2  # fewest words of a question typed in place of a file
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
 
 def is_text(reference: str) -> bool:
-    """Return whether a reference is stdin, or an existing file that is not a model's weights."""
+    """Return whether `reference` is "-" (stdin), or an existing file other than .safetensors and
+    .gguf."""
     suffix = os.path.splitext(reference)[1].lower()
     return reference == STDIN or (os.path.isfile(reference) and suffix not in MODELS[:2])
 
@@ -47,14 +57,14 @@ def in_sentences(reference: str) -> bool:
 
 
 def asked_in_words(words: Sequence[str]) -> list[str]:
-    """Return the command that a question in words asks, with the options typed after it; else [].
-    The question is typed, on stdin or in a text file."""
+    """Return the command line that a question in words means, with the options typed after it; []
+    if `words` is no such question. The question is typed, on stdin or in a text file."""
     if words[:1] == [STDIN]:
-        words = [_unfenced(_piped()), *words[1:]]
+        words = [_strip_fence(_read_and_restore_stdin()), *words[1:]]
     elif words and words[0].endswith(TEXTS) and os.path.isfile(words[0]):
         with open(words[0], "rb") as file:
-            words = [_unfenced(file.read(LONGEST)), *words[1:]]
-    names, options = _until_flags(words)
+            words = [_strip_fence(file.read(LONGEST)), *words[1:]]
+    names, options = _split_at_flags(words)
     text = " ".join(names)
     if not in_sentences(text) or not OF_FILES.isdisjoint(options):
         return []
@@ -62,20 +72,22 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     from weighbridge.files.runfiles import asked
     from weighbridge.models.checkpoint.gather import has_name
 
-    if len(names) > 1 and all(map(has_name, names)):  # several models
+    if len(names) > 1 and all(map(has_name, names)):  # these are several models, not a question
         return []
     line = asked.words(text)
-    if text.isascii() and len(text.split()) == 2 and "--not-understood" in line:  # a typo
+    if (
+        text.isascii() and len(text.split()) == 2 and "--not-understood" in line
+    ):  # most likely a mistyped command
         return []
     foreign = line and "--lang" not in options and language_of(text, 0) != "en"
     return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
 
 
 def asked_behind(args: Sequence[str]) -> list[str]:
-    """Return a command with the words of its model joined to one name: "fit llama 8b". If all words
-    after the name are understood, return the command that they ask: "train llama 8b on a 4090";
-    else []."""
-    (command, *names), options = _until_flags(args)
+    """Return a command line with the words of a model's name joined: "fit llama 8b". If the words
+    after the name are understood too, return the command line they mean: "train llama 8b on a
+    4090"; else []."""
+    (command, *names), options = _split_at_flags(args)
     if len(names) < FEWEST_WORDS:
         return []
     from weighbridge.models.checkpoint.gather import has_name
@@ -89,30 +101,31 @@ def asked_behind(args: Sequence[str]) -> list[str]:
     return [] if "--not-understood" in line else line
 
 
-def _until_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words before the first flag, and the flag with all words after it."""
+def _split_at_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first one that begins with "-", and all words from it on."""
     typed = next((n for n, word in enumerate(args) if word.startswith("-")), len(args))
     return [*args[:typed]], [*args[typed:]]
 
 
-def _piped() -> bytes:
+def _read_and_restore_stdin() -> bytes:
     """Return the bytes of stdin, and put them back for the next reader."""
     import io
 
-    raw = _stdin()
+    raw = _read_stdin()
     sys.stdin = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8")
     return raw
 
 
-def _unfenced(raw: bytes) -> str:
-    """Return a text without the Markdown fence around it."""
+def _strip_fence(raw: bytes) -> str:
+    """Return the decoded text, stripped of blanks and of a Markdown fence around it."""
     text = raw.decode(errors="replace").strip()
     fenced = FENCED.fullmatch(text)
     return fenced[1] if fenced else text
 
 
-def _stdin() -> bytes:
-    """Return what is piped or pasted, at most one byte more than is read of a file."""
+def _read_stdin() -> bytes:
+    """Return the bytes piped or pasted on stdin, cut one byte after the most that is read of a
+    file."""
     from weighbridge.base.cost import MOST
 
     if sys.stdin.isatty():
@@ -121,7 +134,8 @@ def _stdin() -> bytes:
 
 
 def starts(reference: str) -> bool:
-    """Return whether a reference is a run file and not a model, by its name."""
+    """Return whether `reference` is a run file by its name, or "-" (stdin); a file named like a
+    model is none."""
     if reference == STDIN:
         return True
     if not os.path.isfile(reference):
@@ -136,14 +150,17 @@ def starts(reference: str) -> bool:
 
 def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
     """Return whether the user gave one run file in place of a model; with `--model` it may have any
-    name. Removes an unused `model` from `settings`. Raises NotFoundError for a missing file with
-    the ending of a run file, and UsageError for a run file together with a model, or for --model
-    together with a model."""
+    name.
+
+    Removes an unused `model` from `settings`. Raises NotFoundError for a missing file with the
+    ending of a run file; UsageError for a run file together with a model, or for --model with a
+    model.
+    """
     named = settings.get("model")
     if named is not None and len(references) == 1 and os.path.isfile(references[0]):
         return True
     if len(references) != 1:
-        _alone(references)
+        _refuse_file_among_models(references)
         seen = False
     else:
         suffix = os.path.splitext(references[0])[1].lower()
@@ -157,8 +174,9 @@ def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
     return seen
 
 
-def _alone(references: Sequence[str]) -> None:
-    """Raise UsageError for a run file among other references; the error has the line to type."""
+def _refuse_file_among_models(references: Sequence[str]) -> None:
+    """Raise UsageError if one of several references is a run file; the error shows the line to
+    type."""
     file = next((each for each in references if each != STDIN and starts(each)), None)
     if file is None:
         return
@@ -170,25 +188,25 @@ def _alone(references: Sequence[str]) -> None:
 def given_file(
     references: Sequence[str], settings: dict[str, Any]
 ) -> tuple[Any, str | None] | None:
-    """Return the run file that the user gave in place of a model, as `given_text` does; None
+    """Return the run file that stands in place of a model, in the form of `given_text`; None
     without one."""
     return given_text(references[0]) if of_file(references, settings) else None
 
 
 def given_text(file: str) -> tuple[Any, str | None]:
-    """Return (text, name) of stdin or of a question in words, or (path, None) of a file."""
+    """Return (text, name) for stdin or a question in words, or (path, None) for a file."""
     from pathlib import Path
 
     from weighbridge.files.runfiles.document import decoded
 
     if file != STDIN:
         return (file, "the text") if in_sentences(file) else (Path(file), None)
-    return decoded(_stdin(), "the text"), "the text"
+    return decoded(_read_stdin(), "the text"), "the text"
 
 
 def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
     """Return whether the first word, neither a command nor a run file, is a model. ORG/NAME, which
-    may be a path, is one only if options follow."""
+    may be a path, is a model only if options follow."""
     reference = words[0]
     suffix = os.path.splitext(reference)[1].lower()
     if os.path.isfile(reference):
@@ -213,11 +231,11 @@ def _holds_model(folder: str) -> bool:
 
 def no_file(reference: str) -> str:
     """Return what is wrong with a word that looks like a file but starts no run; "" if it does not
-    look like one."""
+    look like a file."""
     suffix = os.path.splitext(reference)[1].lower()
     if os.path.isdir(reference):
         return f"{reference} is a folder: name a file of it, or ask about a model: weighbridge load"
-    unread = _unread(reference)
+    unread = _why_unreadable(reference)
     if unread:
         return unread
     if "/" in reference or suffix:
@@ -225,8 +243,9 @@ def no_file(reference: str) -> str:
     return ""
 
 
-def _unread(reference: str) -> str:
-    """Return why the path is not a readable file; "" if nothing exists there."""
+def _why_unreadable(reference: str) -> str:
+    """Return why `reference` is not a plain readable file; "" if nothing exists there or it is
+    one."""
     try:
         os.stat(reference)
     except FileNotFoundError:

@@ -1,4 +1,5 @@
-"""weighbridge run FILE|-: reads requests and writes reports, one JSON object per line."""
+"""The command weighbridge run FILE|-: reads requests and writes reports, one JSON object per
+line."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.faces.cli.options import switch
 
 MOST_JOBS = 256
-SAID = ("task", "model")  # keys that the words of a question set, and a request may not
+SAID = ("task", "model")  # keys that a question in words sets, and its request may not
 
 
 @click.command()
@@ -49,7 +50,7 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool,
 
 
 def meant(line: bytes) -> bytes:
-    """Return the request that the words of `{"question": "..."}` mean, with the settings of its
+    """Return the JSON request that a line `{"question": "..."}` means, with the settings of its
     `workload` added; any other line unchanged."""
     if b'"question"' not in line:
         return line
@@ -69,7 +70,8 @@ def meant(line: bytes) -> bytes:
 def answers(
     asked: Iterable[bytes], jobs: int, *, cache_dir: str | None, offline: bool
 ) -> Iterator[str]:
-    """Yield a line of JSON per request, answered by this process or by `jobs` processes."""
+    """Yield one line of JSON per request, in order, answered by this process or by `jobs`
+    processes."""
     if jobs > 1:
         from weighbridge.answers.questions import jobs as processes  # and what runs them
 
@@ -83,8 +85,8 @@ def answers(
 
 
 def lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
-    """Yield the lines of `file`, each cut after `limit` bytes. Stops if twice as many come without
-    an end of line: /dev/zero has none."""
+    """Yield the lines of `file`, each cut one byte after `limit` bytes. It stops after a longer
+    line without an end, as /dev/zero has."""
     while line := file.readline(limit + 1):
         line_end = b"" if line.endswith(b"\n") or len(line) <= limit else line
         skipped = 0

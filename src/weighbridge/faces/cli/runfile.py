@@ -1,4 +1,4 @@
-"""weighbridge FILE|-: estimates the runs of a run file, a command or a log."""
+"""The command weighbridge FILE|-, which estimates the runs of a run file, a command or a log."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def runfile(files: tuple[str, ...], **settings: Any) -> int:
     pbpaste | weighbridge -
     """
     if len(files) > 1:
-        return _each(files, settings)
+        return _answer_each(files, settings)
     file, kind = files[0], settings.pop("emit")
     if kind and (settings.pop("fix") or settings.pop("write")):
         raise UsageError(sentence("fix.or_emit"))
@@ -79,9 +79,9 @@ def runfile(files: tuple[str, ...], **settings: Any) -> int:
     return answer(file, settings)
 
 
-def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
-    """Estimate several files and return the worst exit code; an error in one is printed as a line,
-    and the others go on."""
+def _answer_each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
+    """Estimate several files and return the worst exit code; an error in one file is printed, and
+    the next files go on."""
     from weighbridge.base.words import words_in
 
     if settings.pop("emit") or settings.pop("save") or files.count(STDIN) > 1:
@@ -102,7 +102,7 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
 
 def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> int:
     """Estimate the runs of a file, print the answer and return the exit code. `settings`: all
-    options of the command; `task`: the task that the file must be about."""
+    options of the command; `task`: the task that the file must be about, None for any."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
 
@@ -114,7 +114,7 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
         raise UsageError(sentence("fix.or_save"))
     checked(path)
     text, name = given_text(file)
-    settings["lang"] = settings["lang"] or _language(text, file)
+    settings["lang"] = settings["lang"] or _text_language(text, file)
     look, check = look_of(settings, form), settings.pop("check")
     typed = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
     fix, write = typed.pop("fix", False), typed.pop("write", False)
@@ -127,26 +127,27 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
         def weigh(after: str) -> "WeighedFile":
             return api.weigh(after, name=weighed.file.name, task=task, **typed)
 
-        return callback.code(_fixed(weighed, file, form, write=write, weigh=weigh))
-    _show(weighed, form, look, task)
+        return callback.code(_print_fix(weighed, file, form, write=write, weigh=weigh))
+    _print_answer(weighed, form, look, task)
     if path is not None and weighed.answered:
         return callback.code(save_of_file(weighed, path))
     return callback.code(weighed.code(check=check))
 
 
-def _language(text: "str | bytes", file: str) -> str | None:
-    """Return the language of a pasted text; None for a file, which has the terminal's."""
+def _text_language(text: "str | bytes", file: str) -> str | None:
+    """Return the language of a pasted text ("zh" or "en"); None for a file, which gets the
+    terminal's."""
     from weighbridge.files.runfiles.fences import without
 
     pasted = file == STDIN and isinstance(text, str)
     return language_of(without(str(text))) if pasted else None
 
 
-def _fixed(
+def _print_fix(
     weighed: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
 ) -> int:
     """Print the change that makes a file fit as a unified diff, or inside the JSON answer, and
-    write it into the file if `write`. Return 0, or 1 if there is none."""
+    write it into the file if `write`. Return 0, or 1 if there is no such change."""
     from weighbridge.files.runfiles.patching import patched
 
     name = printable(weighed.file.name)
@@ -159,28 +160,29 @@ def _fixed(
         patch = patch.of(_raw(path, patch.before))
     _show_patch(weighed, patch, form)
     if patch is None:
-        talk(_unpatched(weighed, name))
+        talk(_why_no_patch(weighed, name))
         return 1
     if patch.after == patch.before:
         talk(f"{name} fits as it is: nothing is changed")
         return 0
-    _tell(name, patch)
+    _print_costs(name, patch)
     if write:
-        _write(path, patch)
+        _write_patch(path, patch)
     elif not patch.applies:
         talk(f"{name}: {OTHERWISE}")
     return 0
 
 
-def _tell(name: str, patch: "FilePatch") -> None:
-    """Print what the runs of a changed file take, and what the change costs."""
+def _print_costs(name: str, patch: "FilePatch") -> None:
+    """Print the bytes that each changed run takes, and what the change costs."""
     for remedy in patch.remedies:
         peak = human(remedy.peak_bytes)
         talk(f"{name}: it takes about {peak} then; {printable(remedy.cost)}")
 
 
-def _write(file: str, patch: "FilePatch") -> None:
-    """Write a change into its file. Raises UsageError if that is not possible."""
+def _write_patch(file: str, patch: "FilePatch") -> None:
+    """Write a change into its file. Raises UsageError if the file cannot be written or has
+    changed."""
     from weighbridge.faces.cli.files import writable as may_be_written
     from weighbridge.faces.cli.files import write
 
@@ -191,8 +193,8 @@ def _write(file: str, patch: "FilePatch") -> None:
 
 
 def _show_patch(weighed: "WeighedFile", patch: "FilePatch | None", form: str) -> None:
-    """Print a change as a unified diff, or inside the JSON answer: "" if the file fits unchanged,
-    null without a change."""
+    """Print a change as a unified diff, or inside the JSON answer, where `patch` is "" if the file
+    fits unchanged and null without a change."""
     from weighbridge.faces.render.data import json_text
 
     diff = None if patch is None else patch.diff
@@ -202,8 +204,8 @@ def _show_patch(weighed: "WeighedFile", patch: "FilePatch | None", form: str) ->
         click.echo(writable(diff), nl=False)
 
 
-def _unpatched(weighed: "WeighedFile", name: str) -> str:
-    """Return why there is no patch."""
+def _why_no_patch(weighed: "WeighedFile", name: str) -> str:
+    """Return a message on why no patch makes the file fit."""
     from weighbridge.files.runfiles.patching import shared_value, unsaid
 
     shared = shared_value(weighed)
@@ -225,8 +227,8 @@ def _unpatched(weighed: "WeighedFile", name: str) -> str:
 
 
 def _raw(file: str, before: str) -> bytes:
-    """Return the bytes of a file whose text was read before. Raises UsageError if it has changed
-    since."""
+    """Return the bytes of a file whose text was `before` when it was read. Raises UsageError if the
+    text has changed."""
     from weighbridge.base.cost import MOST
     from weighbridge.files.runfiles.document import decoded
 
@@ -238,7 +240,8 @@ def _raw(file: str, before: str) -> bytes:
 
 
 def one(name: str, value: Any) -> Any:
-    """Return the only value of a setting. Raises UsageError for several: a file is one question."""
+    """Return the only value of a setting, None for an empty tuple. Raises UsageError for several,
+    as a file is one question."""
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:
@@ -246,9 +249,9 @@ def one(name: str, value: Any) -> Any:
     return value[0] if value else None
 
 
-def _show(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> None:
-    """Print an answer. -q prints its verdict in one word or, with `task`, the peak of each run, as
-    that command does."""
+def _print_answer(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> None:
+    """Print the answer about a file. With -q that is its verdict in one word or, with `task`, the
+    peak bytes of each run."""
     from weighbridge.faces.render import DATA, draw, render
     from weighbridge.faces.render.data import json_text
     from weighbridge.faces.texts.runfile import view

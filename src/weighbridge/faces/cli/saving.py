@@ -1,4 +1,4 @@
-"""--save FILE: writes the script that trains as the answer says."""
+"""The option --save FILE, which writes the script that runs the estimated training."""
 
 import os
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 BOTH = "--save and --emit write two files; leave one of them out"
-FILE = "train.py"  # the name that scripts use for themselves
+FILE = "train.py"  # the file name that generated scripts contain
 save_option = click.option(
     "--save",
     metavar="FILE",
@@ -25,15 +25,15 @@ save_option = click.option(
 
 
 def checked(path: str | None) -> None:
-    """Raise UsageError if a script cannot be written there."""
+    """Check that a script can be written to `path`; raise UsageError if not."""
     from weighbridge.faces.cli.files import writable
 
     writable("--save", path)
 
 
 def save(report: "Report", path: str) -> int:
-    """Write the script of an answer, and print on stderr how to start it. Return 0; 1 if the run
-    does not fit, 2 if no script can express it."""
+    """Write the training script of a report to `path`, and print on stderr how to start it. Return
+    the exit code: 0; 1 if the run does not fit, 2 if no script can express it."""
     from weighbridge.faces.cli.files import write
     from weighbridge.faces.view.scripts import is_script, start
 
@@ -53,8 +53,8 @@ def save(report: "Report", path: str) -> int:
 
 
 def save_of_file(weighed: "WeighedFile", path: str) -> int:
-    """Write the script of the only training that a run file starts, as `save` does. Raises
-    UsageError if it starts none, or several."""
+    """Write the training script of a run file's only training to `path`, and return the exit code
+    of `save`. Raises UsageError if the file starts no training, or several."""
     reports = [run.report for run in weighed.runs if run.run.task == "train" and run.report]
     if len(reports) > 1:
         raise UsageError(sentence("save", count=len(reports)))

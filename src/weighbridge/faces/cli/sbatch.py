@@ -1,4 +1,4 @@
-"""weighbridge sbatch FILE: whether a Slurm job asks for enough cards and memory."""
+"""The command weighbridge sbatch FILE: whether a Slurm job asks for enough cards and memory."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,9 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     text, name = text_of(source, called)
     job = asked(text)
     typed = source_of(settings)
-    asks: list[dict[str, Any]] = [{**job.settings(kind), **typed} for kind in _kinds(job, gpu)]
+    asks: list[dict[str, Any]] = [
+        {**job.settings(kind), **typed} for kind in _possible_cards(job, gpu)
+    ]
     files = [api.weigh(source, name=called, model=model, **each) for each in asks]
     runs = [run.report for weighed in files for run in weighed.runs if run.report is not None]
     if not runs:
@@ -56,39 +58,42 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
             return code
         raise UsageError(why)
     answers = [(report, advice(job, report)) for report in runs]
-    doubt = _doubt(job, gpu)
+    doubt = _card_doubt(job, gpu)
     same = all([r.fits for r in f.runs] == [r.fits for r in files[0].runs] for f in files)
-    alike = same and _alike([advice for _, advice in answers], len(files))
+    alike = same and _has_equal_gres([advice for _, advice in answers], len(files))
     if as_json:
-        click.echo(json_text(_data(name, job, answers, doubt)).rstrip())
+        click.echo(json_text(_json_body(name, job, answers, doubt)).rstrip())
     else:
         shown = answers[: len(files[0].runs)] if alike else answers
         lines = [line for report, each in shown for line in lines_of(job, report, each)]
         if doubt:
             key = "which_card.same" if alike else "which_card"
             lines.insert(len(lines) if alike else 0, sentence(key, **doubt.values))
-        lines += _disagreements(files[0], lines)
+        lines += _few_card_reasons(files[0], lines)
         click.echo(writable("\n".join(map(printable, lines))))
     return max(CODES[each.fits] for _, each in answers) if same else CODES["unknown"]
 
 
-def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
-    """Return why the job asks for too few cards for its command, if no line says so yet."""
+def _few_card_reasons(file: "WeighedFile", lines: list[str]) -> list[str]:
+    """Return the reasons why the job asks for too few cards for its command, without those already
+    in `lines`."""
     from weighbridge.files.runfiles.record import FEW_CARDS
 
     unread = (each for run in file.runs for each in run.run.unread if each.key == FEW_CARDS)
     return [why for why in dict.fromkeys(each.why for each in unread) if why not in lines]
 
 
-def _alike(jobs: "list[SlurmAdvice]", cards: int) -> bool:
-    """Return whether the --gres line to write is the same for each card that the job may mean."""
+def _has_equal_gres(jobs: "list[SlurmAdvice]", cards: int) -> bool:
+    """Return whether the --gres lines to write are equal for each of the `cards` that the job may
+    mean."""
     each = max(1, len(jobs) // cards)
     gres = [[line for line in one.lines if "--gres" in line] for one in jobs]
     return all(gres[i : i + each] == gres[:each] for i in range(0, len(gres), each))
 
 
-def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
-    """Return the cards to judge a job by: each that its kind may mean."""
+def _possible_cards(job: "SlurmJob", gpu: str | None) -> list[str | None]:
+    """Return the cards to judge a job by: every card that its --gres kind may mean; None stands for
+    the job's own."""
     from weighbridge.files.runfiles.slurm import could_be, times
 
     kind = gpu or job.card
@@ -101,8 +106,8 @@ def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
     return [f"{part.id}:{count}" if count else times(part.id, job.on_all) for part in parts]
 
 
-def _doubt(job: "SlurmJob", gpu: str | None) -> Sentence | None:
-    """Return a sentence on the cards that a job's kind may mean; None if it is only one."""
+def _card_doubt(job: "SlurmJob", gpu: str | None) -> Sentence | None:
+    """Return a sentence on the cards that a job's kind may mean; None if it means only one."""
     from weighbridge.files.runfiles.slurm import could_be, several
 
     kind = gpu or job.card
@@ -110,7 +115,7 @@ def _doubt(job: "SlurmJob", gpu: str | None) -> Sentence | None:
     return several("which_card.any", kind, parts) if len(parts) > 1 else None
 
 
-def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str | None) -> dict[str, Any]:
+def _json_body(name: str, job: "SlurmJob", answers: list[Any], doubt: str | None) -> dict[str, Any]:
     from weighbridge.base._version import __version__
 
     return {

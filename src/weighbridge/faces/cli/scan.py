@@ -1,4 +1,5 @@
-"""weighbridge scan: asks the same questions of every model in a registry, and writes Parquet."""
+"""The command weighbridge scan, which asks the same questions of every model in a registry and
+writes Parquet."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.scanned import ScanSummary
 
 F = TypeVar("F", bound=Callable[..., Any])
-HERE = "here"  # the command of `scan SOURCE`
+HERE = "here"  # name of the hidden command behind `scan SOURCE`
 MOST_JOBS = 256
-MOST_FAULTS = 20  # that are listed one by one
+MOST_FAULTS = 20  # most faults that are listed one by one
 FORMS = ("human", "markdown", "json", "csv")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class ScanMenu(click.Group):
-    """A group that takes a word which names no command for a source."""
+    """A click group in which a first word that names no command is the source to scan."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -49,15 +50,15 @@ class ScanMenu(click.Group):
         return super().parse_args(ctx, args)
 
 
-def _with(command: F, *options: Callable[[F], F]) -> F:
+def _add_options(command: F, *options: Callable[[F], F]) -> F:
     for option in reversed(options):
         command = option(command)
     return command
 
 
 def asking(command: F) -> F:
-    """Add the options of the questions."""
-    return _with(
+    """Add the options of the questions: the file, the cards, the number of parts."""
+    return _add_options(
         command,
         click.option("--questions", type=FILE, metavar="FILE", help="Questions, in YAML."),
         click.option(
@@ -73,8 +74,9 @@ def asking(command: F) -> F:
 
 
 def running(command: F) -> F:
-    """Add the options of the processes that answer."""
-    return _with(
+    """Add the options of the processes that answer: their number, and the seconds and memory of
+    each."""
+    return _add_options(
         command,
         click.option(
             "--jobs",
@@ -144,20 +146,20 @@ def here(source: str, out: Path | None, **chosen: Any) -> None:
         chosen["picture"] = checked(picture)
     chosen["place"] = out
     if out is not None:
-        _here(source, out, chosen)
+        _scan_and_show(source, out, chosen)
         return
     with TemporaryDirectory(prefix="weighbridge-scan-") as folder:
-        _here(source, Path(folder), chosen)
+        _scan_and_show(source, Path(folder), chosen)
 
 
-def _here(source: str, out: Path, chosen: dict[str, Any]) -> None:
-    planned = _planned(source, out, chosen)
-    _run(out, planned, chosen)
-    view = _view(out, planned)
+def _scan_and_show(source: str, out: Path, chosen: dict[str, Any]) -> None:
+    planned = _make_plan(source, out, chosen)
+    _answer_parts(out, planned, chosen)
+    view = _open_view(out, planned)
     summary = view.summary(planned, chosen["rows"], chosen["place"])
-    _show(summary, chosen["form"], chosen["lang"])
+    _print_summary(summary, chosen["form"], chosen["lang"])
     if chosen["picture"] is not None:
-        _draw(summary, planned, chosen)
+        _draw_summary(summary, planned, chosen)
 
 
 @scan.command()
@@ -170,7 +172,7 @@ def plan(source: str, out: Path, **chosen: Any) -> None:
     Without --questions each card is asked about loading, vLLM at 8K and 32K, llama.cpp Q4_K_M,
     LoRA, QLoRA and full training.
     """
-    planned = _planned(source, out, chosen)
+    planned = _make_plan(source, out, chosen)
     of, keys = planned.counts, counted(planned.counts["keys"], "key")
     asked, parts = counted(len(planned.questions), "question"), counted(planned.parts, "part")
     models = counted(of["models"], "model")
@@ -204,8 +206,8 @@ def run(out: Path, share: str, **chosen: Any) -> None:
 
     needed("pyarrow")
     planned = plan_of(out)
-    if _run(out, planned, {**chosen, "share": share}):
-        _tell(out, planned)
+    if _answer_parts(out, planned, {**chosen, "share": share}):
+        _print_unanswered(out, planned)
 
 
 @scan.command()
@@ -251,12 +253,12 @@ def query(out: Path, sql: str | None, rows: int, form: str, lang: str | None) ->
     from weighbridge.faces.scan.dataset import plan_of
 
     planned = plan_of(out)
-    view = _view(out, planned)
+    view = _open_view(out, planned)
     if sql is None:
-        _show(view.summary(planned, rows, out), form, lang)
+        _print_summary(view.summary(planned, rows, out), form, lang)
         return
     table = view.ask(sql, most=rows)
-    _print(table.names, table.rows, form)
+    _print_rows(table.names, table.rows, form)
 
 
 @scan.command()
@@ -334,19 +336,21 @@ def diff(old: Path, new: Path, **chosen: Any) -> int:
     return difference.code if chosen["check"] else 0
 
 
-def _planned(source: str, out: Path, chosen: dict[str, Any]) -> "ScanPlan":
+def _make_plan(source: str, out: Path, chosen: dict[str, Any]) -> "ScanPlan":
     from weighbridge.faces.scan import asking, planning, registry
     from weighbridge.faces.scan.dataset import FETCHED, needed
 
     needed("pyarrow")
     file, cards = chosen["questions"], chosen["cards"]
-    asked = asking.default(cards) if file is None else asking.read(_bytes(file), str(file), cards)
+    asked = (
+        asking.default(cards) if file is None else asking.read(_read_bytes(file), str(file), cards)
+    )
     registered = registry.models(source, offline=chosen["offline"], store=out / FETCHED)
     name = registry.named(source)
     return planning.plan(registered, out, asked, source=name, parts=chosen["count"])
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     from weighbridge.base.cost import MOST
     from weighbridge.base.errors import NotFoundError
 
@@ -356,13 +360,14 @@ def _bytes(path: Path) -> bytes:
         return file.read(MOST + 1)
 
 
-def _run(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
-    """Answer a share of the parts; return whether none of all parts is left."""
+def _answer_parts(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
+    """Answer the chosen share of the parts that are left; return whether all parts of the dataset
+    are answered."""
     from weighbridge.faces.scan import running
     from weighbridge.faces.scan.dataset import put_json
     from weighbridge.faces.scan.packing import pack
 
-    answered = _answered(out, planned, chosen)
+    answered = _answer_function(out, planned, chosen)
     parts = running.todo(out, planned, running.share(chosen.get("share", "0/1")))
     count = counted(len(parts), "part") if parts else "nothing is left"
     talk(f"{count} to answer")
@@ -379,13 +384,14 @@ def _run(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
     return whole
 
 
-def _tell(out: Path, planned: "ScanPlan") -> None:
-    """Print which models of a complete dataset have no answer, and how to look at it."""
+def _print_unanswered(out: Path, planned: "ScanPlan") -> None:
+    """Print which models of a complete dataset have no answer, and the command that shows the
+    answers."""
     from weighbridge.base.words import words_in
     from weighbridge.faces.view.records import Paste
     from weighbridge.faces.view.scan import unweighed
 
-    view = _view(out, planned)
+    view = _open_view(out, planned)
     for block in unweighed(view.unweighed(), str(out), words_in("en")):
         if isinstance(block, Paste):
             talk(block.heading)
@@ -393,13 +399,14 @@ def _tell(out: Path, planned: "ScanPlan") -> None:
     talk(f"`weighbridge scan query {out}` shows the answers")
 
 
-def _answered(
+def _answer_function(
     out: Path, planned: "ScanPlan", chosen: dict[str, Any]
 ) -> "Callable[[Sequence[int]], Iterator[PartDone]]":
-    """Return the function that answers parts: by processes of this machine, or by Ray."""
+    """Return the function that answers parts and yields each when done: by processes of this
+    machine, or by Ray."""
     from weighbridge.faces.scan import running
 
-    limits, address, jobs = _limits(chosen), chosen.get("ray"), chosen["jobs"]
+    limits, address, jobs = _scan_limits(chosen), chosen.get("ray"), chosen["jobs"]
     if address is None:
         return lambda parts: running.run(out, planned, parts, jobs, limits)
     from weighbridge.faces.scan import on_ray
@@ -407,7 +414,7 @@ def _answered(
     return lambda parts: on_ray.run(out, planned, parts, on_ray.RayRun(address, jobs), limits)
 
 
-def _limits(chosen: dict[str, Any]) -> "ScanLimits":
+def _scan_limits(chosen: dict[str, Any]) -> "ScanLimits":
     from weighbridge.base.units import MIB, parse_size
     from weighbridge.faces.scan.weigher import ScanLimits
 
@@ -417,7 +424,7 @@ def _limits(chosen: dict[str, Any]) -> "ScanLimits":
     return ScanLimits(chosen["seconds"], memory)
 
 
-def _view(out: Path, planned: "ScanPlan") -> "ScanView":
+def _open_view(out: Path, planned: "ScanPlan") -> "ScanView":
     from weighbridge.faces.scan.dataset import needed
     from weighbridge.faces.scan.query import ScanView
 
@@ -425,7 +432,7 @@ def _view(out: Path, planned: "ScanPlan") -> "ScanView":
     return ScanView(out, planned)
 
 
-def _show(summary: "ScanSummary", form: str, lang: str | None) -> None:
+def _print_summary(summary: "ScanSummary", form: str, lang: str | None) -> None:
     from weighbridge.faces.cli.options import in_signs, language, screen_look
     from weighbridge.faces.render import draw
     from weighbridge.faces.view.scan import scan as screen
@@ -434,14 +441,15 @@ def _show(summary: "ScanSummary", form: str, lang: str | None) -> None:
         print_json(summary.to_dict())
         return
     if form == "csv":
-        _print(*_flat(summary), form)
+        _print_rows(*_summary_rows(summary), form)
         return
     look = screen_look(form)._replace(lang=in_signs(lang or language()))
     print_text(draw(screen(summary, look.lang), form, look), look)
 
 
-def _flat(summary: "ScanSummary") -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Return the column names and the rows of a summary, one row per answer."""
+def _summary_rows(summary: "ScanSummary") -> tuple[Sequence[str], list[tuple[Any, ...]]]:
+    """Return the column names and the rows of a summary, one row per model, question and card;
+    sizes in bytes."""
     rows = [
         (line.id, line.parameters, name, cell.gpu, cell.fits, cell.need.expected, cell.usable)
         for line in summary.lines
@@ -451,8 +459,8 @@ def _flat(summary: "ScanSummary") -> tuple[Sequence[str], list[tuple[Any, ...]]]
     return ("id", "parameters", "question", "gpu", "fits", "need", "usable"), rows
 
 
-def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> None:
-    """Print the rows of a query."""
+def _print_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> None:
+    """Print the rows of a query as JSON, CSV or a table."""
     from weighbridge.faces.render.data import json_text
 
     if form == "json":
@@ -473,8 +481,9 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> No
         print_text(draw(plain(names, rows), form, look), look)
 
 
-def _draw(summary: "ScanSummary", planned: "ScanPlan", chosen: dict[str, Any]) -> None:
-    """Draw the first question about serving, else the first one."""
+def _draw_summary(summary: "ScanSummary", planned: "ScanPlan", chosen: dict[str, Any]) -> None:
+    """Draw which models fit, by the first question about serving, else by the first question, into
+    the file of --picture."""
     from weighbridge.faces.charts.scanned import scanned
     from weighbridge.faces.cli.files import draw
 

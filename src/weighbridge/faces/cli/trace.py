@@ -124,7 +124,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     """
     if os.path.isdir(script):
         form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
-        click.echo(terminal_text(_repository(script, options["lang"], form)), nl=False)
+        click.echo(terminal_text(_repository_text(script, options["lang"], form)), nl=False)
         return 0
     run = _net_run(options)
     if options["fit"]:
@@ -133,11 +133,11 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
         text, code = fit_batch([script, *arguments], options, run)
         click.echo(terminal_text(text), nl=False)
         return code
-    return _traced([script, *arguments], options, run)
+    return _trace([script, *arguments], options, run)
 
 
-def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
-    """Trace a program, or a network (`run`), and print its report. Return the program's exit code;
+def _trace(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
+    """Trace a program, or the network `run`, and print its report. Return the program's exit code;
     4 if that is 0 and code that trains more never ran."""
     from weighbridge_lab.trace import differences, launchers
     from weighbridge_lab.trace import script as scripts
@@ -146,27 +146,27 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     from weighbridge_lab.trace.render import remarks, render
 
     if options["against"] is not None:
-        differences.against(options["against"], 0, ())  # errors before anything runs
+        differences.against(options["against"], 0, ())  # raises its errors before anything runs
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
-    _form(options["timeline"])
+    _timeline_writer(options["timeline"])
     for name in ("timeline", "snapshot"):
         writable(f"--{name}", options[name])
     chart = chart_file(options)
     launch = launchers.read(words, module=options["module"])
-    settings = replace(_settings(options, launch), second=_second(words, options))
-    then = None if run is None else _of_net(run, launch)
+    settings = replace(_gpu_settings(options, launch), second=_second_rank_cards(words, options))
+    then = None if run is None else _net_driver(run, launch)
     asked = request(launch.program, launch.arguments, module=launch.module, then=then)
     code = apart() if cli.ALONE else None
     if code is not None:  # the script ran in its own process, which has printed everything
         return code
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
-    report = _advised(report, gpu, settings)
+    report = _with_advice(report, gpu, settings)
     if options["against"] is not None:
         top = report.fullest.allocated
         comparison = differences.against(options["against"], top.allocated, top.tensors)
         report = replace(report, against=comparison)
-    _files(options, chart, report, gpu)
+    _write_files(options, chart, report, gpu)
     sys.stdout.flush()
     look = screen_look(form)
     look = look._replace(lang=options["lang"] or look.lang)
@@ -178,8 +178,11 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     return report.program.exit_code or CANNOT_SAY * report.open
 
 
-def _second(words: Sequence[str], options: Mapping[str, Any]) -> Callable[[], Sequence[int]]:
-    """Return a function that finds, in its own process, which cards the second process uses."""
+def _second_rank_cards(
+    words: Sequence[str], options: Mapping[str, Any]
+) -> Callable[[], Sequence[int]]:
+    """Return a function that traces rank 1 in another process and returns the indices of the cards
+    it allocates on; () if that fails."""
 
     def used() -> Sequence[int]:
         from weighbridge.faces.cli.trace_fit import passed
@@ -195,9 +198,9 @@ def _second(words: Sequence[str], options: Mapping[str, Any]) -> Callable[[], Se
     return used
 
 
-def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
+def _with_advice(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     """Return the report with the changes that `train` suggests, if a single process trained with a
-    Trainer and does not surely fit."""
+    Trainer and does not surely fit; else the report unchanged."""
     run = gpu.trained.run
     if run is None or gpu.world is not None or report.verdict is None:
         return report
@@ -221,9 +224,9 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     return replace(report, advice=advice) if changes else report
 
 
-def _repository(folder: str, lang: str | None, form: str) -> str:
-    """Return what a repository's README starts, as lines to type; only those lines if the form is
-    quiet."""
+def _repository_text(folder: str, lang: str | None, form: str) -> str:
+    """Return the text on what a repository's README starts, as lines to type; only those lines if
+    `form` is quiet."""
     from weighbridge.faces.render.data import json_text
     from weighbridge_lab.trace.repository import read
 
@@ -233,12 +236,13 @@ def _repository(folder: str, lang: str | None, form: str) -> str:
     if form == "quiet":
         lines = [start.trace for start in repository.starts]
     else:
-        lines = list(_described(repository, words_in(lang or "en")))
+        lines = list(_repository_lines(repository, words_in(lang or "en")))
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _described(repository: Any, words: Words) -> Iterator[str]:
-    """Yield what a README starts, what of it is missing here, and the memory that it states."""
+def _repository_lines(repository: Any, words: Words) -> Iterator[str]:
+    """Yield lines on the programs that a README starts, the packages and files missing here, and
+    the memory that it states."""
     key = "trace.repository" if repository.starts else "trace.repository.none"
     known = {"count": repository.total, "example": repository.example}
     yield words(key, folder=repository.folder, **known)
@@ -252,7 +256,8 @@ def _described(repository: Any, words: Words) -> Iterator[str]:
 
 
 def _net_run(options: Mapping[str, Any]) -> Any:
-    """Return how a network is run; None for a script."""
+    """Return the inputs and settings with which a network runs, a `NetRun`; None for a script.
+    Raises UsageError for options of a network without --input."""
     of_net = {name: options[name] for name in NET_OPTIONS if options[name]}
     if not options["inputs"]:
         if of_net:
@@ -269,7 +274,7 @@ def _net_run(options: Mapping[str, Any]) -> Any:
     return NetRun(inputs=read, optimizer=train, **others)
 
 
-def _of_net(run: Any, launch: Any) -> Callable[[Any], None]:
+def _net_driver(run: Any, launch: Any) -> Callable[[Any], None]:
     """Return the function that runs a network. Raises UsageError for words after its name."""
     from weighbridge_lab.trace.net import NetDriver
 
@@ -279,7 +284,7 @@ def _of_net(run: Any, launch: Any) -> Callable[[Any], None]:
     return NetDriver(run, launch.program)
 
 
-def _settings(options: Mapping[str, Any], launch: Any) -> Any:
+def _gpu_settings(options: Mapping[str, Any], launch: Any) -> Any:
     """Return the settings of the fake GPU, from the options and the launcher's command line."""
     from weighbridge_lab.trace import inputs
     from weighbridge_lab.trace.script import FakeGpuSettings
@@ -296,13 +301,13 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         nodes=launch.nodes,
         node=launch.node,
         variables=launch.variables,
-        assume=dict(map(_assumption, options["assume"])),
-        steps=_steps(options["steps"]),
+        assume=dict(map(_parse_assumption, options["assume"])),
+        steps=_parse_steps(options["steps"]),
         seconds=options["time_limit"],
         host_memory=options["host_memory"] and parse_size(options["host_memory"]),
         notes=launch.notes,
         network=options["network"],
-        stubs=_stubs(options["stub"] or ""),
+        stubs=_parse_stubs(options["stub"] or ""),
         sample=inputs.read(options["data"], "--data") if options["data"] else (),
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
@@ -310,14 +315,15 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
     return settings
 
 
-def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
-    """Write memory over time to the files that the user named, in their formats."""
+def _write_files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
+    """Write memory over time to the files of --timeline, --chart and --snapshot, each in its
+    format."""
     from weighbridge.faces.cli.files import draw
 
     if chart is not None and options["chart_of"] == "tasks":
-        draw(chart, _tasks(report, gpu, options["unit"]))
+        draw(chart, _tasks_figure(report, gpu, options["unit"]))
         chart = None
-    drawn = _form(options["timeline"])
+    drawn = _timeline_writer(options["timeline"])
     if drawn is not None or chart is not None:
         from weighbridge_lab.trace.timeline import timeline
 
@@ -334,8 +340,9 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
         write(options["snapshot"], snapshot(gpu.tape))
 
 
-def _tasks(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
-    """Return the figure of loading, training and inference on the fullest card."""
+def _tasks_figure(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
+    """Return the figure of loading, training and inference peaks on the fullest card. `unit`: the
+    unit of sizes, None to choose one."""
     from weighbridge.faces.charts.tasks import traced
     from weighbridge_lab.trace.tasks import peaks
 
@@ -344,7 +351,7 @@ def _tasks(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
     return traced(list(peaks(tape)), program, report.gpu.name, unit=unit)
 
 
-def _stubs(text: str) -> tuple[str, ...]:
+def _parse_stubs(text: str) -> tuple[str, ...]:
     names = tuple(filter(None, text.split(",")))
     for name in names:
         if name in (*RUNS, *sys.stdlib_module_names):
@@ -352,7 +359,7 @@ def _stubs(text: str) -> tuple[str, ...]:
     return names
 
 
-def _steps(text: str | None) -> int | None:
+def _parse_steps(text: str | None) -> int | None:
     from weighbridge_lab.trace.script import ALL
 
     if text is None or text == "all":
@@ -362,7 +369,7 @@ def _steps(text: str | None) -> int | None:
     return int(text)
 
 
-def _assumption(text: str) -> tuple[str, float]:
+def _parse_assumption(text: str) -> tuple[str, float]:
     name, equals, value = text.rpartition("=")
     try:
         number = float(value)
@@ -373,8 +380,9 @@ def _assumption(text: str) -> tuple[str, float]:
     return name.strip(), number
 
 
-def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
-    """Return the function that writes a timeline in the format of the file's ending."""
+def _timeline_writer(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
+    """Return the function that writes a timeline in the format of the ending of `path`; None
+    without a path. Raises UsageError for an unknown ending."""
     from weighbridge_lab.trace.timeline import FORMS as KINDS
 
     if path is None:
@@ -387,7 +395,8 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Redirect stdout to stderr: Python's, and that of what a script starts or loads."""
+    """Redirect stdout to stderr inside this block: Python's, and that of programs and libraries a
+    script starts."""
     sys.stdout.flush()
     stdout = os.dup(1)
     os.dup2(2, 1)

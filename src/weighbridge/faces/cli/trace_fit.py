@@ -1,4 +1,4 @@
-"""weighbridge trace --fit batch: the search for the largest batch, and its screen."""
+"""The option --fit batch of weighbridge trace: the search for the largest batch, and its screen."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,24 +22,26 @@ train loss
 """
 VALUES = tuple(_VALUES.split())
 ALONE = ("network", "bf16", "module")
-LIGHTER_RUNS = 6  # with recomputed blocks
+LIGHTER_RUNS = 6  # most traces of the search with recomputed blocks
 
 
 def fit_batch(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[str, int]:
-    """Search the largest batch of a script, or of a network (`run`). Return the text to print, and
+    """Search the largest batch of a script, or of the network `run`. Return the text to print and
     the exit code: 0 if a batch fits, 1 if none does, 4 if unknown."""
     from weighbridge_lab.trace import fit_batch as search
 
     if options["gpu"] is None:
         raise UsageError(sentence("trace.fit_no_card"))
-    first, trace, lighter = _runs(words, options, run)
+    first, trace, lighter = _trace_functions(words, options, run)
     fit = search.largest(trace, first)
-    return _printed(fit, _lighter(lighter, fit), options), CODES[fit.fits]
+    return _format(fit, _batch_with_checkpoint(lighter, fit), options), CODES[fit.fits]
 
 
-def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[int, Any, Any]:
-    """Return the first batch to try, a function that traces a batch, and one that does so with
-    recomputed blocks, None if the run cannot."""
+def _trace_functions(
+    words: Sequence[str], options: Mapping[str, Any], run: Any
+) -> tuple[int, Any, Any]:
+    """Return the first batch to try, a function that traces a batch, and one that traces it with
+    recomputed blocks (None if the run cannot)."""
     from weighbridge_lab.trace.fit_batch import runner, with_flag
 
     typed = list(passed(options))
@@ -50,21 +52,21 @@ def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[i
         behind = " ".join(words[1:])
         raise UsageError(sentence("trace.behind_net", name=words[0], words=behind))
     first = run.inputs[0].shape[0] if run.inputs[0].shape else 1
-    sized, again = _inputs(words, run, first), [*typed, "--checkpoint"]
+    sized, again = _arguments_for_batch(words, run, first), [*typed, "--checkpoint"]
     if run.checkpoint:
         return first, runner(again, sized), None
     return first, runner(typed, sized), runner(again, sized) if run.optimizer else None
 
 
-def _printed(fit: "BatchFit", lighter: int | None, options: Mapping[str, Any]) -> str:
+def _format(fit: "BatchFit", lighter: int | None, options: Mapping[str, Any]) -> str:
     if options["quiet"]:
         return f"{fit.batch}\n"
     if options["as_json"] or options["form"] == "json":
-        return json.dumps(_plain(fit, lighter), indent=2) + "\n"
-    return "\n".join(_lines(fit, lighter, words_in(options["lang"] or "en"))) + "\n"
+        return json.dumps(_json_body(fit, lighter), indent=2) + "\n"
+    return "\n".join(_screen_lines(fit, lighter, words_in(options["lang"] or "en"))) + "\n"
 
 
-def _plain(fit: "BatchFit", lighter: int | None) -> dict[str, Any]:
+def _json_body(fit: "BatchFit", lighter: int | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -79,13 +81,13 @@ def _plain(fit: "BatchFit", lighter: int | None) -> dict[str, Any]:
     }
 
 
-def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
+def _screen_lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
     from weighbridge_lab.trace.fit_batch import hindrance
 
     known = f"{fit.batch:,}" if fit.fits != "unknown" else words("verdict.unknown")
     key = "trace.fit.at_least" if fit.batch and fit.no is None else "trace.fit"
     yield words(key, card=fit.accelerator, batch=known)
-    yield _room(fit, words)
+    yield _memory_line(fit, words)
     yield from (f"  {words.told(reason)}" for _, reason in fit.unanswered)
     yield from fit.on_cards(words)
     top = hindrance(fit.report)
@@ -95,14 +97,15 @@ def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
         yield printable(words("trace.fit.most", role=role, size=human(nbytes), **place))
     if lighter:
         yield words("trace.fit.checkpoint", batch=f"{lighter:,}")
-    if fit.batch and _trains(fit.report):
+    if fit.batch and _has_backward(fit.report):
         yield words("trace.fit.accumulate", batch=f"{fit.batch:,}", whole=f"{4 * fit.batch:,}")
     runs = ", ".join(f"{batch:,} ({human(peak)})" for batch, peak, _ in fit.runs)
     yield words("trace.fit.runs", runs=runs)
 
 
-def _room(fit: "BatchFit", words: Words) -> str:
-    """Return what the batch, or the smallest tried, takes of the card, and what is unsure."""
+def _memory_line(fit: "BatchFit", words: Words) -> str:
+    """Return a line on the memory that the largest fitting batch, or the smallest one tried, takes
+    of the card, and what is unsure."""
     shown = fit.batch or fit.runs[0][0]
     needs = {batch: peak for batch, peak, _ in fit.runs}[shown]
     sizes = {"needs": human(needs), "high": human(fit.high), "has": human(fit.usable)}
@@ -122,13 +125,13 @@ def _room(fit: "BatchFit", words: Words) -> str:
     return words("trace.fit.unknown", batch=shown, reason=reason, **sizes)
 
 
-def _trains(report: Mapping[str, Any]) -> bool:
+def _has_backward(report: Mapping[str, Any]) -> bool:
     phases = (phase["name"] for device in report["devices"] for phase in device["phases"])
     return "backward" in phases
 
 
-def _lighter(run: Any, fit: "BatchFit") -> int | None:
-    """Return a larger batch that was traced and fits with recomputed blocks; None without one."""
+def _batch_with_checkpoint(run: Any, fit: "BatchFit") -> int | None:
+    """Return a larger batch that a trace proved to fit with recomputed blocks; None without one."""
     from weighbridge_lab.trace.fit_batch import largest
 
     if run is None or not fit.batch:
@@ -141,7 +144,7 @@ def _lighter(run: Any, fit: "BatchFit") -> int | None:
 
 
 def passed(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options of a trace as arguments for another process."""
+    """Yield the options of a trace as command-line arguments for another process."""
     for name in VALUES:
         if options[name] is not None:
             yield from (f"--{name.replace('_', '-')}", str(options[name]))
@@ -150,8 +153,11 @@ def passed(options: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--assume", text)
 
 
-def _inputs(words: Sequence[str], run: "NetRun", first: int) -> Callable[[int], Sequence[str]]:
-    """Return a function from a batch to arguments, with it as first size of batched inputs."""
+def _arguments_for_batch(
+    words: Sequence[str], run: "NetRun", first: int
+) -> Callable[[int], Sequence[str]]:
+    """Return a function from a batch to command-line arguments, in which it is the first size of
+    inputs whose first size is `first`."""
 
     def line(batch: int) -> Sequence[str]:
         sized = (one.with_batch(batch) if one.shape[:1] == (first,) else one for one in run.inputs)

@@ -73,12 +73,13 @@ def web(
 
 
 def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> None:
-    """Serve the page until Ctrl-C."""
+    """Serve the page until Ctrl-C. `port` None is the default port; `dataset` is the folder of the
+    Registry tab."""
     from weighbridge.faces.web.server import PORT, PageServer
 
     server = PageServer(PORT if port is None else port, desks, dataset=dataset)
     desks.begin()
-    _announced(server.address, open_=open_)
+    _announce(server.address, open_=open_)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -90,8 +91,8 @@ def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> N
 
 @contextmanager
 def _published(dataset: Path | None) -> Iterator[Path]:
-    """Yield the folder that the Registry tab shows: one that `scan publish` wrote, or a temporary
-    one, published from the answers of `scan`."""
+    """Yield the folder that the Registry tab shows: the demonstration, a folder that `scan publish`
+    wrote, or a temporary one published from the answers of `scan`."""
     from weighbridge.faces.web import registry
 
     if dataset is None:
@@ -108,8 +109,8 @@ def _published(dataset: Path | None) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _announced(address: str, *, open_: bool) -> None:
-    """Print the address on stdout, and open it in a browser if `open_`."""
+def _announce(address: str, *, open_: bool) -> None:
+    """Print the page's address on stdout, and open it in a browser if `open_`."""
     click.echo(address)
     talk("The page is at this address until Ctrl-C.")
     if open_:
