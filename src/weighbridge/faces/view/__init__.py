@@ -43,36 +43,41 @@ def screen(
     page: ShownPage | None = None,
 ) -> Screen:
     """Return the screen of a report, or of an answer of `fit` about a pipeline. `details` adds the
-    full tables, `explain` the arithmetic. A `page` names its own controls instead of options, omits
-    changes if none were searched, and shows a lower bound as a bar without a verdict."""
-    report, fit = (about, None) if isinstance(about, Report) else (_asked(about), about)
+    full tables, `explain` the arithmetic. With a `page`, the text names the page's controls instead
+    of options; changes are left out if none were searched, and a lower bound is a bar without a
+    verdict."""
+    report, fit = (about, None) if isinstance(about, Report) else (_report_as_asked(about), about)
     words, sought = words_in(lang, page=page is not None), page is None or page.sought
     answer = shown(report, words, unit, full=details, sought=sought, fit=fit)
     pictures = {"infer": "picture", "train": "picture_training"}
     kind = pictures[report.task] if report.pictures else report.task
     task = import_module(f"weighbridge.faces.view.{kind}")
     if page is not None and page.least:
-        return Screen(task.title(answer), (_least(answer),), lang=lang)
-    sections = (_answer(answer, barred=page is not None), *_named(task.sections, answer))
+        return Screen(task.title(answer), (_lower_bound_section(answer),), lang=lang)
+    sections = (
+        _first_section(answer, barred=page is not None),
+        *_named(task.sections, answer),
+    )
     return Screen(
         title=task.title(answer),
-        sections=(*sections, *_more(answer, told=explain)),
+        sections=(*sections, *_detail_sections(answer, told=explain)),
         footer=(_footer(answer, task),),
-        warnings=tuple(_warnings(answer)),
+        warnings=tuple(_shown_warnings(answer)),
         lang=lang,
-        brief=_brief(sections, task.brief(answer) if hasattr(task, "brief") else ()),
+        brief=_ticket_blocks(sections, task.brief(answer) if hasattr(task, "brief") else ()),
     )
 
 
-def _asked(fit: "Fit") -> Report:
-    """Return the report of the question as asked, which a pipeline always has."""
+def _report_as_asked(fit: "Fit") -> Report:
+    """Return the report of an answer of `fit` with the settings as asked; a pipeline always has
+    one."""
     assert fit.asked.report is not None
     return fit.asked.report
 
 
-def _answer(answer: ShownAnswer, *, barred: bool) -> Section:
-    """Return the first section of a screen: verdict, bar and reason; for `fit`, the way to run it,
-    with a bar if `barred`."""
+def _first_section(answer: ShownAnswer, *, barred: bool) -> Section:
+    """Return the first section of a screen: verdict, bar and reason. For `fit` it is the way to run
+    the model, with a bar if `barred`."""
     if answer.fit is not None:
         from weighbridge.faces.view.picture import runs
 
@@ -85,8 +90,9 @@ def _answer(answer: ShownAnswer, *, barred: bool) -> Section:
     return (head,) if bare else (head, filled(answer))
 
 
-def _least(answer: ShownAnswer) -> Section:
-    """Return what to show until the answer is known: the least memory, and that it is run."""
+def _lower_bound_section(answer: ShownAnswer) -> Section:
+    """Return the section shown until the answer is known: the least memory it takes, with its bar,
+    and that the run is still traced."""
     size = answer.sizes.of(answer.peak.low)
     head = Headline(answer.say("least", size=size), answer.say("least.runs"))
     drawn = bar(answer, margin="")
@@ -96,14 +102,15 @@ def _least(answer: ShownAnswer) -> Section:
 def _named(
     build: Callable[[ShownAnswer], Iterator[Section]], answer: ShownAnswer
 ) -> Iterator[Section]:
-    """Yield the sections that are not empty; an empty one would leave a blank."""
+    """Yield the sections that `build` makes, without empty blocks and sections, which would leave a
+    blank line."""
     for section in build(answer):
         blocks = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
         if blocks:
             yield blocks
 
 
-def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
+def _detail_sections(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
     if not told and not answer.full and answer.device.exact is None:
         return
     from weighbridge.faces.view import details
@@ -116,31 +123,33 @@ def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
         yield (details.exact(answer),)
 
 
-def _warnings(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the warnings of the report; keys of a config that were not read are details."""
+def _shown_warnings(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the warnings of the report as text; unread keys of a config only with the full
+    tables."""
     for line in answer.report.warnings:
         if answer.full or "unread_keys" not in keys_of(line):
             yield redacted(answer.say.told(line))
 
 
-def _brief(sections: tuple[Section, ...], of_task: Section) -> Section:
-    """Return the blocks for a ticket: the answer, and the line that runs it."""
+def _ticket_blocks(sections: tuple[Section, ...], of_task: Section) -> Section:
+    """Return the blocks to put into a ticket: the first section, those of the task, and the first
+    line to paste."""
     pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
     return (*sections[0], *of_task, *islice(pasted, 1))
 
 
 def _footer(answer: ShownAnswer, task: Any) -> str:
-    """Return the line of assumptions, and where to find more."""
+    """Return the footer: the assumptions of the answer, and which option shows more."""
     w, d = answer.report.workload, answer.report.derived
-    named = [*task.assumes(answer), ", ".join(_read(answer))]
+    named = [*task.assumes(answer), ", ".join(_model_sources(answer))]
     if d.get("longest_context") not in (None, w.get("context") or w.get("seq_len")):
         named.append(answer.say("footer.context", end=f"{d['longest_context']:,}"))
     more = "" if answer.full else answer.say("footer.more")
     return answer.say("footer.assumes", what=" · ".join(filter(None, named))) + more
 
 
-def _read(answer: ShownAnswer) -> Iterator[str]:
-    """Yield where the model was read from, without its address."""
+def _model_sources(answer: ShownAnswer) -> Iterator[str]:
+    """Yield where the model was read from, without the address."""
     for text in answer.report.model.read_from:
         if text == "a bare size":
             yield answer.say("footer.size")

@@ -32,18 +32,18 @@ def headline(answer: ShownAnswer) -> Headline:
         where = say("headline.host" if answer.device.kind == "host" else "headline.card")
         return Headline(about(answer, answer.sizes, answer.peak), where, needs=answer.peak.expected)
     if not verdict.count:
-        return _host_alone(answer, verdict)
+        return _host_headline(answer, verdict)
     sign = mark(verdict)
-    # the engine may not start by its defaults, and no launch line has the flags
+    # the engine may not start with its defaults, and no launch line has the flags
     first = key_of(parts_of(verdict.reason)[0])
     if first.startswith("defaults_") and "launch_serves" in d and not d.get("launch"):
         sign = "tight" if sign == "yes" else sign
     word = say("verdict.spills") if verdict.spilled else say(f"verdict.{mark(verdict)}")
     return Headline(
         verdict=word + say("headline.on", card=card(answer.report)),
-        figures=_of_host(answer, verdict.host)
+        figures=_host_figures(answer, verdict.host)
         if verdict.host and by_host(verdict)
-        else _figures(answer, verdict),
+        else _device_figures(answer, verdict),
         mark=sign,
         margin="" if by_host(verdict) else margin(answer),
         reason=_reason(answer, verdict),
@@ -53,20 +53,21 @@ def headline(answer: ShownAnswer) -> Headline:
 
 
 def filled(answer: ShownAnswer) -> Bar:
-    """Return the bar of what fills the device, with the bytes left or lacking."""
+    """Return the bar of the parts that fill the device, with the bytes left or lacking."""
     return bar(answer, margin=margin(answer))
 
 
 def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:
-    """Return a size as text: one number, and its range if its bounds differ."""
+    """Return the expected bytes of `interval` as text in `unit`, with both bounds if they
+    differ."""
     size, ends = unit.of(interval.expected), unit.range(interval)
     if ends is None:
         return answer.say("size.alone", size=size)
     return answer.say("size.range", size=size, low=ends[0], high=ends[1])
 
 
-def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return a sentence with the bytes that are needed and the bytes that there are."""
+def _device_figures(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """Return a sentence with the bytes that a device needs and has, and those lacking."""
     say, unit = answer.say, apart(answer.sizes, verdict.margin_bytes)
     needs = unit.of(verdict.per_device.expected)
     if _too_few(verdict):
@@ -75,20 +76,20 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
         low, high = unit.bare(verdict.per_device.low), unit.of(verdict.per_device.high)
         has = "-".join(unit.range(verdict.usable) or (unit.bare(verdict.usable.low),))
         return say("figures.unknown", low=low, high=high, has=has)
-    has = _same(unit, verdict.usable_bytes, answer.unit)
+    has = _comparable_size(unit, verdict.usable_bytes, answer.unit)
     if verdict.margin_bytes >= 0:
-        return _of(answer, unit, verdict.per_device, has)
+        return _figures_sentence(answer, unit, verdict.per_device, has)
     key = "figures.no" if verdict.count < 2 or verdict.usable_each else "figures.no.each"
     return say(key, needs=needs, has=has, short=unit.of(-verdict.margin_bytes), count=verdict.count)
 
 
 def figures(answer: ShownAnswer, needed: Bytes, usable: int) -> str:
-    """Return a sentence with the bytes that are needed, out of those that a device has."""
+    """Return a sentence with the `needed` bytes, out of the `usable` bytes that a device has."""
     unit = apart(sizes(needed.expected, answer.unit), usable - needed.expected)
-    return _of(answer, unit, needed, _same(unit, usable, answer.unit))
+    return _figures_sentence(answer, unit, needed, _comparable_size(unit, usable, answer.unit))
 
 
-def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
+def _figures_sentence(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
     needs, ends = unit.of(needed.expected), unit.range(needed)
     if ends is None:
         return answer.say("figures.yes.exact", needs=needs, has=has)
@@ -96,25 +97,28 @@ def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
 
 
 def _too_few(verdict: "Verdict") -> bool:
-    """Return whether each device has room, but more are needed than there are: no margin."""
+    """Return whether each device has room, but the run needs more devices than there are; then
+    there is no margin."""
     return verdict.devices_used > verdict.count and verdict.margin_bytes >= 0
 
 
-def _unstarted(verdict: "Verdict") -> bool:
-    """Return whether a device has room, but the engine refuses to start: no margin."""
+def _is_refused_at_start(verdict: "Verdict") -> bool:
+    """Return whether a device has room, but the engine refuses to start; then there is no
+    margin."""
     room = verdict.fits == "no" and verdict.margin_bytes >= 0
     return room and any(one.name == "starts" for one in verdict.conditions)
 
 
-def _same(unit: SizeFormat, nbytes: int, asked: str | None) -> str:
-    """Return a size for comparison with one in `unit`: bare if both have the same unit, else with
-    its own. That is `asked`, if the user set one."""
+def _comparable_size(unit: SizeFormat, nbytes: int, asked: str | None) -> str:
+    """Return `nbytes` as text to compare with a size in `unit`: without its unit if both have the
+    same one. `asked` is the unit that the user set, None if they set none."""
     scale = sizes(nbytes, asked or (unit.unit if unit.unit in ("GB", "GiB") else None))
     return unit.bare(nbytes) if scale.unit == unit.unit else scale.of(nbytes)
 
 
 def compared(verdict: "Verdict") -> str:
-    """Return the verdict by the device's numbers only: yes, no or unknown."""
+    """Return whether the bytes needed per device fit into its usable bytes: "yes", "no" or
+    "unknown"."""
     if verdict.per_device.high <= verdict.usable.low:
         return "yes"
     return "no" if verdict.per_device.low > verdict.usable.high else "unknown"
@@ -122,9 +126,10 @@ def compared(verdict: "Verdict") -> str:
 
 def margin(answer: ShownAnswer) -> str:
     """Return the bytes of a device left or lacking as text, or the share of its range that fits if
-    that is unknown. The host's are reported with the host."""
+    the verdict is unknown. "" without a device, with too few devices, or if the engine does not
+    start."""
     verdict = answer.report.verdict
-    if verdict is None or not verdict.count or _too_few(verdict) or _unstarted(verdict):
+    if verdict is None or not verdict.count or _too_few(verdict) or _is_refused_at_start(verdict):
         return ""
     if compared(verdict) == "unknown" and verdict.share_that_fits is not None:
         share, key = _percent(verdict.per_device, verdict.usable), "margin.share"
@@ -138,22 +143,22 @@ def margin(answer: ShownAnswer) -> str:
 
 
 def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the sentence on what decides the verdict, if its numbers do not show it."""
+    """Return the sentence on the reason of the verdict, if its numbers do not show it; else ""."""
     say, d, host = answer.say, answer.report.derived, verdict.host
     if verdict.devices_used > verdict.count:
         key = "reason.devices.one" if verdict.count == 1 else "reason.devices"
         return say(key, needs=verdict.devices_used, count=verdict.count)
     if host and by_host(verdict):
-        return _beside_host(answer, verdict, host)
+        return _host_reason(answer, verdict, host)
     if host and host.fits == verdict.fits == compared(verdict) == "unknown":
-        return _host_open(answer, host)
+        return _host_too_close(answer, host)
     if d.get("not_counted"):
         return say("reason.not_counted", what=say.told(clauses(*d["not_counted"])))
     if "layers_on_card" in d:
-        return _divided(answer, verdict)
+        return _divided_sentence(answer, verdict)
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return say("reason.flags" if d.get("launch") else "reason.flags.alone")
-    if lead := say.told(_lead(verdict)):
+    if lead := say.told(_reason_before_comparison(verdict)):
         return lead
 
     reasons = []
@@ -161,19 +166,19 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         too_big = weights_too_big(answer)
         part = "" if too_big else say(NAMES[verdict.tipped_by])
         reasons.append(say("reason.weights") if too_big else say("reason.tipped", part=part))
-    reasons.append(_each(answer, verdict) if verdict.count > 1 else "")
+    reasons.append(_devices_reason(answer, verdict) if verdict.count > 1 else "")
     # machines: as many as the user set ranks for, else as many as the cards fill
     each = answer.report.setting("ranks_per_machine")
     nodes = ceil_div(verdict.count, each) if each else verdict.nodes
     reasons.append(say("reason.nodes", count=verdict.count, nodes=nodes) if nodes > 1 else "")
     if host and verdict.fits == "no" and host.fits in ("no", "unknown"):
-        reasons.append(say("reason.host.too", figures=_of_host(answer, host)))
+        reasons.append(say("reason.host.too", figures=_host_figures(answer, host)))
     return "; ".join(filter(None, reasons))
 
 
-def _divided(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the sentence on a model that the engine splits between card and RAM by itself: where
-    it is, and how much slower it runs."""
+def _divided_sentence(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """Return the sentence on a model that the engine splits between card and RAM by itself: the
+    layers on the card, the share in RAM, and how much slower it runs."""
     say, d, host = answer.say, answer.report.derived, verdict.host
     slower = say("divided.much_slower")
     if "times_slower" in d:
@@ -196,13 +201,14 @@ def _divided(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 
 def weights_too_big(answer: ShownAnswer) -> bool:
-    """Return whether the weights on the fullest device already exceed it."""
+    """Return whether the weights on the fullest device already exceed its usable bytes."""
     weights, verdict = answer.phase.of("weights").low, answer.report.verdict
     return verdict is not None and weights > verdict.usable.high
 
 
-def _lead(verdict: "Verdict") -> str:
-    """Return the part of a reason before it compares two numbers; all of it if it does not."""
+def _reason_before_comparison(verdict: "Verdict") -> str:
+    """Return the parts of a verdict's reason that precede its comparison of two numbers; all of
+    them without a comparison."""
     from weighbridge.answers.verdict.reasons import COMPARED  # not needed for a bare size
 
     leading: list[str] = []
@@ -215,7 +221,7 @@ def _lead(verdict: "Verdict") -> str:
 
 
 def by_host(verdict: "Verdict") -> bool:
-    """Return whether host memory, and not the device, decides the verdict."""
+    """Return whether host memory, and not the device, decides a verdict other than "yes"."""
     return (
         verdict.host is not None
         and verdict.host.fits == verdict.fits != "yes"
@@ -224,7 +230,8 @@ def by_host(verdict: "Verdict") -> bool:
 
 
 def weighed(verdict: "Verdict") -> "Verdict":
-    """Return the verdict with the numbers of what decides it: the host's memory, or a device's."""
+    """Return the verdict with the bytes needed, usable and left of the memory that decides it: the
+    host's, or a device's."""
     host = verdict.host
     if host is None or not by_host(verdict):
         return verdict
@@ -234,52 +241,54 @@ def weighed(verdict: "Verdict") -> "Verdict":
 
 
 def in_ram(words: Words, verdict: "Verdict", size: str) -> str:
-    """Return a size of the memory that decides, labelled if it is the host's."""
+    """Return `size` as it is, or labelled as host memory if that decides the verdict."""
     return words("cost.ram", ram=size) if by_host(verdict) else size
 
 
-def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:
-    """Return the unit for a machine's numbers, and the bytes that it lacks."""
+def _host_shortage(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:
+    """Return the unit for sizes of host memory, and the bytes of it that the machine lacks."""
     lacks = host.needed.expected - (host.available or 0)
     return apart(sizes(host.needed.expected, answer.unit), lacks), lacks
 
 
-def _of_host(answer: ShownAnswer, host: "HostVerdict") -> str:
+def _host_figures(answer: ShownAnswer, host: "HostVerdict") -> str:
     """Return a sentence with the host memory that is needed, and that of the machine."""
-    unit, _ = _lacking(answer, host)
+    unit, _ = _host_shortage(answer, host)
     if host.fits != "no":
         key = "figures.host.unknown.shared" if host.shared else "figures.host.unknown"
-        return answer.say(key, **_ends(unit, host))
+        return answer.say(key, **_host_bounds(unit, host))
     key = "figures.host.shared" if host.shared else "figures.host"
     needs, has = unit.of(host.needed.expected), unit.of(host.available or 0)
     return answer.say(key, needs=needs, has=has)
 
 
-def _ends(unit: SizeFormat, host: "HostVerdict") -> dict[str, str]:
-    """Return both bounds of what a machine needs, and what it has, as texts."""
+def _host_bounds(unit: SizeFormat, host: "HostVerdict") -> dict[str, str]:
+    """Return texts for a sentence on host memory: `low` and `high` bound the bytes needed, `has` is
+    the machine's."""
     assert host.room is not None
     low, high = unit.bare(host.room.low), unit.of(host.room.high)
     has = high if host.room.exact else f"{low}-{high}"
     return {"low": unit.bare(host.needed.low), "high": unit.of(host.needed.high), "has": has}
 
 
-def _beside_host(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -> str:
-    """Return the sentence on what the machine lacks, and on the device, which does not decide."""
+def _host_reason(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -> str:
+    """Return the sentence on a verdict that host memory decides: what the machine lacks, and the
+    figures of the device."""
     where = answer.say("reason.host.card" if verdict.count == 1 else "reason.host.cards")
-    device = {"where": where, "figures": _figures(answer, verdict)}
-    unit, lacks = _lacking(answer, host)
+    device = {"where": where, "figures": _device_figures(answer, verdict)}
+    unit, lacks = _host_shortage(answer, host)
     if host.fits == "no":
         return answer.say("reason.host.no", short=unit.of(lacks), **device)
     assert host.room is not None
     return answer.say("reason.host.beside", share=_percent(host.needed, host.room), **device)
 
 
-def _host_open(answer: ShownAnswer, host: "HostVerdict") -> str:
-    """Return the sentence on host memory that is too close to call."""
+def _host_too_close(answer: ShownAnswer, host: "HostVerdict") -> str:
+    """Return the sentence on host memory whose verdict is too close to call."""
     assert host.room is not None
-    unit, _ = _lacking(answer, host)
+    unit, _ = _host_shortage(answer, host)
     share = _percent(host.needed, host.room)
-    return answer.say("reason.host.unknown", **_ends(unit, host), share=share)
+    return answer.say("reason.host.unknown", **_host_bounds(unit, host), share=share)
 
 
 def _percent(needed: Bytes, usable: Bytes) -> int:
@@ -288,10 +297,13 @@ def _percent(needed: Bytes, usable: Bytes) -> int:
     return closeness.percent(needed, usable)
 
 
-def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the sentence on several devices, whose memory does not add up."""
+def _devices_reason(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """Return the sentence on several devices whose memory does not add up, or that stay idle; "" if
+    nothing is to say."""
     say, idle = answer.say, verdict.count - verdict.devices_used
-    of_stages = "picture_stages" in answer.report.derived  # its components may go on several
+    of_stages = (
+        "picture_stages" in answer.report.derived
+    )  # components of a pipeline may go on several devices
     if verdict.devices_used == 1 and verdict.fits != "yes" and not of_stages:
         return say("reason.one_holds_all", count=verdict.count)
     if verdict.fits == "yes":
@@ -310,14 +322,14 @@ def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
     return say("reason.not_the_sum", count=verdict.count, each=each, whole=whole)
 
 
-def _host_alone(answer: ShownAnswer, verdict: "Verdict") -> Headline:
-    """Return the headline of a verdict on host memory, if the user named no device."""
+def _host_headline(answer: ShownAnswer, verdict: "Verdict") -> Headline:
+    """Return the headline of a verdict on host memory, for a run without a device."""
     assert verdict.host is not None
     say, h = answer.say, verdict.host
     unit = sizes(h.needed.expected, answer.unit)
     reason = "" if h.fits == verdict.fits else say("reason.no_device")
     if h.fits == verdict.fits == "unknown":
-        reason = _host_open(answer, h)
+        reason = _host_too_close(answer, h)
     needs, has = unit.of(h.needed.expected), unit.of(h.available or 0)
     return Headline(
         verdict=say(f"verdict.{verdict.fits}") + say("headline.on_host"),

@@ -1,8 +1,8 @@
-"""Changes that make it fit, or leave more room: the cheapest in the report.
+"""Changes that make it fit, or leave more room: the cheapest of the report.
 
 A row is the peak after the change, and the change with its cost: in a few words on the first
-screen, in whole sentences with `--details`. The words follow the price of the change
-(report/verdict.py). If nothing helps, the next question to ask is shown instead.
+screen, in sentences with `--details`. The words follow the price of the change (report/verdict.py).
+If nothing helps, the next question to ask is shown instead.
 """
 
 import shlex
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Price, Remedy, Verdict
     from weighbridge.models.quantization.quality import Finding
 
-MOST = 3  # on the first screen
-LONG = 72  # most characters of a cost there
+MOST = 3  # most changes on the first screen
+LONG = 72  # most characters of a cost on the first screen
 PYTHON = ("import ", "from ", "#")  # beginnings of a paste that is Python, not shell
 BOUGHT: Mapping[str, str] = {"more devices": "cost.more", "more RAM": "cost.more_ram"}
 LEAST = 0.4  # points of a price below which it is not shown
@@ -60,7 +60,8 @@ ASKED_ANEW: Mapping[str, frozenset[str]] = {  # what `fit` solves for -> setting
 
 
 def found(answer: ShownAnswer) -> "tuple[Remedy, ...]":
-    """Return the first changes: those that fit before those that may, in the report's order."""
+    """Return the first changes of the report: those that surely fit, then those that may, each in
+    its order."""
     usable = [r for r in answer.report.remedies if r.fits != "no"]
     return tuple(sorted(usable, key=lambda r: r.fits != "yes")[:MOST])
 
@@ -88,11 +89,14 @@ def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
     )
     verdict = answer.report.verdict
     cost = answer.say("cost.and").join(filter(None, (cost, moved(answer.say, verdict, remedy))))
-    return Cell(_size(answer, remedy), remedy.fits), Cell(f"{flags}  ({cost})" if cost else flags)
+    return Cell(_size_after(answer, remedy), remedy.fits), Cell(
+        f"{flags}  ({cost})" if cost else flags
+    )
 
 
-def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
-    """Return the bytes of the fullest device after a change, or of the host without a device."""
+def _size_after(answer: ShownAnswer, remedy: "Remedy") -> str:
+    """Return the bytes after a change as text: of the fullest device, or of the host without a
+    device."""
     verdict = answer.report.verdict
     alone = verdict is not None and not verdict.count and remedy.host is not None
     if alone and remedy.host is not None:
@@ -101,8 +105,8 @@ def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
 
 
 def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
-    """Return the RAM that a machine needs after a change that moves memory there or needs more RAM,
-    else ""."""
+    """Return the host memory that a machine needs after a change, as text, if the change moves
+    memory there or needs at least 1 GiB more; else ""."""
     half = None if verdict is None else verdict.host
     if half is None or remedy.host is None:
         return ""
@@ -123,7 +127,8 @@ def settings(change: Mapping[str, Any]) -> str:
 
 
 def short(cost: str) -> str:
-    """Return the clauses of a cost that there is room for, at least one."""
+    """Return as many clauses of a cost as there is room for, at least one; "…" stands for the
+    rest."""
     first, *others = cost.split("; ")
     for clause in others:
         if len(first) + len(clause) > LONG:
@@ -133,8 +138,8 @@ def short(cost: str) -> str:
 
 
 def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
-    """Return the lines to paste for a change, or a script with the command that writes it; () if
-    there is nothing."""
+    """Return blocks with the lines to paste for a change, or with a script and the command that
+    writes it; () if the change has none."""
     if not remedy.paste:
         return ()
     flags = printable(remedy.flags or settings(remedy.change))
@@ -143,7 +148,8 @@ def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
 
 
 def pasted(answer: ShownAnswer, heading: str, text: str, flags: str = "") -> tuple[Block, ...]:
-    """Return lines to paste, or what writes and starts a script. `flags`: of a change."""
+    """Return blocks with lines to paste, or with a script and the command that writes and starts
+    it. `flags`: options of a change."""
     if scripts.is_script(text):
         return scripts.shown(answer.say, heading, text, flags)
     safe = printable_lines(text)
@@ -151,7 +157,7 @@ def pasted(answer: ShownAnswer, heading: str, text: str, flags: str = "") -> tup
 
 
 def language(text: str) -> Language:
-    """Return the language of a paste."""
+    """Return the language of a text to paste: "python" or "sh"."""
     return "python" if text.startswith(PYTHON) or "(" in text.split(" ")[0] else "sh"
 
 
@@ -159,12 +165,13 @@ def language(text: str) -> Language:
 
 
 def few(words: Words, remedy: "Remedy") -> str:
-    """Return the largest costs, "free" if there are none, "" without a known price."""
+    """Return the largest costs of a change in a few words, "free" if there are none, "" without a
+    known price."""
     if remedy.price is None:
         return ""
     if remedy.kind == "typed":
         return words("cost.typed")
-    priced = sorted(_priced(remedy.price, remedy), key=lambda part: -part[0])
+    priced = sorted(_costs(remedy.price, remedy), key=lambda part: -part[0])
     costs = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in priced[:MOST_COSTS]]
     free = "cost.quality.least" if remedy.price.quality else "cost.free"
     cost = words("cost.and").join(costs) or words(free)
@@ -172,8 +179,8 @@ def few(words: Words, remedy: "Remedy") -> str:
     return words("cost.made", cost=cost) if converted else cost
 
 
-def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
-    """Yield each kind of cost of a change as (points, key of its sentence)."""
+def _costs(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
+    """Yield each kind of cost of a change as (points, key of its words)."""
     if price.money:
         yield price.money, BOUGHT.get(remedy.kind, "cost.larger")
     if not remedy.change.keys().isdisjoint(("engine", "framework")):
@@ -187,10 +194,10 @@ def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
     if quality is not None:
         yield price.quality, quality
     if price.slower >= 1:
-        yield price.speed, _slower(price, remedy)
+        yield price.speed, _slowdown_key(price, remedy)
 
 
-def _slower(price: "Price", remedy: "Remedy") -> str:
+def _slowdown_key(price: "Price", remedy: "Remedy") -> str:
     if price.slower >= MUCH:
         return "cost.much_slower"
     if price.slower < LITTLE:
@@ -199,7 +206,8 @@ def _slower(price: "Price", remedy: "Remedy") -> str:
 
 
 def quality_cell(say: Words, finding: "Finding | None") -> str:
-    """Return a finding as text for a cell; if about another model, with its name."""
+    """Return a published quality loss as text for a cell; with the model's name if another model
+    was measured."""
     if finding is None:
         return say("quality.none")
     sentence = say("quality.nothing")
@@ -218,36 +226,38 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
 
 
 def askable(report: "Report") -> bool:
-    """Return whether `fit` can ask it: the model has a name, and --for a word for the method, LoRA
-    being on unquantized weights."""
+    """Return whether `fit` can ask about the report's run: its model has a name, --for knows its
+    method, and LoRA is not on quantized weights."""
     from weighbridge.models.checkpoint.gather import NAMELESS
 
-    packed = _method(report) == "lora" and "quantization" in report.said
-    return report.model.reference != NAMELESS and _method(report) in QUESTIONS and not packed
+    packed = _method_or_task(report) == "lora" and "quantization" in report.said
+    return (
+        report.model.reference != NAMELESS and _method_or_task(report) in QUESTIONS and not packed
+    )
 
 
 def asks(report: "Report", sought: str) -> str:
-    """Return the command that asks `fit` to solve for `sought` with all other settings of the
-    question."""
-    about = QUESTIONS[_method(report)]
+    """Return the command that asks `fit` to solve for `sought`, with all other settings of the
+    report's question."""
+    about = QUESTIONS[_method_or_task(report)]
     anew, v = ASKED_ANEW[sought], report.verdict
     words = [shlex.quote(printable(report.model.reference))]
     if v is not None and v.marketed_gb and "gpu" not in anew:
-        words.append(f"--gpu {_typed(v.accelerator_id)}{f':{v.count}' if v.count > 1 else ''}")
+        words.append(f"--gpu {_typed_card(v.accelerator_id)}{f':{v.count}' if v.count > 1 else ''}")
     if about != "infer":
         words.append(f"--for {about}")
-    words.append(_said(report, anew))
+    words.append(_user_flags(report, anew))
     return " ".join(("weighbridge fit", *filter(None, words), sought))
 
 
-def _method(report: "Report") -> str:
-    """Return the method of training, or the task of any other question."""
+def _method_or_task(report: "Report") -> str:
+    """Return the training method, or the task of any other question."""
     method: str = report.workload["method"] if report.task == "train" else report.task
     return method
 
 
-def _said(report: "Report", anew: Set[str]) -> str:
-    """Return the settings that the user set and `fit` takes, as flags."""
+def _user_flags(report: "Report", anew: Set[str]) -> str:
+    """Return the settings that the user set and `fit` takes, as flags, without those in `anew`."""
     from weighbridge.workload import FIT
     from weighbridge.workload.flags import flags
 
@@ -255,8 +265,8 @@ def _said(report: "Report", anew: Set[str]) -> str:
     return printable(flags({n: v for n, v in known.items() if n not in anew}, ""))
 
 
-def _typed(accelerator_id: str) -> str:
-    """Return a card's name as people type it; the id of a slice of one."""
+def _typed_card(accelerator_id: str) -> str:
+    """Return a card's name as people type it; the id of a slice (MIG) of a card."""
     from weighbridge.machines.accelerators.names import spoken
     from weighbridge.machines.accelerators.parts import parts
 
@@ -265,14 +275,15 @@ def _typed(accelerator_id: str) -> str:
 
 
 def unhelped(answer: ShownAnswer) -> bool:
-    """Return whether a model does not fit, and a search found no change."""
+    """Return whether the run does not fit, and a search found no change that helps."""
     v = answer.report.verdict
     missing = v is not None and v.count > 0 and v.fits == "no" and not answer.report.remedies
     return missing and answer.sought
 
 
 def smallest(answer: ShownAnswer) -> Paste | Note:
-    """Return the question that finds a card; on a page, whose form asks it, a note."""
+    """Return the command that finds the smallest card; a note if it cannot be asked, or on a page,
+    whose form asks it."""
     v = answer.report.verdict
     short_of_ram = v is not None and v.host is not None and v.host.fits == "no"
     if not askable(answer.report) or short_of_ram:  # a larger card adds no host memory

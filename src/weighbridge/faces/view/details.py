@@ -1,5 +1,5 @@
-"""`--details` and `--explain`: every component, level and phase, how each is computed, the device,
-and all that follows from them."""
+"""The tables of `--details` and `--explain`: every component, level and phase, how each is
+computed, the device, and what follows from them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -35,23 +35,23 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         yield (exact(answer),)
     named = facts.judged(answer)
     if named:
-        yield (_facts(answer, named),)
+        yield (_facts_table(answer, named),)
     for basis in (DIVISIONS, FORMATS):
         rows = [r for r in answer.report.table if r.basis == basis]
         if rows:
-            yield (_table(answer, rows, basis),)
+            yield (_load_table(answer, rows, basis),)
     named = facts.rest(answer)
     if named:
-        yield (_facts(answer, named),)
+        yield (_facts_table(answer, named),)
 
 
-def _facts(answer: ShownAnswer, named: tuple[tuple[str, str], ...]) -> Grid:
+def _facts_table(answer: ShownAnswer, named: tuple[tuple[str, str], ...]) -> Grid:
     rows = tuple(cells(name, text) for name, text in named)
     return Grid((Column(), Column(folds=True)), rows)
 
 
 def components(answer: ShownAnswer) -> Grid:
-    """Return the phase of the bar as a table of components, with a sum below each level."""
+    """Return a table of the components in the bar's phase, with a sum below each level."""
     rows: list[tuple[Cell, ...]] = []
     for level in LEVELS:
         inside = [c for c in answer.phase.components if c.level == level]
@@ -64,15 +64,15 @@ def components(answer: ShownAnswer) -> Grid:
         Column(answer.say("head.memory"), right=True),
         Column(answer.say("head.basis")),
     )
-    return Grid(columns, tuple(rows), _where(answer), wide=True)
+    return Grid(columns, tuple(rows), _components_heading(answer), wide=True)
 
 
 def name(component: Component) -> str:
     return f"{component.name} ({component.detail})" if component.detail else component.name
 
 
-def _where(answer: ShownAnswer) -> str:
-    """Return a heading: which phase of which device the table of components is of."""
+def _components_heading(answer: ShownAnswer) -> str:
+    """Return a table's heading: the phase and the device that the components belong to."""
     key = "details.host" if answer.device.kind == "host" else "details.device"
     if answer.gpus > 1:
         key = "details.fullest"
@@ -82,7 +82,7 @@ def _where(answer: ShownAnswer) -> str:
 
 
 def every_phase(answer: ShownAnswer) -> Grid:
-    """Return a table of the expected bytes of each component in each phase."""
+    """Return a table of the expected bytes of each component in each phase, with sums per level."""
     rows: dict[str, list[int]] = {}
     for index, phase in enumerate(answer.device.phases):
         for c in phase.components:
@@ -90,7 +90,9 @@ def every_phase(answer: ShownAnswer) -> Grid:
             sums_of_name[index] += c.bytes.expected
     heads = [Column(phase_name(answer, p.name), right=True) for p in answer.device.phases]
     lines = [
-        cells(n, *(_or_blank(answer, b) for b in sums)) for n, sums in rows.items() if any(sums)
+        cells(n, *(_size_or_blank(answer, b) for b in sums))
+        for n, sums in rows.items()
+        if any(sums)
     ]
     for level in LEVELS:
         sums = [p.at(level).expected for p in answer.device.phases]
@@ -100,64 +102,69 @@ def every_phase(answer: ShownAnswer) -> Grid:
     return Grid((Column(answer.say("head.component")), *heads), tuple(lines), heading, wide=True)
 
 
-def _or_blank(answer: ShownAnswer, nbytes: int) -> str:
+def _size_or_blank(answer: ShownAnswer, nbytes: int) -> str:
     return human(nbytes, answer.unit) if nbytes else ""
 
 
 def exact(answer: ShownAnswer) -> Grid:
-    """Return a table of the traced class next to the closed form."""
+    """Return a table that compares the traced class with the closed form: bytes per phase and
+    level, and their difference in percent."""
     rows: list[tuple[Cell, ...]] = []
     assert answer.device.exact is not None
     for closed, traced in answer.device.exact.phases:
         for level in LEVELS[:2]:
             a, b = closed.at(level).expected, traced.at(level).expected
-            rows.append(cells(f"{closed.name}, {level}", *_pair(answer, a, b)))
+            rows.append(cells(f"{closed.name}, {level}", *_compared_cells(answer, a, b)))
         if closed.name == answer.phase.name:
-            rows += [cells(f"  {n}", *_pair(answer, a, b)) for n, a, b in compared(closed, traced)]
+            rows += [
+                cells(f"  {n}", *_compared_cells(answer, a, b))
+                for n, a, b in compared(closed, traced)
+            ]
     keys = ("head.exact", "head.closed", "head.traced", "head.difference")
     heads = tuple(Column(answer.say(key), right=bool(i)) for i, key in enumerate(keys))
     return Grid(heads, tuple(rows), wide=True)
 
 
-def _pair(answer: ShownAnswer, closed: int, traced: int) -> tuple[str, str, str]:
+def _compared_cells(answer: ShownAnswer, closed: int, traced: int) -> tuple[str, str, str]:
     share = f"{100 * (traced - closed) / closed:+.2f} %" if closed else ""
     return human(closed, answer.unit), human(traced, answer.unit), share
 
 
-def _table(answer: ShownAnswer, rows: list[Row], basis: str) -> Grid:
-    """Return the load table's rows of one basis."""
+def _load_table(answer: ShownAnswer, rows: list[Row], basis: str) -> Grid:
+    """Return the rows of the load table with one `basis`, division or format, as a table."""
     key = "details.divisions" if basis == DIVISIONS else "details.formats"
     keys = ("head.format", "head.largest_layer", "head.total", "head.adam", "head.adam_pure")
     heads = [Column(answer.say(k), right=bool(i)) for i, k in enumerate(keys)]
     if any(r.quality for r in rows):
         heads.append(Column(answer.say("head.quality")))
-    lines = tuple(cells(*tuple(_row(answer, r))[: len(heads)]) for r in rows)
+    lines = tuple(cells(*tuple(_load_cells(answer, r))[: len(heads)]) for r in rows)
     return Grid(tuple(heads), lines, answer.say(key), wide=True)
 
 
-def _row(answer: ShownAnswer, row: Row) -> Iterator[str]:
+def _load_cells(answer: ShownAnswer, row: Row) -> Iterator[str]:
     yield row.dtype
     yield human(row.largest_layer_bytes, answer.unit)
     yield human(row.total_bytes, answer.unit)
-    yield _maybe(answer, row.training_adam_bytes)
-    yield _maybe(answer, row.training_adam_pure_bytes)
+    yield _size_if_known(answer, row.training_adam_bytes)
+    yield _size_if_known(answer, row.training_adam_pure_bytes)
     yield quality_cell(answer.say, row.quality)
 
 
-def _maybe(answer: ShownAnswer, nbytes: int | None) -> str:
+def _size_if_known(answer: ShownAnswer, nbytes: int | None) -> str:
     return "" if nbytes is None else human(nbytes, answer.unit)
 
 
 def arithmetic(answer: ShownAnswer) -> Iterator[Section]:
     """Yield the sections of `--explain`: how each component is computed, as people write it."""
-    yield (_arithmetic(answer),)
+    yield (_formulas(answer),)
     for grid in (left_alone(answer), quality_sources(answer)):
         if grid is not None:
             yield (grid,)
 
 
-def _arithmetic(answer: ShownAnswer) -> Grid:
-    """Return the formulas of the components, from the largest to the smallest, margins last."""
+def _formulas(answer: ShownAnswer) -> Grid:
+    """Return a table of the components' formulas, from the largest to the smallest, margins
+    last."""
     ordered = sorted(answer.phase.components, key=lambda c: -c.bytes.expected)
     rows: list[tuple[Cell, ...]] = []
     for c in ordered:
@@ -175,7 +182,8 @@ def _arithmetic(answer: ShownAnswer) -> Grid:
 
 
 def left_alone(answer: ShownAnswer) -> Grid | None:
-    """Return a table of what formats keep in the model's own dtype, alike formats as one row."""
+    """Return a table of the modules that each format leaves in the model's own dtype, one row for
+    formats that leave the same; None if there are none."""
     names_of: dict[str, list[str]] = {}
     for r in answer.report.table:
         if r.left_alone:
@@ -191,13 +199,15 @@ def left_alone(answer: ShownAnswer) -> Grid | None:
 
 
 def quality_sources(answer: ShownAnswer) -> Grid | None:
-    """Return a table of the pages that publish each format's figures; None without any."""
-    lines = tuple(cells(r.dtype, _published(r.quality)) for r in answer.report.table if r.quality)
+    """Return a table of the pages that publish each format's quality figures; None without any."""
+    lines = tuple(
+        cells(r.dtype, _quality_source(r.quality)) for r in answer.report.table if r.quality
+    )
     heads = (Column(answer.say("head.format")), Column(answer.say("head.source"), folds=True))
     return Grid(heads, lines, answer.say("explain.quality")) if lines else None
 
 
-def _published(finding: "Finding") -> str:
-    """Return the text, the method, the caution and the source of a figure."""
+def _quality_source(finding: "Finding") -> str:
+    """Return the text, the method, the caution and the source of a quality figure, joined."""
     pieces = (finding.text, finding.under, finding.caution, finding.source)
     return printable(" · ".join(filter(None, pieces)))

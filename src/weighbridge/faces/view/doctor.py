@@ -1,4 +1,4 @@
-"""This machine as a screen: accelerators, then memory, versions and what is missing."""
+"""The screen of this machine: accelerators, then memory, versions and what is missing."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from weighbridge.faces.view.records import (
 )
 from weighbridge.machines.accelerators.diagnosis import DiagnosedDevice, Diagnosis, Extra
 
-MOST = 16  # devices on a screen; JSON has all
+MOST = 16  # most devices on a screen; JSON has all
 
 
 def screen(diagnosis: Diagnosis, lang: str = "en") -> Screen:
@@ -30,22 +30,22 @@ def screen(diagnosis: Diagnosis, lang: str = "en") -> Screen:
     return Screen(
         title=title,
         sections=tuple(section for section in _sections(diagnosis, words) if section),
-        footer=(_next(diagnosis, words),) if diagnosis.here else (),
+        footer=(_next_step(diagnosis, words),) if diagnosis.here else (),
         lang=lang,
     )
 
 
-def _next(diagnosis: Diagnosis, words: Words) -> str:
+def _next_step(diagnosis: Diagnosis, words: Words) -> str:
     known = any(accelerator.card for accelerator in diagnosis.accelerators)
     return words("doctor.next" if known else "doctor.next.none")
 
 
 def _sections(diagnosis: Diagnosis, words: Words) -> Iterator[Section]:
-    yield (_headline(diagnosis, words), *_devices(diagnosis, words))
+    yield (_headline(diagnosis, words), *_device_blocks(diagnosis, words))
     yield tuple(Note(printable(note)) for note in diagnosis.notes)
-    yield tuple(_memory(diagnosis, words))
-    yield tuple(_versions(diagnosis, words))
-    yield tuple(_extras(diagnosis, words))
+    yield tuple(_host_lines(diagnosis, words))
+    yield tuple(_version_lines(diagnosis, words))
+    yield tuple(_extras_table(diagnosis, words))
 
 
 def _headline(diagnosis: Diagnosis, words: Words) -> Headline:
@@ -79,7 +79,7 @@ def _size(nbytes: int | None) -> str:
     return human(nbytes) if abs(nbytes) < GIB else f"{nbytes / GIB:,.1f} GiB"
 
 
-def _devices(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
+def _device_blocks(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
     known = [accelerator for accelerator in diagnosis.accelerators if accelerator.card][:MOST]
     if known:
         columns = (
@@ -99,7 +99,7 @@ def _devices(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
             )
     if diagnosis.missing:
         yield Note(words("doctor.asked", names=", ".join(diagnosis.missing)))
-    yield from _printed(diagnosis, words)
+    yield from _raw_outputs(diagnosis, words)
 
 
 def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
@@ -120,22 +120,24 @@ def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
     yield _size(card.free.low) if card.free else ""
 
 
-def _printed(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
-    """Yield raw numbers as each program printed them; those of alike devices once."""
+def _raw_outputs(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
+    """Yield the raw numbers that each program printed; equal lines are shown once."""
     for seen in diagnosis.seen:
-        outputs = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
+        outputs = [
+            _raw_line(device.raw, device.index) for device in seen.devices[:MOST] if device.raw
+        ]
         if outputs:
             heading = words("doctor.printed", source=seen.source)
             yield lines(*dict.fromkeys(outputs), heading=heading)
 
 
-def _raw(raw: object, index: int) -> str:
+def _raw_line(raw: object, index: int) -> str:
     assert isinstance(raw, dict)
     figures = ", ".join(f"{name} {value}" for name, value in raw.items() if value)
     return printable(f"#{index} {figures}")
 
 
-def _memory(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
+def _host_lines(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
     host = diagnosis.host
     sentences = []
     if host.total is not None and host.available is not None:
@@ -152,7 +154,7 @@ def _memory(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
         yield lines(*sentences, heading=words("doctor.ram"))
 
 
-def _versions(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
+def _version_lines(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
     sentences = [" · ".join(f"{name} {version}" for name, version in diagnosis.versions.items())]
     have = [f"{name} {version}" for name, version in diagnosis.packages.items() if version]
     lack = [name for name, version in diagnosis.packages.items() if not version]
@@ -164,7 +166,7 @@ def _versions(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
         yield lines(*map(printable, sentences), heading=words("doctor.versions"))
 
 
-def _extras(diagnosis: Diagnosis, words: Words) -> Iterator[Grid]:
+def _extras_table(diagnosis: Diagnosis, words: Words) -> Iterator[Grid]:
     missing = [extra for extra in diagnosis.extras if extra.missing]
     if missing:
         heads = (words("doctor.extra.command"), words("doctor.extra.for"))

@@ -1,4 +1,4 @@
-"""Facts below the tables of `--details`: (name, sentence) each."""
+"""Facts below the tables of `--details`, each a pair (name, sentence)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,8 @@ SAID = "as you said"  # the source of a size that the user set
 
 
 def span(answer: ShownAnswer, interval: Bytes) -> str:
-    """Return one size if it is exact, else the expected one and its bounds."""
+    """Return an interval of bytes as text: one size if it is exact, else the expected size and its
+    bounds."""
     text = human(interval.expected, answer.unit)
     if interval.exact:
         return text
@@ -30,7 +31,7 @@ def bounds(answer: ShownAnswer, interval: Bytes) -> str:
 
 
 def asked(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the model, where it was read from, and the settings in full, a line each."""
+    """Yield lines on the model, where it was read from, and all settings of the run."""
     model = answer.report.model
     yield " · ".join(
         filter(None, map(printable, (model.name, model.architecture, f"{model.parameters:,}")))
@@ -39,10 +40,10 @@ def asked(answer: ShownAnswer) -> Iterator[str]:
     yield answer.say("footer.read", source=where) + (
         f" @{model.revision[:12]}" if model.revision else ""
     )
-    yield _pictured(answer) if answer.report.pictures else _setting(answer)
+    yield _pipeline_sentence(answer) if answer.report.pictures else _run_sentence(answer)
 
 
-def _pictured(answer: ShownAnswer) -> str:
+def _pipeline_sentence(answer: ShownAnswer) -> str:
     """Return a sentence on what a pipeline makes, or on its training."""
     w = answer.report.workload
     return answer.say(
@@ -56,13 +57,13 @@ def _pictured(answer: ShownAnswer) -> str:
     )
 
 
-def _setting(answer: ShownAnswer) -> str:
-    """Return a sentence on the task, the format and the engine."""
+def _run_sentence(answer: ShownAnswer) -> str:
+    """Return a sentence on the task, the format and the engine of the run."""
     w, d = answer.report.workload, answer.report.derived
     form = answer.say("form.stored") if d.get("as_stored") else w["quantization"] or w["dtype"]
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if answer.report.task == "train":
-        return _training(answer)
+        return _training_sentence(answer)
     context = answer.say(
         f"setting.{answer.report.task}",
         form=form,
@@ -76,7 +77,7 @@ def _setting(answer: ShownAnswer) -> str:
     return f"{context}: {size}, {answer.say.why(d['context_from'])}"
 
 
-def _training(answer: ShownAnswer) -> str:
+def _training_sentence(answer: ShownAnswer) -> str:
     w, d = answer.report.workload, answer.report.derived
     length = "" if w["seq_len"] is None else f"{w['seq_len']:,}"
     return answer.say(
@@ -96,13 +97,15 @@ def _training(answer: ShownAnswer) -> str:
 
 
 def judged(answer: ShownAnswer) -> tuple[Fact, ...]:
-    """Return facts about the device, from what is sold to what can be used, then the verdict in
-    full."""
-    return () if answer.report.verdict is None else tuple(_judged(answer, answer.report.verdict))
+    """Return facts about the device, from the memory sold to the memory usable, then the verdict in
+    full; () without a verdict."""
+    return (
+        () if answer.report.verdict is None else tuple(_device_facts(answer, answer.report.verdict))
+    )
 
 
-def _judged(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
-    yield answer.say("fact.device"), _device(answer, verdict)
+def _device_facts(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
+    yield answer.say("fact.device"), _device_sentence(answer, verdict)
     if verdict.headroom_bytes:
         left = answer.say(
             "headroom",
@@ -120,14 +123,14 @@ def _judged(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
             line + answer.say(key, used=verdict.devices_used, count=verdict.count),
         )
     if verdict.host is not None:
-        yield answer.say("fact.host"), _host(answer, verdict.host)
+        yield answer.say("fact.host"), _host_sentence(answer, verdict.host)
         if verdict.host.container:
             line = answer.say("container.memory", size=verdict.host.container // GIB)
             yield answer.say("fact.container"), line
     yield answer.say(f"verdict.{verdict.fits}"), printable(verdict.reason)
 
 
-def _device(answer: ShownAnswer, verdict: Verdict) -> str:
+def _device_sentence(answer: ShownAnswer, verdict: Verdict) -> str:
     name = printable(verdict.cards)
     if verdict.marketed_gb is None:
         return name
@@ -141,7 +144,7 @@ def _device(answer: ShownAnswer, verdict: Verdict) -> str:
     )
 
 
-def _host(answer: ShownAnswer, host: HostVerdict) -> str:
+def _host_sentence(answer: ShownAnswer, host: HostVerdict) -> str:
     needed = span(answer, host.needed)
     if host.available is None:
         return answer.say("host.unjudged", needed=needed)
@@ -150,10 +153,10 @@ def _host(answer: ShownAnswer, host: HostVerdict) -> str:
 
 def rest(answer: ShownAnswer) -> tuple[Fact, ...]:
     """Return the facts that no other table of `--details` shows."""
-    return tuple(_rest(answer))
+    return tuple(_task_facts(answer))
 
 
-def _rest(answer: ShownAnswer) -> Iterator[Fact]:
+def _task_facts(answer: ShownAnswer) -> Iterator[Fact]:
     yield from TASKS[answer.report.task](answer)
     for name, count in answer.report.model.parts:
         yield (
@@ -162,7 +165,7 @@ def _rest(answer: ShownAnswer) -> Iterator[Fact]:
         )
 
 
-def _of_load(answer: ShownAnswer) -> Iterator[Fact]:
+def _load_facts(answer: ShownAnswer) -> Iterator[Fact]:
     facts, d = answer.report.model, answer.report.derived
     if facts.stored_bytes is not None:
         yield (
@@ -174,20 +177,21 @@ def _of_load(answer: ShownAnswer) -> Iterator[Fact]:
     if d["download_estimate_bytes"] is not None:
         size = human(d["download_estimate_bytes"], answer.unit)
         yield answer.say("fact.download"), answer.say("download.declared", size=size)
-    yield from _hosts(answer)
+    yield from _host_facts(answer)
     for name, reason in d["unavailable_formats"].items():
         line = reason if reason.startswith(name) else f"{name}: {reason}"
         yield answer.say("fact.not_possible"), printable(line)
 
 
-def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
+def _host_facts(answer: ShownAnswer) -> Iterator[Fact]:
     for device in answer.report.devices:
         if device.kind == "host" and device is not answer.device:
             yield answer.say("fact.host"), on_host(answer, device)
 
 
 def on_host(answer: ShownAnswer, device: Device) -> str:
-    """Return the bytes that the host needs per phase, and pages of files, which are no need."""
+    """Return the bytes that the host needs per phase as text, and the cached pages of files, which
+    are no need."""
     needs = [
         f"{span(answer, p.needed)} {(answer.say(WHEN[p.name]) if p.name in WHEN else p.name)}"
         for p in distinct(device)
@@ -198,8 +202,8 @@ def on_host(answer: ShownAnswer, device: Device) -> str:
     )
 
 
-def _devices(answer: ShownAnswer) -> Iterator[Fact]:
-    """Yield the bytes of every device, and the bytes that its engine reserves."""
+def _memory_facts(answer: ShownAnswer) -> Iterator[Fact]:
+    """Yield facts on the bytes of every phase and device, and on those that an engine reserves."""
     for phase in answer.device.phases:
         yield answer.say("fact.phase", phase=phase.name), span(answer, phase.at("driver"))
     if answer.gpus > 1:
@@ -209,7 +213,7 @@ def _devices(answer: ShownAnswer) -> Iterator[Fact]:
                 groups.setdefault(d.peak("driver"), []).append(d.index)
         for peak, which in groups.items():
             yield per_gpu(answer, which), span(answer, peak)
-    yield from _hosts(answer)
+    yield from _host_facts(answer)
     if answer.device.taken is not None:
         yield (
             answer.say("fact.taken"),
@@ -218,15 +222,16 @@ def _devices(answer: ShownAnswer) -> Iterator[Fact]:
 
 
 def per_gpu(answer: ShownAnswer, which: list[int]) -> str:
-    """Return a name for devices that hold the same: a count if all do, else their numbers."""
+    """Return a name for the devices numbered `which`, which hold equal bytes: their count if these
+    are all, else their numbers."""
     if len(which) == answer.gpus:
         return answer.say("fact.alike", count=len(which))
     return answer.say("fact.gpus", which=ranges(which))
 
 
-def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
+def _serving_facts(answer: ShownAnswer) -> Iterator[Fact]:
     d = answer.report.derived
-    yield from _devices(answer)
+    yield from _memory_facts(answer)
     if d.get("kv_cache_bytes_per_token"):
         each = human(d["kv_cache_bytes_per_token"])
         yield (
@@ -234,7 +239,7 @@ def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
             answer.say(TOKEN[answer.gpus > 1], size=each, gpus=answer.gpus),
         )
     if "not_counted" in d:  # language models have it
-        yield from _bounds(answer)
+        yield from _limit_facts(answer)
     for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
     for remedy in answer.report.remedies:
@@ -246,14 +251,15 @@ def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
     note = d.get("launch_note")
     if note:
         yield answer.say("fact.launch"), answer.say.told(note)
-    yield from _of_command(answer, d.get("command"))
+    yield from _command_facts(answer, d.get("command"))
 
 
 TOKEN = {False: "token", True: "token.together"}
 
 
-def _bounds(answer: ShownAnswer) -> Iterator[Fact]:
-    """Yield the longest context and the most requests, each with the other settings as asked."""
+def _limit_facts(answer: ShownAnswer) -> Iterator[Fact]:
+    """Yield facts on the longest context and the most requests, each with the other settings as
+    asked."""
     d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
     if "largest_context" not in d:
         return
@@ -272,25 +278,28 @@ def _bounds(answer: ShownAnswer) -> Iterator[Fact]:
     tokens, at_once = f"{d['largest_context']:,}", d["largest_batch_size"] or 0
     yield (
         answer.say("fact.longest"),
-        answer.say(_end(answer.report), tokens=tokens, requests=requests)
-        + answer.say(_held_by(answer)),
+        answer.say(_longest_key(answer.report), tokens=tokens, requests=requests)
+        + answer.say(_limit_key(answer)),
     )
     most = answer.say.some("requests.one", "requests.many", at_once)
     open_end = at_once == _searched_to(answer.report, "batch_size") != w.get("max_num_seqs")
     key = "largest.most.more" if open_end else "largest.most"
     yield (
         answer.say("fact.most"),
-        answer.say(key, requests=most, context=f"{w['context']:,}") + answer.say(_held_by(answer)),
+        answer.say(key, requests=most, context=f"{w['context']:,}")
+        + answer.say(_limit_key(answer)),
     )
 
 
 def _searched_to(report: Report, name: str) -> int | None:
-    """Return where the search for the largest value of a setting ended; None if there was none."""
+    """Return the last value that the search for the largest value of a setting tried; None if there
+    was none."""
     return (report.derived.get("searched_to") or {}).get(name)
 
 
-def _end(report: Report) -> str:
-    """Return the key of the longest context, which the model or the search may limit."""
+def _longest_key(report: Report) -> str:
+    """Return the key of the sentence on the longest context, which the model or the search may
+    limit."""
     d = report.derived
     if d["largest_context"] == d["longest_context"]:
         return "largest.context.end"
@@ -299,15 +308,17 @@ def _end(report: Report) -> str:
     return "largest.context"
 
 
-def _held_by(answer: ShownAnswer) -> str:
-    """Return the key of whose bound it is; an engine with a share has one per launch."""
+def _limit_key(answer: ShownAnswer) -> str:
+    """Return the key of the words for what limits the context: the command, the device, or the
+    launch line."""
     if answer.report.derived.get("command") is not None:
         return "held.command"
     return "held.device" if answer.device.taken is None else "held.line"
 
 
-def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Iterator[Fact]:
-    """Yield what a command line leaves to the engine, and its flags that need no memory."""
+def _command_facts(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Iterator[Fact]:
+    """Yield facts on the settings that a command line leaves to the engine, and its flags that need
+    no memory."""
     if command is None:
         return
     for default in command["defaults"]:
@@ -318,9 +329,9 @@ def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Itera
         yield answer.say("fact.ignored"), answer.say("ignored", flags=ignored)
 
 
-def _of_training(answer: ShownAnswer) -> Iterator[Fact]:
+def _training_facts(answer: ShownAnswer) -> Iterator[Fact]:
     d = answer.report.derived
-    yield from _devices(answer)
+    yield from _memory_facts(answer)
     for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
     saved = human(d["saved_activation_bytes"], answer.unit)
@@ -330,4 +341,4 @@ def _of_training(answer: ShownAnswer) -> Iterator[Fact]:
         yield answer.say("fact.first_step"), answer.say("first_step", size=first)
 
 
-TASKS = {"load": _of_load, "infer": _of_serving, "train": _of_training}
+TASKS = {"load": _load_facts, "infer": _serving_facts, "train": _training_facts}

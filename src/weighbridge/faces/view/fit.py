@@ -42,21 +42,21 @@ def screen(
     details: bool = False,
     page: bool = False,
 ) -> Screen:
-    """Return the screen of one model on one kind of accelerator. `details`: all that is known of
-    the costs of changes. A `page` has no exit code."""
+    """Return the screen of `fit` for one model on one kind of accelerator. `details` adds the costs
+    of changes in sentences; a `page` has no exit code."""
     words = words_in(lang, page=page)
-    shown = _shown(fit, details=details)
+    shown = _shown_questions(fit, details=details)
     tables = [_table(fit, shown, words, unit)] if shown else []
     if fit.ladder:
-        tables.insert(0, ladder.grid(fit, _length(fit, words), words, unit))
-    asides = [_reasons(fit, shown, words), *([_costs(fit, words)] if details else [])]
-    codes = () if page else (lines(_code(fit, shown, words), _next(fit, words)),)
+        tables.insert(0, ladder.grid(fit, _formats_head(fit, words), words, unit))
+    asides = [_reason_lines(fit, shown, words), *([_cost_lines(fit, words)] if details else [])]
+    codes = () if page else (lines(_exit_code_line(fit, shown, words), _next_line(fit, words)),)
     remarks = tuple(b for b in asides if b.lines)
-    solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
-    first: Section = (Lines((*solved, _answer(fit, words, unit))),)
+    solved = () if fit.solved is None else tuple(_solved_cells(fit, fit.solved, words))
+    first: Section = (Lines((*solved, _answer_cell(fit, words, unit))),)
     if page:
-        first += tuple(_filled(fit, words, unit))
-    kept = _runs(fit) and not (fit.solved and fit.solved.launch)
+        first += tuple(_plan_bar(fit, words, unit))
+    kept = _has_format_to_run(fit) and not (fit.solved and fit.solved.launch)
     paste = tuple((ladder.paste if kept else _paste)(fit, words))
     sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
     return Screen(
@@ -81,14 +81,14 @@ def _title(fit: Fit, words: Words, unit: str | None) -> str:
     )
 
 
-def _runs(fit: Fit) -> bool:
+def _has_format_to_run(fit: Fit) -> bool:
     """Return whether the first sentence names the format that the model can be run in."""
     return fit.plan.why not in ("asked", "changed")
 
 
-def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
-    """Return the questions that have a row. With a ladder: training; loading if asked about; and
-    inference if a change surely helps on these cards (for other cards the ladder has it)."""
+def _shown_questions(fit: Fit, *, details: bool) -> tuple[Question, ...]:
+    """Return the questions that have a table row. With a ladder of formats: training; loading if
+    asked about; and inference if a change surely helps on these cards."""
     if not fit.ladder:
         return fit.questions
     beside = {fit.about} - {"infer"} | ({"load"} if details else set())
@@ -99,16 +99,16 @@ def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
     return tuple(q for q in fit.questions if q.task == "train" or q.name in beside)
 
 
-def _length(fit: Fit, words: Words) -> str:
+def _formats_head(fit: Fit, words: Words) -> str:
     """Return the head of the column of formats, with the tokens of the context."""
     tokens = fit.question("infer").tokens
     return words("ladder.head", tokens=f"{tokens:,}") if tokens else words("ladder.head.bare")
 
 
-def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
-    """Return whether the model can be run, or the verdict on the other question that the exit code
-    is about."""
-    if _runs(fit):
+def _answer_cell(fit: Fit, words: Words, unit: str | None) -> Cell:
+    """Return a cell on whether the model can be run, or with the verdict on the other question that
+    the exit code is about."""
+    if _has_format_to_run(fit):
         return ladder.sentence(fit, words, unit)
     v, about = fit.verdict, name(fit.asked, words)
     if v is None:
@@ -126,8 +126,8 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     return Cell(sentence, mark(v))
 
 
-def _filled(fit: Fit, words: Words, unit: str | None) -> Iterator[Bar]:
-    """Yield the bar of what the answer takes of the cards asked about, or of the smallest format if
+def _plan_bar(fit: Fit, words: Words, unit: str | None) -> Iterator[Bar]:
+    """Yield the bar of the plan's memory on the cards asked about, or of the smallest format if
     nothing fits there."""
     rung = fit.plan.rung if fit.plan.here else None
     rungs = fit.ladder if rung is None else (rung,)
@@ -154,7 +154,7 @@ def _table(fit: Fit, shown: tuple[Question, ...], words: Words, unit: str | None
 
 
 class _Row(NamedTuple):
-    """A row of the table: its cells, and the settings that a click on it asks about."""
+    """A row of the table: its cells, and the settings that a click on the row sets."""
 
     cells: tuple[Cell, ...]
     action: Action | None = None
@@ -168,16 +168,17 @@ def _rows(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
     v = question.verdict
     seen = weighed(v)
     needs = seen.per_device.expected
-    then = [*_then(question, fit, words, unit)]
+    then = [*_change_rows(question, fit, words, unit)]
     asked = Cell(in_ram(words, v, sizes(needs, unit).of(needs)), mark(v))
-    first = (label, asked, Cell(_spare(seen.margin_bytes, fit, unit)))
+    first = (label, asked, Cell(_spare_text(seen.margin_bytes, fit, unit)))
     yield _Row((*first, *then[0].cells), then[0].action)
     for other in then[1 : 1 + (question is fit.asked)]:
         yield _Row((Cell(""), Cell(""), Cell(""), *other.cells), other.action)
 
 
-def _spare(nbytes: int, fit: Fit, unit: str | None) -> str:
-    """Return the bytes left or lacking, with a sign; without the unit if all rows have GiB."""
+def _spare_text(nbytes: int, fit: Fit, unit: str | None) -> str:
+    """Return the bytes left or lacking as text with a sign; without the unit if all rows are at
+    least 1 GiB."""
     all_of_them = [q.verdict.per_device.expected for q in fit.questions if q.verdict is not None]
     spare = apart(sizes(max(abs(nbytes), GIB), unit), nbytes)
     sign = "-" if nbytes < 0 else "+"
@@ -185,16 +186,16 @@ def _spare(nbytes: int, fit: Fit, unit: str | None) -> str:
     return sign + (spare.bare if bare else spare.of)(abs(nbytes))
 
 
-def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
-    """Yield changes that make it fit: the cheapest, and one of another kind; the longest context if
-    it fits as asked."""
+def _change_rows(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+    """Yield rows with the changes that make it fit: the cheapest, and one of another kind; the
+    longest context if it fits as asked."""
     if question.fits == "yes":
         sentence = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
         yield _Row((Cell(""), Cell(sentence)))
         return
     if question.elsewhere is not None and not question.help:
-        sentence = _elsewhere(question, question.elsewhere, fit, words)
-        yield _Row((Cell(""), Cell(sentence)), _sets(question, question.elsewhere, fit))
+        sentence = _elsewhere_sentence(question, question.elsewhere, fit, words)
+        yield _Row((Cell(""), Cell(sentence)), _change_action(question, question.elsewhere, fit))
         return
     if not question.sought:
         yield _Row((Cell(""), Cell("")))
@@ -204,12 +205,12 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
         what = words.told(clauses(*missing))
         sentence = words("reason.not_counted", what=what) if missing else ""
         yield _Row((Cell(""), Cell(sentence or words("fit.none"))))
-    for r in _kinds(question):
-        yield _Row(_change(question, r, fit, words, unit), _sets(question, r, fit))
+    for r in _cheapest_by_kind(question):
+        yield _Row(_change_cells(question, r, fit, words, unit), _change_action(question, r, fit))
 
 
-def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
-    """Return a change as settings of `fit`; its question stands for the method."""
+def _change_action(question: Question, remedy: Remedy, fit: Fit) -> Action:
+    """Return a change as settings of `fit`; --for stands for the training method."""
     others = {name: value for name, value in remedy.change.items() if name != "method"}
     method = remedy.change.get("method", question.method)
     names = (n for n, asked in NAMES.items() if asked == (question.task, method))
@@ -217,10 +218,10 @@ def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
     return others if about == fit.about else {"for": about, **others}
 
 
-def _change(
+def _change_cells(
     question: Question, remedy: Remedy, fit: Fit, words: Words, unit: str | None
 ) -> tuple[Cell, Cell]:
-    """Return the bytes after a change, and the change with its cost."""
+    """Return two cells: the bytes after a change, and the change with its cost."""
     needs = remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
     size = Cell(sizes(needs, unit).of(needs), remedy.fits)
     if _is_row_below(question, remedy, fit):
@@ -232,7 +233,7 @@ def _change(
 
 
 def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
-    """Return whether a change of LoRA is the same as the row of QLoRA."""
+    """Return whether a change of the LoRA row is already the row of QLoRA."""
     if question.name != "lora":
         return False
     below, method = fit.question("qlora"), {"method": "qlora"}
@@ -240,8 +241,8 @@ def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
     return any({**method, **change} == {**remedy.change} for change in changes)
 
 
-def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> str:
-    """Return how many large cards it takes, if no number of these will do."""
+def _elsewhere_sentence(question: Question, remedy: Remedy, fit: Fit, words: Words) -> str:
+    """Return a sentence on how many larger cards it takes, if no number of these cards will do."""
     count = fit.accelerator.count
     gpu, _, number = str(remedy.change["gpu"]).partition(":")
     key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
@@ -253,7 +254,7 @@ def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> st
     )
 
 
-def _kinds(question: Question) -> Iterator[Remedy]:
+def _cheapest_by_kind(question: Question) -> Iterator[Remedy]:
     """Yield the cheapest remedy of a question that does not fit, and the cheapest of another
     kind."""
     if question.fits == "yes" or not question.ways:
@@ -267,19 +268,20 @@ def flags(remedy: Remedy) -> str:
     return remedy.flags or " ".join(f"{key}={value}" for key, value in remedy.change.items())
 
 
-def _reasons(fit: Fit, shown: tuple[Question, ...], words: Words) -> Lines:
-    """Return why questions have no answer, each reason once."""
+def _reason_lines(fit: Fit, shown: tuple[Question, ...], words: Words) -> Lines:
+    """Return lines on why questions have no answer, each reason once."""
     questions: dict[str, list[str]] = {}
     for q in shown:
         if q.report is None:
             questions.setdefault(words.told(q.reason), []).append(name(q, words))
     rows = (f"{', '.join(names)}: {reason}" for reason, names in questions.items())
     loads = any(q.name == "load" for q in shown)
-    return lines(*rows, *(_loaded_otherwise(fit, words) if loads else ()))
+    return lines(*rows, *(_other_loader_lines(fit, words) if loads else ()))
 
 
-def _loaded_otherwise(fit: Fit, words: Words) -> Iterator[str]:
-    """Yield why loading does not fit although inference does: another program loads the model."""
+def _other_loader_lines(fit: Fit, words: Words) -> Iterator[str]:
+    """Yield a sentence on why loading does not fit although inference does: another program loads
+    the model."""
     load, infer = fit.question("load"), fit.question("infer")
     if load.fits == "yes" or infer.fits != "yes" or load.report is None or infer.report is None:
         return
@@ -287,40 +289,40 @@ def _loaded_otherwise(fit: Fit, words: Words) -> Iterator[str]:
     yield words(
         "fit.load.other",
         load=name(load, words),
-        form=_form(load.report.workload),
+        form=_format_of(load.report.workload),
         engine=record(str(about["engine"])).title,
-        own=_form(about),
+        own=_format_of(about),
     )
 
 
-def _form(about: Mapping[str, Any]) -> str:
+def _format_of(about: Mapping[str, Any]) -> str:
     return printable(str(about["quantization"] or about["dtype"]))
 
 
-def _costs(fit: Fit, words: Words) -> Lines:
-    """Return the costs of the changes in the table, each once."""
+def _cost_lines(fit: Fit, words: Words) -> Lines:
+    """Return lines with the costs of the changes in the table, each once."""
     costs: dict[str, None] = {}
     for q in fit.questions:
-        for r in _kinds(q):
+        for r in _cheapest_by_kind(q):
             costs.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
     return lines(*costs, heading=words("fit.costs") if costs else "")
 
 
 def name(question: Question, words: Words) -> str:
-    """Return a short name of the question ("LoRA"), with its tokens."""
+    """Return a short name of a question ("LoRA"), with the tokens of its context."""
     if question.name in NAMES:
         return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
     return f"{question.name.upper().replace('_', ' ')} {length(question.tokens)}".strip()
 
 
 def length(tokens: int | None) -> str:
-    """Return tokens as people type them: 4096 is 4K."""
+    """Return a number of tokens as people type it: 4096 is "4K"; "" for None."""
     if tokens is None:
         return ""
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
 
 
-def _solved(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
+def _solved_cells(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
     sought = words(f"sought.{solved.unknown}")
     if solved.value is None:
         yield Cell(words("fit.solved.unknown", unknown=sought), "unknown")
@@ -328,13 +330,14 @@ def _solved(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
         yield Cell(words("fit.solved.none", unknown=sought), "no")
     else:
         value = f"{solved.value:,}" if isinstance(solved.value, int) else solved.value
-        yield Cell(words(_end(fit, solved), unknown=sought, value=value), "yes")
+        yield Cell(words(_solved_key(fit, solved), unknown=sought, value=value), "yes")
     if solved.note:
         yield Cell(words.told(solved.note), None, "dim")
 
 
-def _end(fit: Fit, solved: Solved) -> str:
-    """Return the key of what ended the search: the memory, the model, or its own limit."""
+def _solved_key(fit: Fit, solved: Solved) -> str:
+    """Return the key of the sentence on what ended the search: the memory, the model, or the
+    search's own limit."""
     if solved.value != solved.searched_to:
         return "fit.solved"
     report = fit.question(solved.question).report
@@ -344,7 +347,7 @@ def _end(fit: Fit, solved: Solved) -> str:
 
 def _paste(fit: Fit, words: Words) -> Iterator[Block]:
     """Yield the line that runs the question of the exit code, after its cheapest change. For a
-    script, yield its deciding lines and what writes the whole."""
+    script, yield its deciding lines and the command that writes it."""
     first = fit.asked.help or next(iter(fit.asked.ways), None)
     report = fit.plan.report
     if fit.solved is not None and fit.solved.launch and fit.solved.workload:
@@ -365,18 +368,20 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
     yield Paste(heading, printable_lines(text), language(text))
 
 
-def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
+def _exit_code_line(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
     """Return a line on the exit code, and on how to ask about another row."""
     others = "|".join(q.name for q in shown if q.name not in (fit.about, "infer"))
-    strictly = _runs(fit) and fit.plan.settings and len(fit.ladder) > 1
+    strictly = _has_format_to_run(fit) and fit.plan.settings and len(fit.ladder) > 1
     ways = [*(["--as-published"] if strictly else []), *([f"--for {others}"] if others else [])]
-    return _exit(fit, words) + (words("fit.code.other", ways=" · ".join(ways)) if ways else "")
+    return _exit_code_sentence(fit, words) + (
+        words("fit.code.other", ways=" · ".join(ways)) if ways else ""
+    )
 
 
-def _exit(fit: Fit, words: Words) -> str:
+def _exit_code_sentence(fit: Fit, words: Words) -> str:
     rung = fit.ladder[0] if len(fit.ladder) == 1 else fit.plan.rung
     open_words = fit.fits == "unknown" and (rung is None or not fit.plan.here)
-    if not _runs(fit) or open_words:
+    if not _has_format_to_run(fit) or open_words:
         return words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
     if rung is None or not fit.plan.here:
         return words("fit.code.nothing")
@@ -385,8 +390,8 @@ def _exit(fit: Fit, words: Words) -> str:
     return words(f"fit.code.{fit.fits}", question=about)
 
 
-def _next(fit: Fit, words: Words) -> str:
-    """Return what to type next: --smallest gpu finds the card itself, so none is named."""
+def _next_line(fit: Fit, words: Words) -> str:
+    """Return a line with what to type next; --smallest gpu searches the card, so it needs none."""
     unknown = fit.solved.unknown if fit.solved is not None else None
     reads = any(q.tokens is not None for q in fit.questions)
     more = ["--max context"] if reads and unknown is None else []
@@ -396,7 +401,8 @@ def _next(fit: Fit, words: Words) -> str:
 
 
 def _assumed(fit: Fit, words: Words) -> Iterator[str]:
-    """Yield the assumptions: engines, versions, and where the model was read from."""
+    """Yield the assumptions of the answers: engines, versions, and where the model was read
+    from."""
     trained: dict[str, dict[str, None]] = {}  # optimizer and precision -> frameworks
     for q in fit.questions:
         if q.report is not None:
@@ -411,7 +417,7 @@ def _assumed(fit: Fit, words: Words) -> Iterator[str]:
 
 
 def words_of(fit: Fit, words: Words) -> str:
-    """Return where the model was read from."""
+    """Return where the model was read from, as text."""
     source = ", ".join(fit.model.read_from)
     if source.startswith("built-in catalogue"):
         return words("fit.catalogue")

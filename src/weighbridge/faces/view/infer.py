@@ -1,4 +1,5 @@
-"""`infer` on a screen: what an engine reserves, how far it goes, and the line that runs it."""
+"""The screen of `infer`: the memory an engine reserves, the longest context, and the line that runs
+it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -23,14 +24,15 @@ THOUSAND = 1000  # tokens
 
 
 def engine(report: Report) -> str:
-    """Return the engine as its makers write it, with its version."""
+    """Return the engine's name as its makers write it, with its version if one is set."""
     w = report.workload
     name = named(w["engine"])
     return f"{name} {w['engine_version']}" if w["engine_version"] else name
 
 
 def by_rules(answer: ShownAnswer) -> str:
-    """Return the engine, and whose rules are used if the engine or its release is unknown."""
+    """Return the engine's name, and whose rules are used if the engine or its release is
+    unknown."""
     w, named = answer.report.workload, engine(answer.report)
     asked = answer.report.derived.get("engine_asked")
     if isinstance(asked, str):
@@ -61,35 +63,36 @@ def _requests(answer: ShownAnswer) -> str:
 
 
 def _own_slots(report: Report) -> int:
-    """Return the slots with a full-context cache each if there are more than requests; 0 if not, or
-    if slots share a cache."""
+    """Return the number of slots with a full-context cache each, if there are more than requests; 0
+    if not, or if slots share a cache."""
     asked, slots = report.workload["batch_size"], report.setting("parallel") or 1
     cells, context = report.setting("n_ctx") or 0, report.workload["context"] or 0
     return slots if slots > asked and cells >= slots * context else 0
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the sections, the next step first: the line that runs it, or changes to fit."""
+    """Yield the sections of the screen, the next step first: the line that runs it, or changes to
+    fit."""
     v = answer.report.verdict
-    changed = tuple(_changes(answer))
+    changed = tuple(_change_sections(answer))
     if v is not None and v.fits == "no":
         yield from changed
         changed = ()
     if unhelped(answer) and answer.report.derived.get("command") is None:
         yield (smallest(answer),)
-    yield from _launch(answer)
+    yield from _launch_sections(answer)
     yield from changed
-    serving = lines(*_reserved(answer), *_token(answer))
+    serving = lines(*_reserved_lines(answer), *_per_token_lines(answer))
     if serving.lines:
         yield (serving,)
-    limits = lines(*_largest(answer))
+    limits = lines(*_limit_lines(answer))
     if v is not None and v.fits == "yes":
         limits = limits._replace(heading=answer.say("changes.room"))
     yield (limits,)
     yield (lines(ram(answer)),)
 
 
-def _changes(answer: ShownAnswer) -> Iterator[Section]:
+def _change_sections(answer: ShownAnswer) -> Iterator[Section]:
     if answer.report.remedies:
         from weighbridge.faces.view import changes
 
@@ -98,22 +101,23 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
             yield (grid,)
 
 
-def _launch(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the line that runs what was estimated, or why there is none."""
+def _launch_sections(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the line that runs what was estimated, or the reason why there is none; for a run that
+    does not fit, the line of a change."""
     d = answer.report.derived
     v = answer.report.verdict
     if v is not None and v.fits == "no" and d.get("command") is None and answer.report.remedies:
-        yield from _changed(answer)
+        yield from _change_to_paste(answer)
         return
     line, note = printable_lines(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
-        yield (Paste(_heading(answer, line), line, language(line)), *before)
+        yield (Paste(_launch_heading(answer, line), line, language(line)), *before)
     elif before:
         yield before
 
 
-def _changed(answer: ShownAnswer) -> Iterator[Section]:
+def _change_to_paste(answer: ShownAnswer) -> Iterator[Section]:
     """Yield the line to paste of the cheapest change that has one, with its note."""
     from weighbridge.faces.view import changes
 
@@ -124,8 +128,8 @@ def _changed(answer: ShownAnswer) -> Iterator[Section]:
             return
 
 
-def _heading(answer: ShownAnswer, line: str) -> str:
-    """Return the heading of a launch line; it says so if the line does not fit."""
+def _launch_heading(answer: ShownAnswer, line: str) -> str:
+    """Return the heading of a launch line; it includes the verdict if the line does not fit."""
     v = answer.report.verdict
     for remedy in answer.report.remedies:
         if f" {remedy.flags}" in line:  # the user's command, with the flags that it lacks
@@ -137,9 +141,9 @@ def _heading(answer: ShownAnswer, line: str) -> str:
     return answer.say("paste.judged", verdict=answer.say(f"verdict.{v.fits}"))
 
 
-def _reserved(answer: ShownAnswer) -> Iterator[str]:
+def _reserved_lines(answer: ShownAnswer) -> Iterator[str]:
     """Yield the bytes that an engine reserves by its own rule, and the requests that run in them.
-    Nothing if it does not get that far."""
+    Nothing if no cache is left."""
     d, w, taken = answer.report.derived, answer.report.workload, answer.device.taken
     if taken is None and d.get("share_needed_bytes") and w["context"]:
         yield answer.say("infer.share", size=answer.size(d["share_needed_bytes"]))
@@ -165,15 +169,16 @@ def _reserved(answer: ShownAnswer) -> Iterator[str]:
 
 
 def at_once(report: Report) -> float | None:
-    """Return the requests that run at once in the reserved cache, at most the engine's limit."""
+    """Return the number of full-context requests that run at once in the reserved cache, at most
+    the engine's limit; None if unknown."""
     w, requests = report.workload, report.derived.get("max_concurrency")
     if requests is None or not w.get("max_num_seqs"):
         return requests
     return min(float(requests), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
 
 
-def _token(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the sentence on the cache bytes per thousand tokens of context."""
+def _per_token_lines(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the sentence on the cache bytes per thousand tokens of context, if they are known."""
     each = answer.report.derived.get("kv_cache_bytes_per_token")
     if each:
         key = "infer.each" if answer.gpus < 2 else "infer.each.together"
@@ -181,7 +186,8 @@ def _token(answer: ShownAnswer) -> Iterator[str]:
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the assumptions for the footer: packages assumed absent, the share of the card."""
+    """Yield the assumptions for the footer: packages assumed absent, and the fraction of the card
+    that the engine takes."""
     if packages := answer.report.derived.get("without_packages"):
         yield answer.say("footer.without", names=", ".join(packages))
     for name in SHARES:
@@ -189,15 +195,16 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
             yield answer.say("footer.share", share=answer.report.setting(name))
 
 
-def _end(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the key of the longest context: the model's own, or what surely fits."""
+def _longest_key(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """Return the key of the sentence on the longest context: the model's own, or one that surely
+    fits."""
     d = answer.report.derived
     if d["largest_context"] == d["longest_context"]:
         return "infer.longest.end"
     return "infer.longest.sure" if verdict.fits == "unknown" else "infer.longest"
 
 
-def _largest(answer: ShownAnswer) -> Iterator[str]:
+def _limit_lines(answer: ShownAnswer) -> Iterator[str]:
     """Yield the longest context and the most requests, each with the other settings as asked."""
     d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
     if v is None or d.get("largest_context") is None or v.devices_used > v.count:
@@ -215,7 +222,7 @@ def _largest(answer: ShownAnswer) -> Iterator[str]:
         yield answer.say("infer.most.images", images=f"{most:,}")
         return
     number = answer.say.some("requests.one", "requests.many", w["batch_size"])
-    line = answer.say(_end(answer, v), tokens=f"{longest:,}", requests=number)
+    line = answer.say(_longest_key(answer, v), tokens=f"{longest:,}", requests=number)
     flags = printable(d.get("largest_context_flags") or "")
     yield answer.say("infer.longest.flags", longest=line, flags=flags) if flags else line
     if answer.device.taken is None and most:

@@ -1,4 +1,4 @@
-"""Training from rewards or preferences on a screen: the phases of a step in one line, the changes
+"""The screen of training from rewards or preferences: the phases of a step in one line, the changes
 that make it fit, and the bytes of each role per phase."""
 
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ ROLES = (ACTOR, "reference", "engine", "critic", "reward", "process")
 
 
 def title(answer: ShownAnswer, name: str) -> str:
-    """Return what learns, by which method and framework, and the length of its rows."""
+    """Return the title: the model, the method and framework that train it, and the length of its
+    rows."""
     w = answer.report.workload
     framework = TITLES.get(w["framework"], w["framework"])
     by = " ".join(filter(None, (framework, w["framework_version"])))
@@ -39,28 +40,31 @@ def title(answer: ShownAnswer, name: str) -> str:
 
 
 def instants(answer: ShownAnswer) -> Lines:
-    """Return the phases of a step in order, with the bytes of each; the bar's phase is marked."""
+    """Return the line of a step's phases in order, with the bytes of each; the phase of the bar is
+    marked."""
     texts = []
-    for one in answer.device.phases:
-        mark = " ◀" if answer.phase is one else ""
-        if one.name != "load" or mark:
-            size = answer.sizes.bare(one.at("driver").expected)
-            texts.append(f"{phase_name(answer, one.name)} {size}{mark}")
+    for phase in answer.device.phases:
+        mark = " ◀" if answer.phase is phase else ""
+        if phase.name != "load" or mark:
+            size = answer.sizes.bare(phase.at("driver").expected)
+            texts.append(f"{phase_name(answer, phase.name)} {size}{mark}")
     return Lines((Cell(f"{answer.sizes.unit}: {' · '.join(texts)}"),))
 
 
-CACHED = 0.1  # share of the peak from which the allocator's cache is mentioned
+CACHED = 0.1  # fraction of the peak from which the allocator's cache is mentioned
 
 
 def cached(answer: ShownAnswer) -> Iterator[str]:
-    """Yield how much of the peak is cached and not needed."""
+    """Yield a sentence on the bytes of the peak that the allocator caches and nothing needs, if
+    they are many."""
     free = answer.phase.of("fragmentation").expected
     if free > CACHED * answer.peak.expected:
         yield answer.say("learning.cached", size=answer.size(free))
 
 
 def apart(answer: ShownAnswer) -> Iterator[str]:
-    """Yield what a rollout engine takes on its own cards."""
+    """Yield a sentence on the bytes that a rollout engine takes on its separate cards, if it has
+    some."""
     engine = answer.report.derived.get("rollout_cards")
     if engine and "fits" in engine:
         cards = printable(engine["accelerator"]).removeprefix("NVIDIA ")
@@ -74,7 +78,8 @@ def apart(answer: ShownAnswer) -> Iterator[str]:
 
 
 def steps(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the changes, and the lines of the first one that fits, or of the last if none does."""
+    """Yield the table of changes, and the lines to paste of the first that fits, or of the last if
+    none does."""
     yield (climbed(answer, "phase"),)
     remedies = answer.report.remedies
     chosen = next((r for r in remedies if r.fits == "yes"), remedies[-1])
@@ -83,23 +88,26 @@ def steps(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def by_role(answer: ShownAnswer) -> Grid:
-    """Return a table with a row per phase and a column per role, in the unit of the screen."""
-    roles = [name for name in ROLES if any(_of(one, name) for one in answer.device.phases)]
+    """Return a table of bytes with a row per phase and a column per role, in the unit of the
+    screen."""
+    roles = [
+        name for name in ROLES if any(_bytes_of_role(phase, name) for phase in answer.device.phases)
+    ]
     heads = [Column(answer.say("head.instant"))]
     heads += [Column(answer.say(f"role.{name}"), right=True) for name in roles]
     heads.append(Column(answer.say("head.sum"), right=True))
     rows = []
-    for one in answer.device.phases:
-        here = one is answer.phase
-        cells = [Cell(phase_name(answer, one.name), None, "strong" if here else "")]
-        sizes = (_of(one, name) for name in roles)
+    for phase in answer.device.phases:
+        here = phase is answer.phase
+        cells = [Cell(phase_name(answer, phase.name), None, "strong" if here else "")]
+        sizes = (_bytes_of_role(phase, name) for name in roles)
         cells += [Cell(answer.sizes.bare(n) if n else "") for n in sizes]
-        whole = answer.sizes.bare(one.at("driver").expected)
+        whole = answer.sizes.bare(phase.at("driver").expected)
         cells.append(Cell(f"{whole} ◀" if here else whole, None, "strong" if here else ""))
         rows.append(tuple(cells))
     return Grid(tuple(heads), tuple(rows), answer.say("details.roles", unit=answer.sizes.unit))
 
 
-def _of(one: Instant, role: str) -> int:
-    named = (c for c in one.components if (c.role or ACTOR) == role)
-    return sum(c.bytes.expected for c in named)
+def _bytes_of_role(one: Instant, role: str) -> int:
+    components = (c for c in one.components if (c.role or ACTOR) == role)
+    return sum(c.bytes.expected for c in components)

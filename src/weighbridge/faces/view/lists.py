@@ -31,7 +31,7 @@ ACCURACY = (  # heads of its columns
     "worst",
     "inside",
 )
-WORD_COLUMNS = 3  # text columns, before the numbers
+WORD_COLUMNS = 3  # number of text columns, which stand before the numbers
 MONTH = len("2026-05")
 
 
@@ -43,9 +43,10 @@ def gpus(
     full: bool = False,
     page: bool = False,
 ) -> Screen:
-    """Return the screen of `gpus`; `full` adds both bounds and the source of each figure."""
+    """Return the screen of `weighbridge gpus`; `full` adds both bounds of each figure and its
+    source."""
     words = words_in(lang, page=page)
-    blocks = tuple(_blocks(cards, machines, words, full=full))
+    blocks = tuple(_gpu_blocks(cards, machines, words, full=full))
     return Screen(
         title=words.some("gpus.title.one", "gpus.title", len(cards)),
         sections=tuple((block,) for block in blocks),
@@ -54,16 +55,16 @@ def gpus(
     )
 
 
-def _blocks(
+def _gpu_blocks(
     parts: Sequence[Part], machines: Sequence[Instance], words: Words, *, full: bool
 ) -> Iterator[Block]:
     if parts:
-        columns = _heads(words, full=full)
-        cards = tuple(tuple(_row(p, words, full=full)) for p in parts)
+        columns = _gpu_columns(words, full=full)
+        cards = tuple(tuple(_gpu_cells(p, words, full=full)) for p in parts)
         yield Grid(columns, cards, actions=tuple({"gpu": p.id} for p in parts))
     if machines:
         heads = ("gpus.machine", "gpus.provider", "gpus.devices")
-        rows = tuple(row(i.name, i.provider, _devices(i)) for i in machines)
+        rows = tuple(row(i.name, i.provider, _machine_cards(i)) for i in machines)
         columns, actions = (
             tuple(Column(words(key)) for key in heads),
             ({"gpu": i.id} for i in machines),
@@ -71,7 +72,7 @@ def _blocks(
         yield Grid(columns, rows, words("gpus.machines"), actions=tuple(actions))
 
 
-def _heads(words: Words, *, full: bool) -> tuple[Column, ...]:
+def _gpu_columns(words: Words, *, full: bool) -> tuple[Column, ...]:
     return (
         Column(words("gpus.name"), folds=not full),
         Column(words("gpus.sold"), right=True, rank=0 if full else 3),
@@ -85,8 +86,8 @@ def _heads(words: Words, *, full: bool) -> tuple[Column, ...]:
     )
 
 
-def _row(part: Part, words: Words, *, full: bool) -> Iterator[Cell]:
-    size = _both if full else _least
+def _gpu_cells(part: Part, words: Words, *, full: bool) -> Iterator[Cell]:
+    size = _size_range if full else _low_size
     yield Cell(part.name)
     yield Cell(f"{part.marketed_gb} GB")
     yield Cell(size(part.total))
@@ -100,23 +101,23 @@ def _row(part: Part, words: Words, *, full: bool) -> Iterator[Cell]:
 
 
 def types(part: Part) -> str:
-    """Return the dtypes below 16 bits, and bfloat16, that a part computes in; "-" if it is known to
-    have none, "" if unknown."""
+    """Return the names of the dtypes below 16 bits, and bfloat16, that a part computes in; "-" if
+    it is known to have none, "" if unknown."""
     known = abilities(part)
     flags = " ".join(name for name, has in known.items() if has)
     return flags or ("" if None in known.values() else "-")
 
 
-def _least(figure: MemoryFigure) -> str:
+def _low_size(figure: MemoryFigure) -> str:
     return f"{figure.bytes.low / GIB:,.1f} GiB"
 
 
-def _both(figure: MemoryFigure) -> str:
+def _size_range(figure: MemoryFigure) -> str:
     low, high = (f"{nbytes / GIB:.2f}" for nbytes in figure.bytes[::2])
     return f"{low} GiB" if low == high else f"{low}-{high} GiB"
 
 
-def _devices(machine: Instance) -> str:
+def _machine_cards(machine: Instance) -> str:
     return f"{machine.count} x {parts()[machine.part].name}"
 
 
@@ -125,7 +126,8 @@ def models(
     lang: str = "en",
     makers: Sequence[CataloguePipeline] = (),
 ) -> Screen:
-    """Return the screen of models, then of pipelines (`makers`) of pictures and video."""
+    """Return the screen of models, then of the pipelines `makers`, which make pictures and
+    video."""
     words = words_in(lang)
     columns = (
         Column(words("models.name")),
@@ -136,19 +138,19 @@ def models(
         Column(words("models.type"), rank=4),
         Column(words("models.hub"), folds=True, rank=3),
     )
-    rows = (tuple(_listed(entry, words)) for entry in entries)
+    rows = (tuple(_model_cells(entry, words)) for entry in entries)
     grid = Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in entries))
-    pictured = _pictured(makers, words)
+    pictured = _pipelines_table(makers, words)
     return Screen(
         title=words.some("models.title.one", "models.title", len(entries) + len(makers)),
-        sections=tuple((one,) for one in (grid, pictured) if one.rows),
+        sections=tuple((table,) for table in (grid, pictured) if table.rows),
         footer=(words("models.footer"),),
         lang=lang,
     )
 
 
-def _pictured(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
-    """Return a table of pipelines; those with an unknown number of parameters have none."""
+def _pipelines_table(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
+    """Return a table of pipelines; the cell of an unknown number of parameters is empty."""
     columns = (
         Column(words("models.pipeline")),
         Column(words("rank.parameters"), right=True),
@@ -157,17 +159,17 @@ def _pictured(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
     counts = parameters()
     rows = tuple(
         (
-            Cell(printable(one.name)),
-            Cell(human_count(counts[one.name]) if one.name in counts else ""),
-            Cell(printable(one.repo_id)),
+            Cell(printable(pipeline.name)),
+            Cell(human_count(counts[pipeline.name]) if pipeline.name in counts else ""),
+            Cell(printable(pipeline.repo_id)),
         )
-        for one in makers
+        for pipeline in makers
     )
-    return Grid(columns, rows, actions=tuple({"model": one.name} for one in makers))
+    return Grid(columns, rows, actions=tuple({"model": pipeline.name} for pipeline in makers))
 
 
-def _listed(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:
-    """Yield the cells of a model; unknown ones are empty."""
+def _model_cells(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:
+    """Yield the cells of a model's row; unknown values are empty."""
     known = popularity.of(entry.name)
     yield Cell(printable(entry.name))
     yield Cell(words(f"use.{uses.of(entry)}"))
@@ -179,7 +181,7 @@ def _listed(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:
 
 
 def accuracy(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
-    """Return the screen of `rows`, which are those of the JSON of `weighbridge accuracy`."""
+    """Return the screen of `rows`, the rows in the JSON of `weighbridge accuracy`."""
     words = words_in(lang, page=True)  # the command line prints it as text
     columns = tuple(
         Column(words(f"accuracy.{head}"), right=rank >= WORD_COLUMNS)

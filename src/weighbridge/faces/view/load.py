@@ -1,4 +1,5 @@
-"""`load` on a screen: the formats to load it in, and what loading costs outside the device."""
+"""The screen of `load`: the formats to load a model in, and the download and host memory of
+loading."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Remedy, Verdict
 
 FORMAT = "quantization"
-HALF = "float16"  # shown if the format asked for is wider
-SHORT = 7  # rows of the short table
+HALF = "float16"  # listed as well if the chosen format is float32
+SHORT = 7  # most rows of the short table
 # Formats that people ask for most: plain ones, and one of each kind of quantization (assumed)
 USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
 
@@ -45,44 +46,45 @@ def title(answer: ShownAnswer) -> str:
 
 
 def form(report: Report) -> str:
-    """Return the format that weights are loaded in: its name, or the dtype."""
+    """Return the format that weights are loaded in: its name, or the dtype without quantization."""
     w = report.workload
     return str(w["quantization"] or w["dtype"])
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
-    others = _others(answer)
+    others = _other_changes(answer)
     if others is not None:
         yield (others,)
     elif unhelped(answer):
         yield (smallest(answer),)
     if answer.report.table and not answer.full:
         yield (_formats(answer),)
-    yield (_costs(answer),)
+    yield (_cost_line(answer),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the engine that loads the model, and the format with where that comes from."""
+    """Yield the engine that loads the model, and the format with the reason why it was chosen."""
     w = answer.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
     yield f"{form(answer.report)} {answer.say.why(answer.report.derived['dtype_from'])}"
 
 
 def _formats(answer: ShownAnswer) -> Grid:
-    """Return a table of formats that may fit instead, or usual ones; the current is marked."""
-    v = _judged(answer.report)
-    rows = _rows(answer.report)
+    """Return a table of formats that may fit instead, or of usual ones; the row of the chosen
+    format is marked."""
+    v = _device_verdict(answer.report)
+    rows = _shown_rows(answer.report)
     instead = v is not None and v.fits != "yes" and len(rows) > 1
     return _table(answer, rows, "load.instead" if instead else "load.formats")
 
 
-def _judged(report: Report) -> "Verdict | None":
-    """Return the verdict on a device; None if the user named none."""
+def _device_verdict(report: Report) -> "Verdict | None":
+    """Return the verdict on a device; None if the user named no device."""
     return report.verdict if report.verdict is not None and report.verdict.count else None
 
 
-def _others(answer: ShownAnswer) -> Grid | None:
-    """Return the table of changes other than formats; None if there are no changes."""
+def _other_changes(answer: ShownAnswer) -> Grid | None:
+    """Return a table of the changes other than another format; None if there are no changes."""
     if not answer.report.remedies:
         return None
     from weighbridge.faces.view import changes
@@ -91,10 +93,10 @@ def _others(answer: ShownAnswer) -> Grid | None:
     return changes.grid(answer, remedies)
 
 
-def _rows(report: Report) -> list[Row]:
-    """Return the row of the format asked for, then those of remedies, or usual ones whose weights
+def _shown_rows(report: Report) -> list[Row]:
+    """Return the row of the chosen format, then those of remedies, or usual formats whose weights
     leave room."""
-    asked, v = form(report), _judged(report)
+    asked, v = form(report), _device_verdict(report)
     asked_rows = [r for r in report.table if r.dtype == asked]
     others = [r for r in report.table if r.dtype != asked]
     named = {r.change.get(FORMAT) for r in report.remedies}
@@ -107,24 +109,26 @@ def _rows(report: Report) -> list[Row]:
 
 
 def brief(answer: ShownAnswer) -> Section:
-    """Return the sizes of a few formats in one sentence, if there is no verdict."""
+    """Return a note with the sizes of a few formats in one sentence; () if there is a verdict."""
     if answer.report.verdict is not None or not answer.report.table:
         return ()
-    rows = _rows(answer.report)
+    rows = _shown_rows(answer.report)
     unit = sizes(max(r.total_bytes for r in rows), answer.unit)
     sizes_told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
     return (Note(answer.say("load.brief", formats=sizes_told, unit=unit.unit)),)
 
 
 def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
-    peaks = _answered(answer.report)
-    asked_form, v = form(answer.report), _judged(answer.report)
+    peaks = _format_remedies(answer.report)
+    asked_form, v = form(answer.report), _device_verdict(answer.report)
     most = max((r.total_bytes for r in rows), default=0)
     unit = sizes(most, answer.unit)._replace(
         decimals=FINEST
-    )  # formats of four bits are close together
+    )  # sizes of 4-bit formats differ little
     known = any(r.quality for r in answer.report.table)
-    answered = any(r.dtype in peaks for r in rows)  # else the column repeats the answer
+    answered = any(
+        r.dtype in peaks for r in rows
+    )  # without other answers the column repeats the headline
 
     def told(row: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
@@ -140,7 +144,7 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
             which = quality_cell(answer.say, row.quality)
         total = (
             unit.of(row.total_bytes),
-            *(_facts(row, unit) if v is None else (on_card,) * answered),
+            *(_layer_and_adam(row, unit) if v is None else (on_card,) * answered),
         )
         return cells(row.dtype, *total, which, mark=sign)
 
@@ -153,29 +157,29 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
     )
     left = len(answer.report.table) - len(rows)
     title = answer.say(heading, left=left)
-    actions = tuple(None if r.dtype == asked_form else _chosen(r, peaks) for r in rows)
+    actions = tuple(None if r.dtype == asked_form else _row_action(r, peaks) for r in rows)
     return Grid(columns, tuple(told(r) for r in rows), title, actions=actions)
 
 
-def _chosen(row: Row, peaks: "Mapping[str, Remedy]") -> Action:
+def _row_action(row: Row, peaks: "Mapping[str, Remedy]") -> Action:
     """Return the setting that a click on a row sets, to load in that format."""
     if row.dtype in peaks:
         return peaks[row.dtype].change
     return {FORMAT: row.dtype} if row.basis == "format" else {"dtype": row.dtype}
 
 
-def _answered(report: Report) -> "dict[str, Remedy]":
-    """Return the remedies that change only the format, by its name."""
+def _format_remedies(report: Report) -> "dict[str, Remedy]":
+    """Return format or dtype -> remedy, for the remedies that change only that."""
     single = [(next(iter(r.change.items())), r) for r in report.remedies if len(r.change) == 1]
     return {str(value): r for (name, value), r in single if name in (FORMAT, "dtype")}
 
 
-def _facts(row: Row, unit: SizeFormat) -> tuple[str, str]:
+def _layer_and_adam(row: Row, unit: SizeFormat) -> tuple[str, str]:
     adam = row.training_adam_bytes
     return unit.of(row.largest_layer_bytes), "" if adam is None else unit.of(adam)
 
 
-def _costs(answer: ShownAnswer) -> Lines:
+def _cost_line(answer: ShownAnswer) -> Lines:
     """Return a line with the bytes of the download, and of host memory during loading."""
     return lines(" · ".join(filter(None, (_download(answer), ram(answer)))))
 
@@ -192,7 +196,8 @@ def _download(answer: ShownAnswer) -> str:
 
 
 def ram(answer: ShownAnswer) -> str:
-    """Return the bytes that the host needs, in the phase that needs most."""
+    """Return a sentence on the host memory of the phase that needs most; "" if it needs none or the
+    host is the device of the answer."""
     host = next((d for d in answer.report.devices if d.kind == "host"), None)
     if host is None or host is answer.device:
         return ""
@@ -207,7 +212,7 @@ def ram(answer: ShownAnswer) -> str:
     )
     if grows:
         size = answer.say("host.ram.grows", size=size, more=answer.size(grows))
-    elif _of_processes(answer.report.devices, phase):
+    elif _is_mostly_processes(answer.report.devices, phase):
         size = answer.say("host.ram.processes", size=size)
     when = answer.say(WHEN.get(phase.name, "when.serving"))
     half = None if answer.report.verdict is None else answer.report.verdict.host
@@ -221,7 +226,7 @@ def ram(answer: ShownAnswer) -> str:
     return answer.say("host.ram.of", when=when, size=size, has=has)
 
 
-def _of_processes(devices: "Sequence[Device]", phase: "Instant") -> bool:
+def _is_mostly_processes(devices: "Sequence[Device]", phase: "Instant") -> bool:
     """Return whether most of the interval's width is the guess for Python processes."""
     width = phase.needed.high - phase.needed.low
     theirs = sum(c.bytes.high - c.bytes.low for c in phase.components if c.detail == "processes")

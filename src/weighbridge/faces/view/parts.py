@@ -1,9 +1,9 @@
 """Components as parts of the bar: at most five and activations, under everyday names.
 
     groups    components that belong together for a reader are one part ("allocator overhead")
-    other     the smallest parts, and those below 1 % of the whole; never activations
+    other     the smallest parts, and those below 1 % of the sum; never activations
 
-Phases, too, have everyday names, and are shown side by side.
+Phases have everyday names as well, and a table shows them side by side.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,10 @@ NAMES: Mapping[str, str] = {  # component -> key of its part's name
     "cuda_graphs": "part.cuda_graphs",
     "other": "part.other",
 }
-ROLES: Mapping[str, str] = {  # models other than the trained one: each is one part
+ROLES: Mapping[str, str] = {  # role of a model other than the trained one -> its part
     role: f"part.{role}" for role in ("engine", "reference", "critic", "reward")
 }
-MOST = 5  # parts on a screen
+MOST = 5  # most parts in a bar
 LEAST = 100  # a part below 1/100 of the whole goes into "other"
 LEGEND = 76  # terminal columns of a legend
 LEGIBLE = 3  # fewest parts in a legend
@@ -47,11 +47,11 @@ KEPT = "part.activations"  # never in "other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # if adapters are trained
 ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards without CUDA
 SHARE = "part.share"
-ASIDE = {"save": 2, "evaluation": 1}  # phase -> rank: left out first on a narrow terminal
+ASIDE = {"save": 2, "evaluation": 1}  # phase -> rank of its column; the highest is left out first
 
 
 class ShownPart(NamedTuple):
-    """A part of the bar: the key of its name, and the bytes of all its components."""
+    """A part of the bar: the key of its name, and the sum of its components in bytes."""
 
     key: str
     nbytes: int
@@ -77,10 +77,10 @@ def parts(phase: Instant, most: int = MOST) -> tuple[ShownPart, ...]:
 
 
 def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
-    """Return the bar of what fills the device, in its unit. Its legend has one line, unless a large
-    part would then have no name."""
+    """Return the bar of the parts that fill the device, in the answer's unit. Its legend has one
+    line, unless a large part would then have no name."""
     shown = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
-    caption = _otherwise(answer)
+    caption = _renamed_parts(answer)
     segments = tuple(
         ShownSegment(
             key=p.key.removeprefix("part."),
@@ -104,10 +104,10 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
         capacity=capacity,
         low=answer.peak.low,
         high=answer.peak.high,
-        label=_label(answer),
+        label=_bar_label(answer),
         margin=margin,
         legend=legend,
-        words=_words(answer, seen, margin),
+        words=_bar_in_words(answer, seen, margin),
     )
 
 
@@ -117,14 +117,15 @@ def _columns(text: str) -> int:
 
 
 def _named(answer: ShownAnswer, most: int) -> bool:
-    """Return whether all large parts have their own name if `most` parts are shown."""
+    """Return whether every large part keeps a name if at most `most` parts are shown."""
     shown, whole = parts(answer.phase, most), parts(answer.phase, len(NAMES))
     left_out = {part.key: part.nbytes for part in whole} | dict.fromkeys((p.key for p in shown), 0)
     return max(left_out.values(), default=0) * LARGE < sum(part.nbytes for part in whole)
 
 
-def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
-    """Return the parts that have another name in this answer: frozen weights, another driver."""
+def _renamed_parts(answer: ShownAnswer) -> Mapping[str, str]:
+    """Return part key -> other key for parts that have another name in this answer: frozen weights,
+    a driver that is not CUDA's."""
     renamed: dict[str, str] = {}
     if any(c.name == "adapters" for c in answer.phase.components):
         renamed |= FROZEN
@@ -135,8 +136,8 @@ def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
     return renamed
 
 
-def _label(answer: ShownAnswer) -> str:
-    """Return which phase of a step the bar is of, and which of several devices."""
+def _bar_label(answer: ShownAnswer) -> str:
+    """Return the caption of the bar: the phase of a training step, and which of several devices."""
     words = []
     if answer.report.task == "train" and len(answer.device.phases) > 1:
         words.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
@@ -148,7 +149,7 @@ def _label(answer: ShownAnswer) -> str:
     return answer.say("bar.and").join(words)
 
 
-def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
+def _bar_in_words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
     """Return the bar as text, part by part, for readers who cannot see it."""
     listed = ", ".join(f"{part.name} {part.size} {answer.sizes.unit}" for part in segments)
     return answer.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
@@ -159,17 +160,19 @@ def phase_name(answer: ShownAnswer, name: str) -> str:
 
 
 def phases_differ(answer: ShownAnswer) -> bool:
-    """Return whether phases after loading show different numbers; else the bar says it all."""
-    lists = {
+    """Return whether phases after loading show different sizes; if not, the bar already says it
+    all. Always true with full tables."""
+    sizes = {
         answer.sizes.bare(phase.at("driver").expected)
         for phase in answer.device.phases
         if phase.name != "load"
     }
-    return len(lists) > 1 or answer.full
+    return len(sizes) > 1 or answer.full
 
 
 def phases(answer: ShownAnswer) -> Grid:
-    """Return a table of the expected bytes per phase of the fullest device; the bar's is marked."""
+    """Return a table of the expected bytes per phase on the fullest device; the phase of the bar is
+    marked."""
     heads, values = [Column()], [Cell(answer.sizes.unit, None, "dim")]
     for phase in answer.device.phases:
         here = phase is answer.phase

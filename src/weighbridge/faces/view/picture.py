@@ -1,4 +1,5 @@
-"""Pictures and video on a screen: each stage, changes to make it fit, and the lines that run it."""
+"""The screen of pictures and video: each stage, changes to make it fit, and the lines that run
+it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
     from weighbridge.memory.report.verdict import Verdict
 
-SHOWN, LAST = 8, 3  # most changes shown; the last ones that always are
+SHOWN, LAST = 8, 3  # most changes shown; how many of them are the last ones
 
 
 def title(answer: ShownAnswer) -> str:
@@ -43,7 +44,8 @@ def title(answer: ShownAnswer) -> str:
 
 
 def in_words(workload: Mapping[str, Any]) -> str:
-    """Return formats as in a title: transformer fp8, text nf4."""
+    """Return the formats of a run for its title: "transformer fp8, text nf4"; the dtype without a
+    quantization."""
     items = re.split("[,+]", str(workload["quantization"] or workload["dtype"]))
     return ", ".join(" ".join(item.split("=")).strip() for item in items)
 
@@ -53,23 +55,23 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits != "yes" and answer.report.remedies:
         yield (climbed(answer, "stage"),)
         yield from pasted(answer)
-    yield (_stages(answer),)
+    yield (_stages_table(answer),)
     if v is None or v.fits == "yes":
         script = answer.report.derived.get("launch")
         if script and v is not None:
             yield (Paste(answer.say("paste.run"), printable_lines(str(script)), "python"),)
-    yield (lines(*_largest(answer), in_ram(answer)),)
+    yield (lines(*_limit_lines(answer), in_ram(answer)),)
 
 
 def runs(answer: ShownAnswer, fit: "Fit") -> Section:
-    """Return how to run a pipeline that does not fit as asked, or the smallest card if it was
-    solved for. () if it fits as asked on the named card."""
+    """Return the headline on how to run a pipeline that does not fit as asked, or on the smallest
+    card if `fit` searched it. () if it fits as asked on the named card."""
     plan, solved = fit.plan, fit.solved
     if plan.rung is None or (solved is None and (plan.fits != "yes" or plan.why == "asked")):
         return ()
     v = plan.rung.verdict
     way = next((r for r in answer.report.remedies if r.change == plan.settings), None)
-    how = () if way is None else filter(None, (printable(way.flags), _then(answer, way)))
+    how = () if way is None else filter(None, (printable(way.flags), _host_after(answer, way)))
     told = answer.say("cost.and").join(how)
     asked = answer.say("picture.asked", size=answer.sizes.of(answer.peak.expected))
     where = answer.say("headline.on", card=card(answer.report))
@@ -95,15 +97,16 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     yield answer.say("picture.steps")
 
 
-def _stages(answer: ShownAnswer) -> Grid:
-    """Return a table with a row per component that runs: what is on the card then."""
+def _stages_table(answer: ShownAnswer) -> Grid:
+    """Return a table with a row per stage: the component that runs, and the bytes on the card
+    then."""
     v, stages = answer.report.verdict, list(answer.report.derived["picture_stages"])
     rows = []
     for stage in stages:
         low, expected, high = stage["bytes"]
         card = stage.get("card", 0)
         judged = v is not None and v.count and card >= 0
-        sign = _mark(Bytes(low, expected, high), _room(v, card)) if v and judged else None
+        sign = _mark(Bytes(low, expected, high), _usable_bytes(v, card)) if v and judged else None
         name = answer.say(f"stage.{stage['stage']}")
         size, component = answer.sizes.of(expected), printable(stage["component"])
         if stage.get("tiled"):
@@ -118,8 +121,8 @@ def _stages(answer: ShownAnswer) -> Grid:
     return Grid(columns, tuple(rows), answer.say("picture.stages") if fails else "")
 
 
-def _room(verdict: "Verdict", card: int) -> Bytes:
-    """Return the usable bytes of a card, by its number if cards differ."""
+def _usable_bytes(verdict: "Verdict", card: int) -> Bytes:
+    """Return the usable bytes of a card, by its number if the cards differ."""
     each = verdict.usable_each
     return exactly(each[card]) if each else verdict.usable
 
@@ -131,16 +134,17 @@ def _mark(peak: Bytes, usable: Bytes) -> Mark:
 
 
 def climbed(answer: ShownAnswer, place: str) -> Grid:
-    """Return a table with a row per change; `place` is the key of where its peak is."""
+    """Return a table with a row per change: its bytes, where the peak then is, and its cost.
+    `place` is "stage" or "phase", the prefix of the words for the peak."""
     rows = []
     remedies = answer.report.remedies
     if len(remedies) > SHOWN:  # the last ones show how it ends
         remedies = (*remedies[: SHOWN - LAST], *remedies[-LAST:])
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""
-        size = _needs(answer, remedy)
+        size = _size_after(answer, remedy)
         where = answer.say(f"{place}.{remedy.kind}")
-        ram_then = _then(answer, remedy)
+        ram_then = _host_after(answer, remedy)
         cost = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
         rows.append((Cell(size, remedy.fits), Cell(where), Cell(f"{sign}{cost}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
@@ -150,8 +154,9 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
     return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
 
 
-def _then(answer: ShownAnswer, remedy: Remedy) -> str:
-    """Return the RAM after a change that moves memory there, or if RAM is short, else ""."""
+def _host_after(answer: ShownAnswer, remedy: Remedy) -> str:
+    """Return the host memory after a change as text, if the change moves memory there or host
+    memory is short; else ""."""
     v = answer.report.verdict
     short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
     if short and remedy.host is not None:
@@ -159,8 +164,8 @@ def _then(answer: ShownAnswer, remedy: Remedy) -> str:
     return moved(answer.say, v, remedy)
 
 
-def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
-    """Return the size after a change, or its range if whether it fits is unknown."""
+def _size_after(answer: ShownAnswer, remedy: Remedy) -> str:
+    """Return the bytes needed after a change as text; their range if the verdict is unknown."""
     if remedy.per_device is None:
         return answer.sizes.of(0)
     ends = answer.sizes.range(remedy.per_device) if remedy.fits == "unknown" else None
@@ -171,7 +176,7 @@ def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
 
 
 def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Section]:
-    """Yield the lines to paste of the first change that fits."""
+    """Yield the lines to paste of the first change that fits, if it has some."""
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
     if first is not None and first.paste:
         heading = answer.say("paste.change", flags=printable(first.flags))
@@ -179,18 +184,18 @@ def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Secti
 
 
 def in_ram(answer: ShownAnswer) -> str:
-    """Return the RAM that it takes as asked, and with the first change that fits if that differs;
-    "" if nothing is kept there."""
+    """Return a sentence on the host memory of the run as asked, and with the first change that fits
+    if that differs; "" if it takes none."""
     text = ram(answer)
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
-    then = "" if first is None else _then(answer, first)
+    then = "" if first is None else _host_after(answer, first)
     if not then or first is None or first.host is None:
         return text
     size = answer.size(first.host.expected)
     return answer.say("picture.ram", text=text, flags=printable(first.flags), size=size)
 
 
-def _largest(answer: ShownAnswer) -> Iterator[str]:
+def _limit_lines(answer: ShownAnswer) -> Iterator[str]:
     d = answer.report.derived
     cards = d.get("smallest_cards") or {}
     if cards.get(""):

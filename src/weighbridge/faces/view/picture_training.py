@@ -1,4 +1,4 @@
-"""Training of a pipeline on a screen: changes that make it fit, and the phases of a step."""
+"""The screen of training a pipeline: changes that make it fit, and the phases of a step."""
 
 from collections.abc import Iterator
 

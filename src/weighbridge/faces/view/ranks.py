@@ -1,4 +1,4 @@
-"""Rankings on a screen: cards for a model, models for a card, layouts of a run, placements."""
+"""The screens of rankings: cards for a model, models for a card, layouts of a run, placements."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -38,18 +38,20 @@ def ranking(
     full: bool = False,
     page: bool = False,
 ) -> Screen:
-    """Return the screen of a ranking: with `full` every row, else the first that fit."""
+    """Return the screen of a ranking: with `full` all rows, else the first ones that fit."""
     words = words_in(lang, page=page)
-    least = rank.of == "layouts" and not rank.fitting  # then the rows that take least are shown
+    least = (
+        rank.of == "layouts" and not rank.fitting
+    )  # true if no layout fits: the rows that take least are shown
     rows = rank.rows if full or least else rank.fitting[:FIRST]
     left = rank.candidates - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
-    table = TABLES_OF[_kind(rank)](rows, words, unit)
+    table = TABLES_OF[_table_key(rank)](rows, words, unit)
     empty = lines(words("rank.none"))
-    pictured = (_pipelines(rank.pipelines, words, unit),) if rank.pipelines else ()
-    beside = _of_layouts(rank, words, unit, full=full) if rank.of == "layouts" else ()
+    pictured = (_pipelines_table(rank.pipelines, words, unit),) if rank.pipelines else ()
+    beside = _layout_blocks(rank, words, unit, full=full) if rank.of == "layouts" else ()
     return Screen(
-        title=_title_of(rank, words, full=full),
+        title=_title(rank, words, full=full),
         sections=(
             *(((table if rows else empty,),) if rank.rows or not pictured else ()),
             *((one,) for one in pictured),
@@ -60,9 +62,9 @@ def ranking(
     )
 
 
-def _kind(rank: Ranking) -> str:
+def _table_key(rank: Ranking) -> str:
     """Return the key of a ranking's table. Layouts of FSDP and ZeRO, layouts of a server, and
-    placements over cards and host memory have their own."""
+    placements over cards and host memory each have another one."""
     if rank.of != "layouts" or not rank.rows:
         return rank.of
     row = rank.rows[0]
@@ -70,7 +72,7 @@ def _kind(rank: Ranking) -> str:
     return next((kind for kind, name in of if name in row), rank.of)
 
 
-def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
+def _title(rank: Ranking, words: Words, *, full: bool) -> str:
     many = {"fitting": f"{len(rank.fitting):,}", "count": f"{rank.candidates:,}"}
     question = words(f"fit.{rank.about}", tokens="").strip()
     if rank.pipelines and not rank.rows:
@@ -81,9 +83,9 @@ def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
     card = several(rank.count, name)
     if rank.of == "layouts":
         about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
-        kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)
+        kind = "layouts" if _table_key(rank) == "sharded" else _table_key(rank)
         of = "placed" if kind == "placed" else "layouts"
-        fit = words(f"number.{of}.{_number(rank, full=full)}", **many)
+        fit = words(f"number.{of}.{_count_key(rank, full=full)}", **many)
         if rank.rows and " + " not in name and kind != "placed":  # all cards are alike
             room = _size(rank.rows[0]["usable_bytes"], None)
             about["card"] = words("layouts.each", card=card, room=room)
@@ -92,9 +94,9 @@ def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
     return words(key, card=card, question=question, **many)
 
 
-def _number(rank: Ranking, *, full: bool) -> str:
-    """Return a key for how many fit: none, one or several, of all or of the best; or none surely,
-    if that is unknown."""
+def _count_key(rank: Ranking, *, full: bool) -> str:
+    """Return a key for how many fit: none, one or several, of all or of the best; "none_surely" if
+    that is unknown."""
     if rank.fits == "unknown":
         return "none_surely"
     if not rank.fitting:
@@ -102,7 +104,7 @@ def _number(rank: Ranking, *, full: bool) -> str:
     return ("one_" if len(rank.fitting) == 1 else "") + ("all" if full else "best")
 
 
-def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+def _cards_table(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.card")),
         Figures(words("beside.has")),
@@ -116,7 +118,7 @@ def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) 
         (
             Cell(printable(row["name"]), MARKS[row["fits"]]),
             Cell(_size(row["usable_bytes"], unit)),
-            *_measures(row, unit),
+            *_measure_cells(row, unit),
             Cell(printable(row.get("format") or "")),
         )
         for row in rows
@@ -124,7 +126,7 @@ def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) 
     return Grid(columns, tuple(row[: len(columns)] for row in cells), actions=actions)
 
 
-def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
+def _measure_cells(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
     return (
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit)),
@@ -132,84 +134,85 @@ def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
     )
 
 
-def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+def _layouts_table(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("layouts.ranks")),
         Figures(words("beside.needs")),
         Figures(words("beside.spare"), rank=2),
-        *_on_host(rows, words),
+        *_host_columns(rows, words),
         Column(words("layouts.again")),
         Figures(words("layouts.waits")),
         Figures(words("layouts.near")),
         Figures(words("layouts.far")),
     )
-    judged = _judged(rows)
-    return Grid(columns, tuple(_layout(row, words, unit, judged=judged) for row in rows))
+    judged = _has_host_bytes(rows)
+    return Grid(columns, tuple(_layout_cells(row, words, unit, judged=judged) for row in rows))
 
 
-def _judged(rows: tuple[Mapping[str, Any], ...]) -> bool:
-    """Return whether host memory was estimated for a layout."""
+def _has_host_bytes(rows: tuple[Mapping[str, Any], ...]) -> bool:
+    """Return whether host memory was estimated for any of the layouts."""
     return any("host_bytes" in row for row in rows)
 
 
-def _on_host(rows: tuple[Mapping[str, Any], ...], words: Words) -> tuple[Column, ...]:
-    return (Figures(words("placed.host")),) if _judged(rows) else ()
+def _host_columns(rows: tuple[Mapping[str, Any], ...], words: Words) -> tuple[Column, ...]:
+    return (Figures(words("placed.host")),) if _has_host_bytes(rows) else ()
 
 
-def _needed(row: Mapping[str, Any], unit: str | None, *, judged: bool) -> tuple[Cell, ...]:
-    """Return the cell of a machine's host memory; empty for a layout that does not fit on cards."""
+def _host_cells(row: Mapping[str, Any], unit: str | None, *, judged: bool) -> tuple[Cell, ...]:
+    """Return the cell of the host memory that a layout needs, empty if it was not estimated; () if
+    the table has no such column."""
     host = row.get("host_bytes")
     return (Cell("" if host is None else _size(host, unit)),) if judged else ()
 
 
-def _layout(
+def _layout_cells(
     row: Mapping[str, Any], words: Words, unit: str | None, *, judged: bool
 ) -> tuple[Cell, ...]:
     return (
         Cell(row["id"], MARKS[row["fits"]]),
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
-        *_needed(row, unit, judged=judged),
-        Cell(_again(row, words)),
+        *_host_cells(row, unit, judged=judged),
+        Cell(_recomputed(row, words)),
         Cell(f"+{100 * row['bubble']:.1f} %"),
         Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
         Cell(_size(row["far_bytes"], unit) if row["far_bytes"] else "-"),
     )
 
 
-def _again(row: Mapping[str, Any], words: Words) -> str:
-    """Return what is recomputed (modules of Megatron, torchtitan's list of products), and its
-    percentage of a step's FLOPs."""
+def _recomputed(row: Mapping[str, Any], words: Words) -> str:
+    """Return what is recomputed (Megatron's modules, torchtitan's list of operations) as text, and
+    its percentage of a step's FLOPs."""
     selected = row["recompute"] == "selective" and "shard" in row
     what = words(f"layouts.{'ops' if selected else row['recompute']}")
     more = 100 * row["computed_again"]
     return f"{what} +{more:.0f} %" if more else what
 
 
-def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+def _served_table(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("layouts.ranks")),
         Figures(words("beside.needs")),
         Figures(words("beside.spare"), rank=2),
-        *_on_host(rows, words),
+        *_host_columns(rows, words),
         Figures(words("served.tokens")),
         Figures(words("served.requests"), rank=1),
         Figures(words("served.turn")),
         Figures(words("layouts.near")),
         Figures(words("layouts.far")),
     )
-    judged = _judged(rows)
-    return Grid(columns, tuple(_way(row, words, unit, judged=judged) for row in rows))
+    judged = _has_host_bytes(rows)
+    return Grid(columns, tuple(_served_cells(row, words, unit, judged=judged) for row in rows))
 
 
-def _way(
+def _served_cells(
     row: Mapping[str, Any], words: Words, unit: str | None, *, judged: bool
 ) -> tuple[Cell, ...]:
     return (
         Cell(row["id"], MARKS[row["fits"]]),
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
-        *_needed(row, unit, judged=judged),
+        *_host_cells(row, unit, judged=judged),
         Cell(f"{row['cached_tokens']:,}"),
         Cell(f"{row['requests']:,}"),
         Cell(_size(row["read_in_turn_bytes"], unit)),
@@ -218,7 +221,7 @@ def _way(
     )
 
 
-def _placed(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+def _placements_table(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("placed.flags")),
         Figures(words("placed.context")),
@@ -229,10 +232,10 @@ def _placed(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
         Figures(words("placed.read"), rank=1),
         Figures(words("placed.sent"), rank=2),
     )
-    return Grid(columns, tuple(_place(row, words, unit) for row in rows))
+    return Grid(columns, tuple(_placement_cells(row, words, unit) for row in rows))
 
 
-def _place(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+def _placement_cells(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
     read, sent = row["read_from_host_bytes"], row["near_bytes"]
     size = sizes(max(card["needs_bytes"] for card in row["cards"]), unit)
     needs = " + ".join(size.bare(card["needs_bytes"]) for card in row["cards"])
@@ -249,7 +252,7 @@ def _place(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell
 
 
 def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[str]:
-    """Yield which layers of a placement are on each card and on the host."""
+    """Yield lines on which layers of a placement are on each card and on the host."""
     begin = row["host_layers"]
     total = begin + sum(card["layers"] for card in row["cards"])
     for card in row["cards"]:
@@ -271,15 +274,15 @@ def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[
         yield words("placed.none_on_host", needs=needs)
 
 
-def _of_layouts(
+def _layout_blocks(
     rank: Ranking, words: Words, unit: str | None, *, full: bool
 ) -> tuple[tuple[Block, ...], ...]:
-    """Return what the columns mean, and the question about the first layout."""
-    kind = _kind(rank)
+    """Return blocks with the meaning of the columns, and the question about the first layout."""
+    kind = _table_key(rank)
     if not rank.rows:
         return ()
     notes = [words(f"means.{kind}")]
-    if _judged(rank.rows) and kind != "placed":
+    if _has_host_bytes(rank.rows) and kind != "placed":
         had = _size(
             next(row["host_usable_bytes"] for row in rank.rows if "host_bytes" in row), unit
         )
@@ -300,7 +303,7 @@ def _of_layouts(
     return tuple((block,) for block in blocks)
 
 
-def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+def _models_table(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.model")),
         Column(words("rank.format")),
@@ -314,23 +317,23 @@ def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
         Column(words("rank.task"), rank=6),
     )
     actions = tuple({"model": row["name"]} for row in rows)
-    return Grid(columns, tuple(_model(row, words, unit) for row in rows), actions=actions)
+    return Grid(columns, tuple(_model_cells(row, words, unit) for row in rows), actions=actions)
 
 
-def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+def _model_cells(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
     return (
         Cell(printable(row["name"]), MARKS[row["fits"]]),
         Cell(row["format"] or ""),
         Cell(title(row["engine"]) if row["engine"] else ""),
-        *_measures(row, unit),
-        Cell(_loss(row["quality"], words)),
+        *_measure_cells(row, unit),
+        Cell(_quality_loss(row["quality"], words)),
         Cell(human_count(row["parameters"])),
         Cell((row["released"] or "")[:MONTH]),
         Cell(words(f"use.{row['task']}")),
     )
 
 
-def _pipelines(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+def _pipelines_table(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     """Return a table of pipelines, each in the first way that fits."""
     size = sizes(max(row["peak_bytes"] for row in rows), unit)
     columns = (
@@ -352,8 +355,9 @@ def _pipelines(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | No
     return Grid(columns, cells, words("rank.pipelines"), actions=actions)
 
 
-def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:
-    """Return a format's published loss of quality, of the model or of a similar one."""
+def _quality_loss(quality: Mapping[str, Any] | None, words: Words) -> str:
+    """Return a format's published quality loss as text, of the model or of a similar one; ""
+    without one."""
     if quality is None:
         return ""
     fields = {name: value for name, value in quality.items() if name != "unit"}
@@ -363,12 +367,12 @@ def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:
 
 
 TABLES_OF: Mapping[str, Callable[..., Grid]] = {
-    "gpus": _cards,
-    "models": _models,
-    "layouts": _layouts,
-    "sharded": _layouts,
-    "served": _served,
-    "placed": _placed,
+    "gpus": _cards_table,
+    "models": _models_table,
+    "layouts": _layouts_table,
+    "sharded": _layouts_table,
+    "served": _served_table,
+    "placed": _placements_table,
 }
 
 

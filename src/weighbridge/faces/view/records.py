@@ -24,7 +24,8 @@ Action = Mapping[str, Any]  # settings, or a model, of a row: a button sets them
 
 
 class RenderOptions(NamedTuple):
-    """The user's choices for a screen: what is shown, and on what."""
+    """The user's choices for a screen: which parts, in which language and unit, and on what it is
+    drawn."""
 
     unit: str | None = None
     details: bool = False
@@ -36,7 +37,7 @@ class RenderOptions(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Text with a mark before it, or in a tone."""
+    """Text of a cell or a line, with a mark before it, or in a tone."""
 
     text: str
     mark: Mark | None = None
@@ -44,8 +45,8 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's head, and how its cells are set. `rank`: on a narrow terminal the highest ranks
-    are left out first, rank 0 never."""
+    """A column's head, and how its cells are set. On a narrow terminal, columns of the highest
+    `rank` are left out first, rank 0 never."""
 
     head: str = ""
     right: bool = False
@@ -54,7 +55,8 @@ class Column(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """The answer. Without a device there is no mark, and the verdict is a size."""
+    """The answer in one block: verdict, figures, margin and reason. Without a device there is no
+    mark, and the verdict is a size."""
 
     verdict: str  # "does not fit on RTX 3060 12GB"
     figures: str  # "needs about 15.3 GiB; the card has 11.7 for you"
@@ -66,7 +68,7 @@ class Headline(NamedTuple):
 
 
 class ShownSegment(NamedTuple):
-    """One part of a bar. `key` sets its colour, and is the same on every screen."""
+    """One part of a bar. `key` sets its colour, which is the same on every screen."""
 
     key: str
     name: str
@@ -75,7 +77,8 @@ class ShownSegment(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar of segments that add up to `total` bytes; `capacity`: None without a device."""
+    """A bar of segments that add up to `total` bytes; `capacity` is the usable bytes, None without
+    a device."""
 
     segments: tuple[ShownSegment, ...]
     total: int
@@ -89,8 +92,9 @@ class Bar(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Rows below heads. `wide`: lines may exceed the terminal (full tables). `actions`: one per
-    row, None if a click on it does nothing; () if no row has one."""
+    """A table: rows of cells below the heads of columns. `wide`: lines may exceed the terminal
+    (full tables). `actions`: settings that a click on each row sets, None if it sets nothing; () if
+    no row has one."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -100,14 +104,14 @@ class Grid(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Sentences, one per line."""
+    """A block of sentences, one per line."""
 
     lines: tuple[Cell, ...]
     heading: str = ""
 
 
 class Paste(NamedTuple):
-    """Text that is valid where the user pastes it."""
+    """A block of text that is valid where the user pastes it: a command, a script, a file."""
 
     heading: str
     text: str
@@ -115,7 +119,7 @@ class Paste(NamedTuple):
 
 
 class Note(NamedTuple):
-    """An additional sentence."""
+    """A block of one additional sentence, drawn dim."""
 
     text: str
 
@@ -125,7 +129,7 @@ Section = tuple[Block, ...]  # blocks that belong together; a blank line separat
 
 
 class Screen(NamedTuple):
-    """Everything shown about one answer."""
+    """Everything shown about one answer: title, sections of blocks, footer and warnings."""
 
     title: str
     sections: tuple[Section, ...]
@@ -140,11 +144,11 @@ class Screen(NamedTuple):
 
 
 def lines(*texts: str, heading: str = "") -> Lines:
-    """Return plain sentences as a block."""
+    """Return a block of plain sentences, one per line; empty texts are left out."""
     return Lines(tuple(Cell(text) for text in texts if text), heading)
 
 
 def row(*texts: str, mark: Mark | None = None, tone: Tone = "") -> tuple[Cell, ...]:
-    """Return the cells of a row; its mark is before the first."""
+    """Return the cells of a table row from their texts; `mark` goes before the first."""
     first, *others = texts
     return (Cell(first, mark, tone), *(Cell(text, None, tone) for text in others))

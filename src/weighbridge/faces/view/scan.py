@@ -1,4 +1,4 @@
-"""Many models on one screen: a row each, a column for each question."""
+"""The screen of many models: a row per model, a column per question."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
@@ -14,12 +14,13 @@ MARKS: Mapping[str | None, Mark] = {"yes": "yes", "no": "no", "unknown": "unknow
 GIBIBYTES = SizeFormat("GiB")
 LONGEST = 48  # characters of a model's name
 MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # in front of a card's name
-FEW = 4  # questions that fit as columns on any terminal
+FEW = 4  # number of questions that fit as columns on any terminal
 ALL = 'weighbridge scan query {place} "select id, why from unweighed"'
 
 
 def scan(summary: ScanSummary, lang: str = "en") -> Screen:
-    """Return the screen; cells show bytes needed for one card, else the smallest that fits."""
+    """Return the screen of a scan; cells show the bytes needed on the card, or with several cards
+    the smallest that fits."""
     words, one = words_in(lang), len(summary.cards) < 2
     models = words.some("scan.models.one", "scan.models", summary.counts["models"])
     source = clipped(printable(summary.source))
@@ -36,7 +37,7 @@ def scan(summary: ScanSummary, lang: str = "en") -> Screen:
 
 
 def plain(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Screen:
-    """Return the rows of a query as a screen, unchanged."""
+    """Return the rows of a query as a table without a title, unchanged."""
     numbers = [
         all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(names))
     ]
@@ -75,7 +76,7 @@ def _row(line: ScanLine, questions: tuple[str, ...], words: Words, *, one: bool)
 
 
 def _size(nbytes: int) -> str:
-    """Return GiB, with a decimal below 100."""
+    """Return `nbytes` in GiB as text without the unit, with one decimal below 100 GiB."""
     return GIBIBYTES._replace(decimals=0 if nbytes >= 100 * GIB else 1).bare(nbytes)
 
 
@@ -87,7 +88,7 @@ def _card(gpu: str) -> str:
 def _notes(summary: ScanSummary, words: Words) -> Iterator[Block]:
     if len(summary.questions) > FEW:
         yield Note(words("scan.asked", questions=", ".join(map(printable, summary.questions))))
-    if any(map(_elsewhere, _cells(summary))):
+    if any(map(_is_open_despite_room, _best_cells(summary))):
         yield Note(words("scan.elsewhere"))
     yield from unweighed(summary.unweighed, summary.place, words)
     shown, models = len(summary.lines), summary.counts["models"]
@@ -95,19 +96,19 @@ def _notes(summary: ScanSummary, words: Words) -> Iterator[Block]:
         yield Note(words("scan.more", shown=f"{shown:,}", models=f"{models:,}"))
 
 
-def _cells(summary: ScanSummary) -> Iterator[ScanCell]:
+def _best_cells(summary: ScanSummary) -> Iterator[ScanCell]:
     for line in summary.lines:
         yield from (best for name in summary.questions if (best := line.best(name)))
 
 
-def _elsewhere(cell: ScanCell) -> bool:
-    """Return whether the answer is open although the card has room for what is counted."""
+def _is_open_despite_room(cell: ScanCell) -> bool:
+    """Return whether a verdict is unknown although the card has room for all that is counted."""
     return cell.fits == "unknown" and cell.usable is not None and cell.need.high <= cell.usable
 
 
 def unweighed(left_out: Unweighed, place: str | None, words: Words) -> Iterator[Note | Paste]:
-    """Yield notes on models without any answer: the first ones by name, and the command that lists
-    all."""
+    """Yield notes on models without any answer: their number, the first ones by name, and the
+    command that lists all."""
     if not left_out.models:
         return
     yield Note(words.some("scan.unweighed.one", "scan.unweighed", left_out.models))

@@ -1,4 +1,5 @@
-"""The differences between two scans on one screen: verdicts with their reasons, then models."""
+"""The screen of the differences between two scans: changed verdicts with their reasons, then
+models."""
 
 from collections.abc import Iterator
 
@@ -13,8 +14,8 @@ SHA = 10  # characters of a revision
 
 
 def scan_diff(diff: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:
-    """Return the screen of a comparison of two datasets with these names: changes by reason, and
-    the first models."""
+    """Return the screen that compares two datasets called `names`: changes by reason, and the first
+    models."""
     words = words_in(lang)
     old, new = (clipped(printable(name)) for name in names)
     models = words.some("scan.models.one", "scan.models", diff.models[0])
@@ -25,18 +26,18 @@ def scan_diff(diff: ScanDiff, names: tuple[str, str], lang: str = "en") -> Scree
     notes: tuple[Block, ...] = tuple(Note(line) for line in _notes(diff, words))
     sections: tuple[tuple[Block, ...], ...] = (notes,) if notes else ()
     if diff.turns:
-        sections = ((_turns(diff, words),), (_changes(diff, words),), *sections)
+        sections = ((_turns_table(diff, words),), (_changes_table(diff, words),), *sections)
     return Screen(title=title, sections=sections, lang=lang)
 
 
-def _turns(diff: ScanDiff, words: Words) -> Grid:
+def _turns_table(diff: ScanDiff, words: Words) -> Grid:
     rows = tuple(
         (
             Cell(printable(turn.question)),
             _verdict(turn.was, words),
             _verdict(turn.now, words),
             Cell(f"{turn.models:,}"),
-            Cell(_why(turn, words)),
+            Cell(_turn_reasons(turn, words)),
         )
         for turn in diff.turns
     )
@@ -52,14 +53,14 @@ def _turns(diff: ScanDiff, words: Words) -> Grid:
     )
 
 
-def _changes(diff: ScanDiff, words: Words) -> Grid:
+def _changes_table(diff: ScanDiff, words: Words) -> Grid:
     rows = tuple(
         (
             Cell(clipped(printable(change.id), LONGEST)),
             Cell(printable(change.question)),
             _verdict(change.was, words, change.needs[0]),
             _verdict(change.now, words, change.needs[1]),
-            Cell(_of_model(change, words)),
+            Cell(_model_reasons(change, words)),
         )
         for change in diff.changes
     )
@@ -76,7 +77,7 @@ def _changes(diff: ScanDiff, words: Words) -> Grid:
 
 
 def _verdict(fits: str, words: Words, need: int | None = None) -> Cell:
-    """Return a verdict, with the bytes needed if known."""
+    """Return a cell with a verdict in words, and the bytes `need` if known."""
     text = {
         "yes": words("scan.diff.yes"),
         "no": words("scan.diff.no"),
@@ -89,7 +90,7 @@ def _verdict(fits: str, words: Words, need: int | None = None) -> Cell:
     return Cell(text if need is None else f"{text}, {human(need)}", mark)
 
 
-def _reason(why: ScanWhy, words: Words) -> str:
+def _reason_text(why: ScanWhy, words: Words) -> str:
     return {
         "config": words("scan.diff.config"),
         "question": words("scan.diff.settings"),
@@ -99,20 +100,21 @@ def _reason(why: ScanWhy, words: Words) -> str:
     }[why]
 
 
-def _why(turn: ScanTurn, words: Words) -> str:
-    """Return the reasons of a change, with the engine's releases if they differ."""
+def _turn_reasons(turn: ScanTurn, words: Words) -> str:
+    """Return the reasons of changed verdicts as text, with both releases of the engine if they
+    differ."""
     was, now = turn.versions
-    reasons = [_reason(why, words) for why in turn.why]
+    reasons = [_reason_text(why, words) for why in turn.why]
     if "engine" in turn.why and was and now:
         reasons[turn.why.index("engine")] += f" {was} -> {now}"
     return "; ".join(reasons)
 
 
-def _of_model(change: ScanChange, words: Words) -> str:
-    """Return the reasons for one model, with the revisions if its config changed, and why there is
-    no answer now."""
+def _model_reasons(change: ScanChange, words: Words) -> str:
+    """Return the reasons for one model's change as text, with both revisions if its config changed,
+    and why there is no answer now."""
     was, now = (printable(sha or "")[:SHA] for sha in change.shas)
-    reasons = [_reason(why, words) for why in change.why]
+    reasons = [_reason_text(why, words) for why in change.why]
     if "config" in change.why and was != now:
         reasons[change.why.index("config")] += f" {was} -> {now}"
     if change.now == "refused" and change.reason:

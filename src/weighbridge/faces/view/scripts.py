@@ -1,4 +1,4 @@
-"""Scripts on a screen: the few statements that decide, a line each; the file has the whole.
+"""Scripts on a screen: only the few statements that decide, one line each; the file has all of it.
 
     packed = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", ...)
     lora = LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj", "v_proj"])
@@ -25,8 +25,9 @@ def is_script(text: str) -> bool:
 
 
 def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block, ...]:
-    """Return a script's deciding lines, and what writes and starts it; on a page the whole script,
-    since there is no command line. `flags`: those of a change."""
+    """Return blocks with the deciding lines of a script, and the command that writes and starts it;
+    on a page the complete script, without a command line. `flags`: options of a change, to type
+    before --save."""
     safe = printable_lines(script)
     if say.page:
         return Paste(heading, safe, "python"), Note(say("script.start", start=start(safe)))
@@ -38,19 +39,20 @@ def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block
 
 
 def start(script: str) -> str:
-    """Return the command that starts a script."""
+    """Return the command that starts a script, from the script's docstring."""
     return next(line.strip() for line in script.splitlines() if line.startswith(INDENT))
 
 
 def telling(script: str) -> tuple[str, ...]:
-    """Return the first deciding statements of a script, cut to a line each."""
+    """Return the first deciding statements of a script, each cut to one line."""
     paragraph = next(p for p in script.split("\n\n") if p.startswith("# "))
-    calls = (lines for lines in _statements(paragraph) if _tells(lines[0]))
-    return tuple(_line(lines) for lines, _ in zip(calls, range(MOST), strict=False))
+    calls = (lines for lines in _statements(paragraph) if _is_deciding(lines[0]))
+    return tuple(_on_one_line(lines) for lines, _ in zip(calls, range(MOST), strict=False))
 
 
-def _tells(line: str) -> bool:
-    """Return whether a statement assigns the result of a call, or sets the environment."""
+def _is_deciding(line: str) -> bool:
+    """Return whether a statement, by its first line, assigns the result of a call or sets the
+    environment."""
     return " = " in line and ("(" in line or line.startswith("os.environ["))
 
 
@@ -64,8 +66,9 @@ def _statements(paragraph: str) -> Iterator[list[str]]:
     yield lines
 
 
-def _line(lines: list[str]) -> str:
-    """Return a call on one line, with as many arguments as there is room for."""
+def _on_one_line(lines: list[str]) -> str:
+    """Return a call as one line of at most `WIDE` columns, with "..." for arguments that do not
+    fit."""
     if len(lines) == 1:
         return lines[0]
     first, *others = (line.strip().rstrip(",") for line in lines[1:-1])

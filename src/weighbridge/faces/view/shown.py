@@ -1,6 +1,6 @@
 """The part of an answer that the first screen shows: one device, one phase, one unit.
 
-Bytes that are compared have one unit, with one decimal.
+Sizes that are compared have one unit, with one decimal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from weighbridge.memory.report import Report
 if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
 
-FINEST = 2  # decimals, if one does not distinguish two numbers
-FEW = 10  # numbers of a unit below it have a decimal
+FINEST = 2  # most decimals, if one does not distinguish two sizes
+FEW = 10  # sizes below this many MiB have a decimal
 
 
 class SizeFormat(NamedTuple):
-    """A unit and its decimals."""
+    """A unit of bytes and the number of decimals to write in it."""
 
     unit: str
     decimals: int = 1
@@ -34,14 +34,14 @@ class SizeFormat(NamedTuple):
         return f"{self.bare(nbytes)} {self.unit}"
 
     def range(self, interval: Bytes) -> tuple[str, str] | None:
-        """Return both bounds as text; None if they are written alike."""
+        """Return both bounds as text without the unit; None if they are written alike."""
         low, high = self.bare(interval.low), self.bare(interval.high)
         return None if low == high else (low, high)
 
 
 def sizes(like: int, unit: str | None = None) -> SizeFormat:
-    """Return the format for numbers that are compared with `like` bytes. A `unit` that the user
-    sets has all decimals, to compare by."""
+    """Return the format for sizes that are compared with `like` bytes. A `unit` that the user sets
+    gets two decimals."""
     if unit is not None:
         return SizeFormat(unit, FINEST)
     if like >= GIB:
@@ -54,7 +54,8 @@ def sizes(like: int, unit: str | None = None) -> SizeFormat:
 
 
 def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
-    """Return the format with enough decimals to show a difference."""
+    """Return `chosen` with as many decimals as it takes to show a difference of `difference` bytes,
+    at most two."""
     shown = abs(difference) * 10**chosen.decimals * 2 >= UNITS[chosen.unit.upper()]
     if shown or chosen.decimals >= FINEST:
         return chosen
@@ -62,7 +63,7 @@ def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
 
 
 def left(words: Words, needs: int, nbytes: int, unit: str | None) -> str:
-    """Return the bytes left or lacking as text, in the unit of what is needed if it suits."""
+    """Return `nbytes` left or lacking (if negative) as text, in the unit of `needs` if it suits."""
     size = sizes(max(needs, abs(nbytes)) if abs(nbytes) >= GIB else needs, unit)
     key = "margin.spare" if nbytes >= 0 else "margin.short"
     return words(key, size=apart(size, nbytes).of(abs(nbytes)))
@@ -72,11 +73,11 @@ class ShownPage(NamedTuple):
     """Options of an answer on a page, which has its own controls instead of flags."""
 
     sought: bool = True  # whether remedies were searched for
-    least: bool = False  # the least it takes, before the answer is known
+    least: bool = False  # whether only a lower bound is shown, before the answer is known
 
 
 class ShownAnswer(NamedTuple):
-    """An answer, and the choices that its whole screen shares."""
+    """A report with the choices that its screen shares: device, phase, unit and words."""
 
     report: Report
     say: Words
@@ -85,12 +86,12 @@ class ShownAnswer(NamedTuple):
     device: Device  # the fullest accelerator; the host if there is none
     phase: Instant  # the phase of the headline and the bar
     peak: Bytes
-    full: bool = False  # with all tables
+    full: bool = False  # whether all tables are shown
     sought: bool = True  # whether remedies were searched for
     fit: "Fit | None" = None  # the answer of `fit` with this report; None for other questions
 
     def size(self, nbytes: int) -> str:
-        """Return bytes as text, in the unit that suits them."""
+        """Return `nbytes` as text, in the unit that suits it or the user set."""
         return sizes(nbytes, self.unit).of(nbytes)
 
     @property
@@ -99,12 +100,13 @@ class ShownAnswer(NamedTuple):
 
     @property
     def sees(self) -> bool:
-        """Return whether the model classifies images, and reads no text."""
+        """Return whether the model classifies images and reads no text."""
         return self.report.model.architecture.endswith("ForImageClassification")
 
     @property
     def pictures(self) -> str:
-        """Return how many images of which size a timm network runs at once; "" for other models."""
+        """Return how many images of which size a timm network runs at once, as text; "" for other
+        models."""
         if not self.report.sees:
             return ""
         w = self.report.workload
@@ -114,7 +116,8 @@ class ShownAnswer(NamedTuple):
 
     @property
     def split(self) -> bool:
-        """Return whether the peak is one device's share of a phase that lists the whole."""
+        """Return whether the peak is one device's share of a phase whose components are listed for
+        all devices."""
         return self.peak.expected != self.device.peak("driver").expected
 
 
@@ -139,8 +142,8 @@ def shown(
 
 
 def fullest(report: Report) -> Device:
-    """Return the accelerator with the highest peak, or the host if there is none; if cards differ,
-    the one that decides the verdict."""
+    """Return the accelerator with the highest peak, the host if there is none; if cards differ, the
+    one that decides the verdict."""
     gpus, v = [d for d in report.devices if d.kind == "gpu"], report.verdict
     if v is None or not v.usable_each:
         return report.fullest
@@ -150,8 +153,8 @@ def fullest(report: Report) -> Device:
 
 def deciding(report: Report, device: Device) -> Instant:
     """Return the phase that the answer is about. The allocator keeps what it reserved, so later
-    phases show as much as the one that needed it: among phases with the same number, it is the one
-    with the most allocated, then the one whose bound decides."""
+    phases show as much as the one that needed it: among phases of equal size it is the one with the
+    most allocated, then the one whose bound decides."""
     most = device.peak("driver").expected
     size = sizes(most)
     lower = report.verdict is not None and report.verdict.fits == "no"
@@ -165,7 +168,8 @@ def deciding(report: Report, device: Device) -> Instant:
 
 
 def distinct(device: Device) -> Iterator[Instant]:
-    """Yield the phases of a card; for the host, only those whose need differs from the last."""
+    """Yield the phases of a card; for the host, only those whose need differs from the phase
+    before."""
     before: Bytes | None = None
     for phase in device.phases:
         if device.kind == "gpu" or phase.needed != before:
@@ -174,7 +178,7 @@ def distinct(device: Device) -> Iterator[Instant]:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return numbers of devices with a dash for consecutive ones: [0, 1, 2, 5] is "0-2, 5"."""
+    """Return device numbers as text, with a dash for consecutive ones: [0, 1, 2, 5] is "0-2, 5"."""
     runs: list[list[int]] = []
     for n in numbers:
         if runs and n == runs[-1][1] + 1:
@@ -185,7 +189,8 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def card(report: Report) -> str:
-    """Return the accelerator without its maker: "RTX 4090", "2 x A100 80GB"; "" without one."""
+    """Return the name of the accelerator without its maker, with its count: "RTX 4090", "2 x A100
+    80GB"; "" without one."""
     v = report.verdict
     if v is None or not v.count:
         return ""

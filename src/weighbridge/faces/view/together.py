@@ -1,4 +1,4 @@
-"""The screen of several models on the same cards at once."""
+"""The screen of several models that share the same cards at the same time."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,10 @@ from weighbridge.memory.report.together import Service, Services
 
 
 def screen(services: Services, *, lang: str = "en", unit: str | None = None) -> Screen:
-    """Return the screen: whether all fit, what each holds and leaves, and their lines."""
+    """Return the screen: whether all models fit together, the bytes each holds and leaves, and the
+    lines that start them."""
     words = words_in(lang)
-    first = Lines((_answer(services, words, unit),))
+    first = Lines((_answer_cell(services, words, unit),))
     table = _table(services, words, unit)
     pastes: tuple[Section, ...] = tuple((paste,) for paste in _pastes(services, words))
     return Screen(
@@ -32,7 +33,7 @@ def screen(services: Services, *, lang: str = "en", unit: str | None = None) -> 
     )
 
 
-def _answer(services: Services, words: Words, unit: str | None) -> Cell:
+def _answer_cell(services: Services, words: Words, unit: str | None) -> Cell:
     has = services.usable.low
     size = sizes(has, unit)
     line = words(
@@ -59,7 +60,7 @@ def _table(services: Services, words: Words, unit: str | None) -> Grid:
         (
             Cell(printable(s.report.model.name)),
             Cell(title(s.report.workload["engine"])),
-            Cell(printable(_form(s))),
+            Cell(printable(_format_of(s))),
             Cell(size.of(s.holds.expected), mark(s.verdict)),
             *([Cell("" if s.share is None else f"{s.share:.2f}")] if shares else []),
             Cell(size.of(left)),
@@ -69,13 +70,14 @@ def _table(services: Services, words: Words, unit: str | None) -> Grid:
     return Grid(columns, rows)
 
 
-def _form(service: Service) -> str:
+def _format_of(service: Service) -> str:
     w = service.report.workload
     return str(w["quantization"] or w["dtype"])
 
 
 def _pastes(services: Services, words: Words) -> Iterator[Paste]:
-    """Yield the line that starts each service, if it has one."""
+    """Yield the line that starts each service, if it has one and the models do not surely fail to
+    fit."""
     for service, line in zip(services.services, services.launches, strict=True):
         if line and services.fits != "no":
             text = "\n".join(map(printable, line.splitlines()))

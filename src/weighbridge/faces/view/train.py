@@ -1,4 +1,4 @@
-"""`train` on a screen: the phases of a step, and what would leave more room."""
+"""The screen of `train`: the phases of a step, and the changes that would leave more room."""
 
 from collections.abc import Iterator, Mapping
 
@@ -36,7 +36,9 @@ def title(answer: ShownAnswer) -> str:
     if answer.sees:
         return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
     asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
-    form = () if method == "full" else (w["quantization"] or w["dtype"],)  # of the frozen base
+    form = (
+        () if method == "full" else (w["quantization"] or w["dtype"],)
+    )  # format of the frozen weights
     return " · ".join((what, *form, asked))
 
 
@@ -50,17 +52,18 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     if answer.report.remedies:
         yield from steps(answer)
     else:
-        yield from _next(answer)
+        yield from _next_step(answer)
     table = [(phases(answer),)] if phases_differ(answer) and not learns else []
     # The next step is in the first lines, if no script has it
     behind = answer.report.derived.get("launch") or answer.report.remedies
-    room = [*_room(answer)]
+    room = [*_room_question(answer)]
     yield from (*table, *room) if behind else (*room, *table)
-    yield (lines(*_facts(answer)),)
+    yield (lines(*_fact_lines(answer)),)
 
 
 def _changes(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the changes that make it fit, and the lines to paste of the first that has some."""
+    """Yield the table of changes that make it fit, and the lines to paste of the first that has
+    some."""
     from weighbridge.faces.view import changes
 
     remedies = changes.found(answer)
@@ -71,8 +74,8 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
         yield next(filter(None, pastes), ())
 
 
-def _next(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the script that trains it; if no change makes it fit, the question to ask then."""
+def _next_step(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the script that trains it; before it, the question to ask if no change makes it fit."""
     if unhelped(answer):
         yield (smallest(answer),)
     launch = answer.report.derived.get("launch")
@@ -80,8 +83,8 @@ def _next(answer: ShownAnswer) -> Iterator[Section]:
         yield pasted(answer, answer.say("paste.run"), launch)
 
 
-def _room(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the question that finds how much more fits, if there is room."""
+def _room_question(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the question that finds how much more fits, if the run fits on a known card."""
     v = answer.report.verdict
     if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
@@ -91,7 +94,7 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
     yield (Paste(answer.say("changes.room"), asks(answer.report, f"--max {most}")),)
 
 
-def _facts(answer: ShownAnswer) -> Iterator[str]:
+def _fact_lines(answer: ShownAnswer) -> Iterator[str]:
     d, w = answer.report.derived, answer.report.workload
     stages = w["pipeline_parallel_size"]
     if stages > 1 and "fullest_stage" in d:
@@ -108,7 +111,7 @@ def _facts(answer: ShownAnswer) -> Iterator[str]:
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the settings of the run that matter most."""
+    """Yield the settings of the run that matter most, as phrases for the footer."""
     w, recipe = answer.report.workload, answer.report.derived.get("recipe")
     if recipe:
         yield answer.say("footer.recipe", who=recipe)
