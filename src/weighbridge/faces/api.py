@@ -31,8 +31,9 @@ SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "pro
 
 
 def _options(typed: Mapping[str, Any], then: str = "") -> GatherOptions:
-    """Return the options for reaching a model: the arguments that all questions take, out of
-    `typed`. `then`: the module below weighbridge to import during the wait for the source."""
+    """Return the options for reaching a model, taken from the arguments `typed` that all questions
+    share. `then`: the module below weighbridge to import while the source is awaited, "" for
+    none."""
     after = then and f"weighbridge.{then}"
     return GatherOptions(**{name: typed[name] for name in SOURCE}, then=after)
 
@@ -47,7 +48,8 @@ def prepare(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Read `model` once, to ask many questions of it: `.load(...)`, `.infer(...)`, `.train(...)`.
+    """Return `model`, read once, to ask many questions of it: `.load(...)`, `.infer(...)`,
+    `.train(...)`.
 
     Args:
         model: as for `load`.

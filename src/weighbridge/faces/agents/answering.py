@@ -1,4 +1,4 @@
-"""A tool's arguments in, an answer out: no protocol, no printing.
+"""Answers to tool calls: a tool's arguments in, an answer out, without protocol or printing.
 
     Answers().call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).text
 
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
 
 Arguments = Mapping[str, Any]
-LONG = ("model", "command", "explain_oom", "text")  # of any length: a config, a launch line, a log
+LONG = (
+    "model",
+    "command",
+    "explain_oom",
+    "text",
+)  # arguments of any length: a config, a launch line, a log
 LONGEST = 200  # characters of any other argument
 
 
 class AgentAnswer(NamedTuple):
-    """An answer as text for an agent, and the same as a few numbers; an error has none."""
+    """An answer as text for an agent, and as a few numbers; an error has no numbers."""
 
     text: str
     numbers: dict[str, Any] | None = None
@@ -43,9 +48,9 @@ class AgentAnswer(NamedTuple):
 
 
 class Answers:
-    """Answers tool calls one after another, and keeps the models that they name. With `hub_only` it
-    reads no files of this machine and no addresses but the Hub's. `line` writes a request as a
-    command, for answers that are cut."""
+    """An answerer of tool calls, one after another, that keeps the models they name. With
+    `hub_only` it reads no files of this machine and no addresses but the Hub's. `line` writes a
+    request as a command, for answers that are shortened."""
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class Answers:
         self._tools = {tool.name: tool for tool in tools()}
 
     def call(self, name: str, arguments: Arguments | None) -> AgentAnswer:
-        """Return the answer of a tool; an error is an answer, too."""
+        """Return the answer of the tool `name`; an error is an answer, too."""
         settled_call = settled(lambda: {"answer": self._called(name, arguments or {})})
         if "error" in settled_call:
             return AgentAnswer(safe_json(f"error: {printable(settled_call['error']['message'])}"))
@@ -74,38 +79,40 @@ class Answers:
             raise UsageError(
                 sentence("agent.no_tool", name=shown(name), known=", ".join(self._tools))
             )
-        settings = _given(tool, arguments)
-        form = _choice("response_format", settings.pop("response_format", FORMS[0]), FORMS)
-        detail = _choice("detail", settings.pop("detail", DETAILS[0]), DETAILS)
+        settings = _checked_arguments(tool, arguments)
+        form = _checked_choice("response_format", settings.pop("response_format", FORMS[0]), FORMS)
+        detail = _checked_choice("detail", settings.pop("detail", DETAILS[0]), DETAILS)
         if name in LISTS:
             text, numbers = LISTS[name](settings)
-            return _told(text, numbers, form)
+            return _short_answer(text, numbers, form)
         words = "" if name != "weigh" or "kind" in settings else str(settings.get("text") or "")
         if question := asked.read(words):
-            return self._reported(_spoken(question, settings), form, full=detail == "full")
+            return self._answer_request(
+                _question_request(question, settings), form, full=detail == "full"
+            )
         if name == "weigh":
-            return self._weighed(settings, form, full=detail == "full")
+            return self._answer_file(settings, form, full=detail == "full")
         if name == "fit" and "explain_oom" in settings:
-            return self._explained(settings, form, full=detail == "full")
+            return self._answer_oom(settings, form, full=detail == "full")
         others = settings.pop("together", None)
         if others is not None:
             if detail == "full":
                 raise UsageError(sentence("agent.together_full"))
-            services = self._requests.together(_several(settings, others))
-            return _told(*brief.of_services(services), form)
-        return self._reported(_request(name, settings), form, full=detail == "full")
+            services = self._requests.together(_joint_request(settings, others))
+            return _short_answer(*brief.of_services(services), form)
+        return self._answer_request(_as_request(name, settings), form, full=detail == "full")
 
-    def _reported(self, request: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Answer a request, in brief or in full."""
+    def _answer_request(self, request: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Return the answer to a request, in brief or in full."""
         report = self._requests.report(request)
         if full:
             write = bounded.as_json if form == "json" else bounded.as_markdown
             line = "" if self._line is None else self._line(request)
             return AgentAnswer(write(report, line), _brief(report)[1])
-        return _told(*_brief(report), form)
+        return _short_answer(*_brief(report), form)
 
-    def _explained(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Answer why a run was out of memory, in brief or in full."""
+    def _answer_oom(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Return the answer on why a run was out of memory, in brief or in full."""
         from weighbridge.faces.agents import oom
 
         model, revision = _model(settings.pop("model", None)), settings.pop("revision", None)
@@ -115,50 +122,50 @@ class Answers:
         return (
             AgentAnswer(oom.whole(oom_answer, form), numbers)
             if full
-            else _told(text, numbers, form)
+            else _short_answer(text, numbers, form)
         )
 
-    def _weighed(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Answer about a run file or a text, in brief or in full."""
+    def _answer_file(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Return the answer about a run file or a text, in brief or in full."""
         from weighbridge.faces.agents import runfile
 
-        fix = _fixes(settings)
+        fix = _wants_fix(settings)
         weighed = runfile.weigh(settings, self._options)
         text, numbers = runfile.brief(weighed, fix=fix)
         whole = runfile.whole(weighed, form) if full else ""
-        return AgentAnswer(whole, numbers) if full else _told(text, numbers, form)
+        return AgentAnswer(whole, numbers) if full else _short_answer(text, numbers, form)
 
 
-def _fixes(settings: dict[str, Any]) -> bool:
+def _wants_fix(settings: dict[str, Any]) -> bool:
     fix = settings.get("fix", False)
     if not isinstance(fix, bool):
         raise UsageError(sentence("is_bool", name="fix", value=shown(fix)))
     return fix
 
 
-def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
-    """Return the arguments with a value. Raises UsageError for unknown or too long ones."""
+def _checked_arguments(tool: Tool, arguments: Arguments) -> dict[str, Any]:
+    """Return the arguments that have a value. Raises UsageError for unknown or too long ones."""
     known = tool.known
     for name in arguments:
         if name in SLOW and name in TABLES.get(tool.name, ()):
             raise UsageError(sentence("agent.slow", name=name, tool=tool.name))
         if name not in known:
-            near = _near(name, known, TABLES.get(tool.name, {}))
+            near = _suggestion(name, known, TABLES.get(tool.name, {}))
             raise UsageError(
                 sentence("agent.no_argument", tool=tool.name, name=shown(name), near=near)
             )
-        _bounded(name, arguments[name])
+        _check_length(name, arguments[name])
     saying = {name: value for name, value in arguments.items() if value not in (None, "")}
     return {name: _as_text(known[name], value) for name, value in saying.items()}
 
 
-def _bounded(name: str, value: Any) -> None:
-    """Raise UsageError for a text longer than LONGEST, except in arguments of LONG."""
+def _check_length(name: str, value: Any) -> None:
+    """Raise UsageError if a text is longer than LONGEST, except in the arguments of LONG."""
     if name not in LONG and isinstance(value, str) and len(value) > LONGEST:
         raise UsageError(sentence("agent.long", name=name, most=LONGEST, value=shown(value)))
 
 
-def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
+def _suggestion(name: str, known: Mapping[str, Any], table: Table) -> str:
     flag = f"--{name.replace('_', '-')}"
     alias = next((n for n, setting in table.items() if flag in setting.flags), None)
     if alias is not None:
@@ -168,12 +175,13 @@ def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
 
 
 def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
-    """Return a value, an integer in place of a text as text: {"gpu": 4090}."""
+    """Return an integer as text if the schema wants text, as in {"gpu": 4090}; other values
+    unchanged."""
     whole_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole_number and schema["type"] == "string" else value
 
 
-def _choice(name: str, value: Any, known: Sequence[str]) -> str:
+def _checked_choice(name: str, value: Any, known: Sequence[str]) -> str:
     if value not in known:
         raise UsageError(
             sentence("is_one_of", name=name, known=", ".join(known), value=shown(value))
@@ -181,15 +189,16 @@ def _choice(name: str, value: Any, known: Sequence[str]) -> str:
     return str(value)
 
 
-def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the request of `weighbridge run` for the arguments of a tool."""
+def _as_request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the request of `weighbridge run` for the arguments of a tool. Raises UsageError
+    without a model or command."""
     model = settings.pop("model", None)
     if model is None and "command" not in settings:
         raise UsageError(sentence("agent.no_model"))
     return {"task": task, "model": _model(model), "workload": settings}
 
 
-def _spoken(question: asked.AskedQuestion, settings: dict[str, Any]) -> dict[str, Any]:
+def _question_request(question: asked.AskedQuestion, settings: dict[str, Any]) -> dict[str, Any]:
     """Return a question in words as a request, on the device that the other arguments name. Raises
     UsageError for arguments that only files take."""
     beside = {name: value for name, value in settings.items() if name != "text"}
@@ -199,18 +208,20 @@ def _spoken(question: asked.AskedQuestion, settings: dict[str, Any]) -> dict[str
     return question.request(beside)
 
 
-def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:
-    """Return the request for several models at once. Raises UsageError if they are no names."""
+def _joint_request(settings: dict[str, Any], others: Any) -> dict[str, Any]:
+    """Return the request for several models on the same cards. Raises UsageError if `others` is no
+    list."""
     if not isinstance(others, list):
         raise UsageError(sentence("agent.together", value=shown(others)))
     for other in others:
-        _bounded("together", other)
+        _check_length("together", other)
     models = [_model(settings.pop("model", None)), *others]
     return {"task": "infer", "models": models, "workload": settings}
 
 
 def _model(model: Any) -> Any:
-    """Return a reference as it is, and a config, as text or as an object, under "config"."""
+    """Return a config, as text or as an object, under the key "config"; a model reference
+    unchanged."""
     if isinstance(model, str) and model.lstrip().startswith("{"):
         try:
             model = strict_json(model.encode(errors="surrogatepass"), MAX_LINE, constants=True)
@@ -227,26 +238,26 @@ def _brief(answer: "Report | Fit") -> tuple[str, dict[str, Any]]:
     return brief.of_fit(answer) if isinstance(answer, Fit) else brief.of_report(answer)
 
 
-def _told(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
+def _short_answer(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
     return AgentAnswer(bounded.dumped(numbers) if form == "json" else text, numbers)
 
 
-def _gpus(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _list_gpus(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     from weighbridge.machines.accelerators.listing import matching as listed
 
-    pattern = _text("pattern", filters)
-    return brief.of_gpus(*listed(pattern, _checked("gpus", filters)))
+    pattern = _take_text("pattern", filters)
+    return brief.of_gpus(*listed(pattern, _check_filters("gpus", filters)))
 
 
 def _models(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     from weighbridge.models.catalogue import pipelines
     from weighbridge.models.catalogue.listing import matching as listed
 
-    pattern = _text("pattern", filters)
+    pattern = _take_text("pattern", filters)
     entries = listed(pattern, {})
     if not filters:
         return brief.of_models(entries, pipelines.search(pattern))
-    ranking = _ranking([entry.name for entry in entries], filters)
+    ranking = _rank_models([entry.name for entry in entries], filters)
     if not entries:
         from weighbridge.answers.questions.fit.pipelines import FIRST, with_pipelines
 
@@ -255,7 +266,7 @@ def _models(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return brief.of_ranking(ranking)
 
 
-def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
+def _rank_models(names: list[str], filters: dict[str, Any]) -> Any:
     from weighbridge.answers.questions.fit.ranking import models_for
 
     if "gpu" not in filters and "gpu_memory" not in filters:
@@ -263,15 +274,16 @@ def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
     return models_for(names, filters, shown=brief.ROWS)
 
 
-def _text(name: str, filters: dict[str, Any]) -> str:
+def _take_text(name: str, filters: dict[str, Any]) -> str:
     value = filters.pop(name, "")
     if not isinstance(value, str):
         raise UsageError(sentence("is_text", name=name, value=shown(value)))
     return value
 
 
-def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
-    """Return the filters of a list, checked against the types of its schema. Raises UsageError."""
+def _check_filters(name: str, filters: dict[str, Any]) -> dict[str, Any]:
+    """Return the filters of a list, checked against the types of its schema. Raises UsageError for
+    a wrong one."""
     schema = next(tool.schema for tool in tools() if tool.name == name)
     for key, value in filters.items():
         declared = schema["properties"][key]
@@ -280,16 +292,17 @@ def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
         if declared["type"] == "string" and not isinstance(value, str):
             raise UsageError(sentence("is_text", name=key, value=shown(value)))
         if "enum" in declared:
-            _choice(key, value, declared["enum"])
+            _checked_choice(key, value, declared["enum"])
     return filters
 
 
-def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return settings of a tool: those that its schema leaves out, or a pattern's matches."""
+def _list_settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the settings of a tool as text and as schemas: those that its schema leaves out, or
+    those matching a pattern."""
     if "task" not in asked:
         raise UsageError(sentence("agent.which_tool"))
-    pattern = _text("pattern", asked).lower().replace("-", "_")
-    tool = next(one for one in tools() if one.name == _checked("settings", asked)["task"])
+    pattern = _take_text("pattern", asked).lower().replace("-", "_")
+    tool = next(tool for tool in tools() if tool.name == _check_filters("settings", asked)["task"])
     every = tool.known if pattern else tool.more
     listed = {
         name: schema
@@ -302,8 +315,8 @@ def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
-    "gpus": _gpus,
+    "gpus": _list_gpus,
     "models": _models,
-    "settings": _settings,
+    "settings": _list_settings,
 }
-assert not OUTPUT.keys() & FIT.keys()  # no argument of ours hides a setting
+assert not OUTPUT.keys() & FIT.keys()  # no output argument hides a setting

@@ -1,8 +1,8 @@
 """An answer in brief: the few words and numbers that an agent reads instead of a report.
 
-The words are those of the first screen (faces.view), verdict first, without its pictures. The
-numbers are the report's own; `answer` is the verdict in one sentence, for clients that show an
-agent nothing but the numbers.
+The words are those of the first screen (faces.view), verdict first, without its bars. The numbers
+are the report's; `answer` is the verdict in one sentence, for clients that show an agent only the
+numbers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 Numbers = dict[str, Any]
 LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
-ROWS = 20  # rows of a list
+ROWS = 20  # most rows of a list
 WARNINGS = 5
 ROOM = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
 LAUNCH = ("launch", "launch_note")
@@ -48,10 +48,10 @@ EN = words_in("en")
 
 
 def text(page: Screen) -> str:
-    """Return the first screen as a few lines of Markdown."""
+    """Return a screen as a few lines of Markdown."""
     head = f"**{_line(page.title)}**"
     sections = [
-        "\n".join(line for block in part for line in _lines(block)) for part in page.sections
+        "\n".join(line for block in part for line in _block_lines(block)) for part in page.sections
     ]
     foot = "\n".join(_line(line.removesuffix(EN("footer.more"))) for line in page.footer)
     shown = "\n".join(sections)
@@ -61,30 +61,31 @@ def text(page: Screen) -> str:
 
 
 def _line(words: str) -> str:
-    """Return a text as one line of safe Markdown, with the tool's argument for `--details`."""
+    """Return a text as one line of safe Markdown, in which the tool's argument replaces
+    `--details`."""
     return safe_markdown(one_line(words)).replace("--details", "detail: full")
 
 
-def _lines(block: Block) -> Iterator[str]:
+def _block_lines(block: Block) -> Iterator[str]:
     match block:
         case Bar():
             yield f"- {_line(': '.join(filter(None, (block.label, block.legend))))}"
         case Grid() if not any(column.head for column in block.columns):
-            yield from _rows(block)
+            yield from _list_items(block)
         case Grid():
-            yield from drawn(_bounded(block))
+            yield from drawn(_with_bounded_cells(block))
         case Headline():
-            yield f"{_sign(block.mark)}**{_line(block.verdict)}**: {_line(_figures(block))}"
+            yield f"{_sign(block.mark)}**{_line(block.verdict)}**: {_line(_joined_figures(block))}"
         case Lines():
             yield from filter(None, (_line(block.heading),))
             yield from (f"- {_sign(line.mark)}{_line(line.text)}" for line in block.lines)
         case Paste():
-            yield from _pasted(block)
+            yield from _paste_lines(block)
         case Note():
             yield _line(block.text)
 
 
-def _pasted(block: Paste) -> Iterator[str]:
+def _paste_lines(block: Paste) -> Iterator[str]:
     if len(block.text) > LONGEST_LINE:
         yield about(_line(block.heading), sentence("agent.long_line", count=len(block.text)))
     else:
@@ -95,16 +96,16 @@ def _sign(mark: Mark | None) -> str:
     return "" if mark is None else f"{MARKS[mark]} "
 
 
-def _rows(block: Grid) -> Iterator[str]:
-    """Yield the rows of a table without heads as items of a list."""
+def _list_items(block: Grid) -> Iterator[str]:
+    """Yield the rows of a table without column heads as items of a list."""
     if block.heading:
         yield _line(block.heading)
     for row in block.rows:
         yield f"- {_sign(row[0].mark)}{_line(' '.join(cell.text for cell in row if cell.text))}"
 
 
-def _bounded(block: Grid) -> Grid:
-    """Return a grid with cells of bounded length, since they may hold strangers' names."""
+def _with_bounded_cells(block: Grid) -> Grid:
+    """Return a grid whose cells have bounded length, since they may hold strangers' names."""
     rows = tuple(
         tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
     )
@@ -122,19 +123,21 @@ def _numbers(report: Report, page: Screen) -> Numbers:
     head = next(b for b in page.blocks if isinstance(b, Headline))
     d = report.derived
     numbers: Numbers = {
-        "answer": _sentence(head),
+        "answer": _headline_sentence(head),
         "task": report.task,
-        "model": _name(report.model.name),
+        "model": _safe_name(report.model.name),
         "parameters": report.model.parameters,
-        "active_parameters": _active(report),
-        **_judged(report),
+        "active_parameters": _active_parameters(report),
+        **_verdict_numbers(report),
         "peak_bytes": s.peak._asdict(),
         "peak_phase": s.phase.name,
-        "parts_bytes": _parts(page),
-        "host_bytes": _host(report),
-        **{name: d.get(name) or None for name in ROOM},  # the text says why there is none
-        **({} if _refused(report) else {name: d.get(name) for name in LAUNCH}),
-        "changes": _changes(cheapest(s)),
+        "parts_bytes": _parts_bytes(page),
+        "host_bytes": _host_bytes(report),
+        **{
+            name: d.get(name) or None for name in ROOM
+        },  # null if unknown, for which the text has the reason
+        **({} if _does_not_fit(report) else {name: d.get(name) for name in LAUNCH}),
+        "changes": _changes_numbers(cheapest(s)),
         "warnings": [one_line(line) for line in report.warnings[:WARNINGS]],
     }
     if report.task == "load":
@@ -144,29 +147,29 @@ def _numbers(report: Report, page: Screen) -> Numbers:
 
 
 def numbers_told(numbers: Numbers) -> Numbers:
-    """Return the numbers without the empty ones: null, and empty lists and objects."""
+    """Return `numbers` without empty values: null, and empty lists and objects."""
     return {name: value for name, value in numbers.items() if value not in (None, [], {})}
 
 
-def _active(report: Report) -> int | None:
-    """Return the parameters active per token, None if these are all."""
+def _active_parameters(report: Report) -> int | None:
+    """Return the number of parameters active per token; None if all are."""
     facts = report.model
     return None if facts.active_parameters == facts.parameters else facts.active_parameters
 
 
-def _name(text: str) -> str:
+def _safe_name(text: str) -> str:
     return clipped(printable(text))
 
 
-def _sentence(head: Headline) -> str:
-    return printable(one_line(f"{head.verdict}: {_figures(head)}"))
+def _headline_sentence(head: Headline) -> str:
+    return printable(one_line(f"{head.verdict}: {_joined_figures(head)}"))
 
 
-def _figures(head: Headline) -> str:
+def _joined_figures(head: Headline) -> str:
     return "; ".join(filter(None, (head.figures, head.margin, head.reason)))
 
 
-def _judged(report: Report) -> Numbers:
+def _verdict_numbers(report: Report) -> Numbers:
     verdict = report.verdict
     if verdict is None:
         return {}
@@ -176,40 +179,42 @@ def _judged(report: Report) -> Numbers:
         "count": verdict.count,
         "usable_bytes": verdict.usable_bytes,
         "margin_bytes": verdict.margin_bytes,
-        "share_that_fits": _share(verdict),
+        "share_that_fits": _fitting_fraction(verdict),
     }
 
 
-def _share(verdict: Verdict) -> float | None:
-    """Return the share of the estimate's range that fits, None unless the verdict is open."""
+def _fitting_fraction(verdict: Verdict) -> float | None:
+    """Return the fraction of the estimate's range that fits; None unless the verdict is
+    "unknown"."""
     open_ = verdict.fits == "unknown" and verdict.share_that_fits is not None
     return round(verdict.share_that_fits or 0, 2) if open_ else None
 
 
-def _parts(page: Screen) -> Numbers:
-    """Return the bytes of what fills the card, by the bar's parts."""
+def _parts_bytes(page: Screen) -> Numbers:
+    """Return part name -> bytes, for the parts of the bar."""
     bar = next((b for b in page.blocks if isinstance(b, Bar)), None)
     return {} if bar is None else {part.name: part.nbytes for part in bar.segments}
 
 
-def _host(report: Report) -> int | None:
-    """Return the expected bytes that the host needs at most, None if no device is a host."""
+def _host_bytes(report: Report) -> int | None:
+    """Return the expected host memory in bytes, in the phase that needs most; None if no device is
+    a host."""
     hosts = [d for d in report.devices if d.kind == "host" and d is not fullest(report)]
     return max((p.needed.expected for d in hosts for p in d.phases), default=None)
 
 
-def _refused(report: Report) -> bool:
+def _does_not_fit(report: Report) -> bool:
     return report.verdict is not None and report.verdict.fits == "no"
 
 
-def _changes(remedies: Sequence[Remedy]) -> list[Numbers]:
-    """Return the changes, cheapest first. Only the first with a line to paste has that line."""
+def _changes_numbers(remedies: Sequence[Remedy]) -> list[Numbers]:
+    """Return the changes, cheapest first. Only the first that has a line to paste includes it."""
     pasted = next((r for r in remedies if r.paste), None)
-    return [_change(r, line=r is pasted) for r in remedies]
+    return [_change_numbers(r, line=r is pasted) for r in remedies]
 
 
-def _change(remedy: Remedy, *, line: bool) -> Numbers:
-    """Return the arguments to ask again with, and what they cost."""
+def _change_numbers(remedy: Remedy, *, line: bool) -> Numbers:
+    """Return the arguments to ask again with, and the verdict, bytes and cost of a change."""
     numbers: Numbers = {
         "arguments": dict(remedy.change),
         "fits": remedy.fits,
@@ -233,7 +238,7 @@ def of_fit(fit: Fit) -> tuple[str, Numbers]:
 
 
 def of_services(services: Services) -> tuple[str, Numbers]:
-    """Return the text and numbers of models that share cards: fits, bytes held, bytes left."""
+    """Return the text and numbers of models that share cards: verdict, bytes held, bytes left."""
     page = together_screen(services)
     sentences = [cell.text for cell in getattr(page.blocks[0], "lines", ())]
     numbers: Numbers = {
@@ -246,7 +251,7 @@ def of_services(services: Services) -> tuple[str, Numbers]:
         "services": [
             numbers_told(
                 {
-                    "model": _name(s.report.model.name),
+                    "model": _safe_name(s.report.model.name),
                     "engine": s.report.workload["engine"],
                     "holds_bytes": s.holds.expected,
                     "left_bytes": left,
@@ -268,30 +273,30 @@ def _fit_numbers(fit: Fit, page: Screen) -> Numbers:
     sentences = "; ".join(cell.text for cell in getattr(first, "lines", ()))
     solved = fit.solved
     numbers: Numbers = {
-        "answer": _sentence(first)
+        "answer": _headline_sentence(first)
         if isinstance(first, Headline)
         else printable(one_line(sentences)),
-        "model": _name(fit.model.name),
+        "model": _safe_name(fit.model.name),
         "accelerator": fit.accelerator.name,
         "count": fit.accelerator.count,
         "usable_bytes": fit.accelerator.free,
         "for": fit.about,
         "fits": fit.fits,
         "plan": None if fit.plan.why == "asked" else numbers_told(fit.plan.to_dict()),
-        "questions": {q.name: _question(q, line=q is fit.asked) for q in fit.questions},
-        "solved": None if solved is None else _solved(solved),
+        "questions": {q.name: _question_numbers(q, line=q is fit.asked) for q in fit.questions},
+        "solved": None if solved is None else _solved_numbers(solved),
         "warnings": [one_line(line) for line in fit.warnings[:WARNINGS]],
     }
     return numbers_told(numbers)
 
 
-def _solved(solved: Solved) -> Numbers:
-    """Return the value that was sought, and the arguments that fit if asked again."""
+def _solved_numbers(solved: Solved) -> Numbers:
+    """Return the value that `fit` solved for, and the arguments that fit if asked again."""
     numbers: Numbers = {solved.unknown: solved.value}
     return {**numbers, "arguments": dict(solved.workload)} if solved.workload else numbers
 
 
-def _question(question: Question, *, line: bool) -> Numbers:
+def _question_numbers(question: Question, *, line: bool) -> Numbers:
     if question.report is None or question.verdict is None:
         return {"fits": question.fits, "reason": one_line(question.reason)}
     numbers: Numbers = {
@@ -301,12 +306,12 @@ def _question(question: Question, *, line: bool) -> Numbers:
     }
     first = next(iter(cheapest(shown(question.report, EN))), None)
     if first is not None:
-        numbers["change"] = _change(first, line=line)
+        numbers["change"] = _change_numbers(first, line=line)
     return numbers
 
 
 def of_settings(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return settings, one per line: the name, its type or choices, and its sentence."""
+    """Return settings as text, one per line: the name, its type or choices, and its description."""
     return "\n".join(
         f"- {name} ({'|'.join(map(str, schema.get('enum', ()))) or schema['type']}): "
         f"{schema['description']}"
@@ -319,7 +324,7 @@ def of_gpus(cards: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, N
 
     parts, rented = list(cards), list(machines)
     page = gpus(parts[:ROWS], rented[:ROWS])._replace(footer=())
-    more = _more(len(parts) - ROWS, "pattern") + _more(len(rented) - ROWS, "pattern")
+    more = _more_note(len(parts) - ROWS, "pattern") + _more_note(len(rented) - ROWS, "pattern")
     numbers = {
         "count": len(parts),
         "gpus": [
@@ -352,14 +357,14 @@ def of_models(
     title = EN.some("models.title.one", "models.title", len(entries) + len(makers))
     rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
     rows += [{"name": one.name, "repo_id": one.repo_id} for one in makers]
-    listed = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
+    listed = text(page._replace(title=title)) + _more_note(len(entries) - ROWS, "pattern")
     return listed, {"count": len(entries) + len(makers), "models": rows}
 
 
 def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
     from weighbridge.faces.view.ranks import ranking
 
-    rows = [_ranked(row) for row in ranks.fitting[:ROWS]]
+    rows = [_ranked_row(row) for row in ranks.fitting[:ROWS]]
     numbers = {
         "accelerator": ranks.accelerator,
         "for": ranks.about,
@@ -371,14 +376,14 @@ def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
         ranks.rows
     ):  # else only the first were estimated, and the number that fit is unknown
         numbers["fitting"] = len(ranks.fitting)
-        more = _more(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
+        more = _more_note(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
     return text(ranking(ranks)._replace(footer=())) + more, numbers
 
 
-def _ranked(row: Mapping[str, Any]) -> Numbers:
+def _ranked_row(row: Mapping[str, Any]) -> Numbers:
     names = ("name", "parameters", "format", "peak_bytes", "margin_bytes", "context")
     return {name: row[name] for name in names if row.get(name) is not None}
 
 
-def _more(left: int, arguments: str) -> str:
+def _more_note(left: int, arguments: str) -> str:
     return f"\n\n{left:,} more: narrow them down with {arguments}" if left > 0 else ""

@@ -1,4 +1,4 @@
-"""Out of memory: `fit` with the message that was printed, in place of a question."""
+"""The tool `fit` with an out-of-memory message or log in place of a question."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -19,12 +19,13 @@ from weighbridge.memory.report.fit import question_of
 from weighbridge.models.checkpoint.gather import GatherOptions
 
 ARGUMENT = "explain_oom"
-NOT_OURS = ("max", "smallest")  # arguments of `fit` that look for a card
+NOT_OURS = ("max", "smallest")  # arguments of `fit` that search a card or a setting
 CHANGES = 3
 
 
 def explain(arguments: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom:
-    """Return what a message says. Raises UsageError for arguments of another question."""
+    """Return why memory ran out, from the message in `arguments`. Raises UsageError for arguments
+    that search a card or a setting, or a message that is not text."""
     wrong = next((name for name in NOT_OURS if name in arguments), None)
     if wrong is not None:
         raise UsageError(sentence("agent.ended", name=ARGUMENT, wrong=wrong))
@@ -33,11 +34,12 @@ def explain(arguments: Mapping[str, Any], model: Any, options: GatherOptions) ->
     if not isinstance(log, str):
         raise UsageError(sentence("agent.log", name=ARGUMENT, kind=type(log).__name__))
     opening = None if model is None else partial(opened, model, options)
-    return explained(log, opening, {**_task(arguments.get("for")), **settings})
+    return explained(log, opening, {**_task_setting(arguments.get("for")), **settings})
 
 
-def _task(about: str | None) -> dict[str, str]:
-    """Return the task or method that `for` names."""
+def _task_setting(about: str | None) -> dict[str, str]:
+    """Return the task or the training method that the argument `for` names, as a setting; {} for
+    None."""
     if about is None:
         return {}
     if about not in ABOUT:
@@ -58,19 +60,20 @@ def brief(oom: Oom) -> tuple[str, dict[str, Any]]:
             "sure": body["sure"],
             "causes": body["causes"],
             "parsed": {name: n for name, n in body["parsed"].items() if n is not None},
-            "changes": [_change(change) for change in body["remedies"][:CHANGES]],
+            "changes": [_change_numbers(change) for change in body["remedies"][:CHANGES]],
             "warnings": [one_line(line) for line in oom.warnings],
         }
     )
 
 
-def _change(remedy: Mapping[str, Any]) -> dict[str, Any]:
+def _change_numbers(remedy: Mapping[str, Any]) -> dict[str, Any]:
     names = ("change", "fits", "peak_bytes", "cost")
     return {name: remedy[name] for name in names if remedy[name] is not None}
 
 
 def whole(oom: Oom, form: str) -> str:
-    """Return the whole answer, without its estimate if it would be longer than MOST."""
+    """Return the full answer in Markdown or JSON; JSON leaves out its estimate if it would be
+    longer than MOST."""
     if form != "json":
         look = RenderOptions(details=True, explain=True)
         return draw(view(oom, look), form, look)[:MOST]

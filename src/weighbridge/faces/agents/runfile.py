@@ -1,4 +1,4 @@
-"""A run file, a command or a whole issue: the tool `weigh`, with the text in place of a model."""
+"""The tool `weigh`: a run file, a command or an issue, as text in place of a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,8 @@ NAME = "the text"
 
 
 def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
-    """Read a text and weigh its runs. Raises UsageError if it is of no kind that we read."""
+    """Return the estimates of the runs that a text starts. Raises UsageError if the text is of no
+    known kind."""
     typed = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
     text, model = arguments.get(TEXT), typed.pop("model", None)
     if not isinstance(text, str):
@@ -36,33 +37,34 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
 
 
 def brief(weighed: WeighedFile, *, fix: bool) -> tuple[str, dict[str, Any]]:
-    """Return the answer as a few lines and numbers; with `fix` also the file's diff."""
+    """Return the answer as a few lines of text and as numbers; with `fix` also the diff that makes
+    the file fit."""
     body = weighed.to_dict()
-    runs = [_run(run) for run in body["runs"]]
+    runs = [_run_numbers(run) for run in body["runs"]]
     numbers: dict[str, Any] = {"kind": weighed.file.kind, "fits": weighed.fits, "runs": runs}
     lines = text(view(weighed))
     if fix:
         patch = patched(weighed)
         numbers["diff"] = None if patch is None else patch.diff
-        lines += f"\n\n{_changed(numbers['diff'])}"
+        lines += f"\n\n{_diff_text(numbers['diff'])}"
     numbers["warnings"] = [one_line(line) for line in weighed.warnings]
     return lines, numbers_told(numbers)
 
 
 def whole(weighed: WeighedFile, form: str) -> str:
-    """Return all of an answer, in Markdown or as JSON."""
+    """Return the full answer, in Markdown or as JSON."""
     from weighbridge.faces.render.bounded import dumped
 
     return dumped(weighed.to_dict()) if form == "json" else draw(view(weighed), "markdown")
 
 
-def _changed(diff: str | None) -> str:
+def _diff_text(diff: str | None) -> str:
     if diff is None:
         return "No change was found that fits and that the file can say."
     return f"```diff\n{diff}```" if diff else "It fits as it is: nothing is changed."
 
 
-def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+def _run_numbers(run: Mapping[str, Any]) -> dict[str, Any]:
     report, error = run["report"], run["error"]
     verdict = None if report is None else report["verdict"]
     return {

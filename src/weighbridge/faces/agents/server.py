@@ -1,11 +1,11 @@
 """The tools over stdio, by the official SDK of the Model Context Protocol.
 
-The SDK has two generations with different handlers (1.21 and later; 2), and Gradio 6 takes the
-first only: both are served, from the same records. What is sent is written here as the protocol has
-it (`inputSchema`, `isError`), which both read.
+The SDK has two generations with different handlers (1.21 and later; 2), and Gradio 6 takes only the
+first: both are served, from the same records. Messages are written here as the protocol defines
+them (`inputSchema`, `isError`), which both generations read.
 
-Answers are made by one thread, one after the other, so that pings and cancellations are heard
-meanwhile. It is a daemon: when the client is gone nothing waits for an answer to end.
+One thread makes the answers, one after the other, so that pings and cancellations are heard
+meanwhile. It is a daemon thread: when the client is gone, the program does not wait for an answer.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ batch 1): give the user's own numbers. Lines to paste are complete: quote them u
 Ask = Callable[[], AgentAnswer]
 
 
-class _Lane:
-    """A thread that answers, one question after the other."""
+class _AnswerThread:
+    """A thread that answers questions one after the other."""
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[tuple[Future[AgentAnswer], Ask]] = SimpleQueue()
@@ -63,16 +63,17 @@ class _Lane:
 
 
 def serve(answers: Answers, names: tuple[str, ...] = ()) -> None:
-    """Serve until the client is gone. `names` are the tools to offer, all if empty."""
+    """Serve the tools over stdio until the client is gone. `names` are the tools to offer, all if
+    empty."""
     server = _server(answers, tuple(t for t in tools() if not names or t.name in names))
-    _quiet()
+    _silence_sdk()
     with suppress(BrokenPipeError):
         asyncio.run(_run(server))
 
 
-def _quiet() -> None:
-    """Let Ctrl-C end the process, as it ends `cat`; the SDK's reader would wait for a further line.
-    Drop the SDK's logs and warnings, which are for those who mend servers."""
+def _silence_sdk() -> None:
+    """Let Ctrl-C end the process, for which the SDK's reader would wait for another line, and drop
+    the SDK's logs and warnings."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
@@ -96,17 +97,19 @@ def _server(answers: Answers, offered: tuple[Tool, ...]) -> "Server[Any]":
         if (error.name or "").partition(".")[0] != "mcp":
             raise
         raise UsageError(sentence("agent.needs_sdk")) from None
-    lane = _Lane()
+    lane = _AnswerThread()
     known = {tool.name for tool in offered}
 
     async def listed(*_: Any) -> Any:
-        return _sent("ListToolsResult", {"tools": [_described(tool) for tool in offered]})
+        return _sdk_record("ListToolsResult", {"tools": [_tool_listing(tool) for tool in offered]})
 
     async def called(name: str, arguments: Arguments | None) -> Any:
         if name not in known:
-            return _sent("CallToolResult", _result(AgentAnswer(_unknown(name, known))))
+            return _sdk_record(
+                "CallToolResult", _call_result(AgentAnswer(_unknown_tool(name, known)))
+            )
         answer = await lane.answer(lambda: answers.call(name, arguments))
-        return _sent("CallToolResult", _result(answer))
+        return _sdk_record("CallToolResult", _call_result(answer))
 
     if hasattr(Server, "list_tools"):
         return _first_generation(listed, called)
@@ -126,7 +129,8 @@ def _server(answers: Answers, offered: tuple[Tool, ...]) -> "Server[Any]":
 def _first_generation(
     listed: Callable[..., Awaitable[Any]], called: Callable[..., Awaitable[Any]]
 ) -> "Server[Any]":
-    """Return a server of the SDK's version 1, which wraps results and does not check them."""
+    """Return a server of the SDK's version 1, whose handlers wrap the results of `listed` and
+    `called`."""
     from mcp import types
     from mcp.server.lowlevel import Server
 
@@ -144,21 +148,21 @@ def _first_generation(
     return server
 
 
-def _unknown(name: str, known: set[str]) -> str:
+def _unknown_tool(name: str, known: set[str]) -> str:
     from weighbridge.base.wording import shown
 
     return f"error: no tool {shown(name)}; known: {', '.join(sorted(known))}"
 
 
-def _sent(kind: str, body: dict[str, Any]) -> Any:
-    """Build a record of the SDK from what the protocol sends."""
+def _sdk_record(kind: str, body: dict[str, Any]) -> Any:
+    """Return the SDK's record `kind`, built from a protocol message."""
     from mcp import types
 
     return getattr(types, kind).model_validate(body)
 
 
-def _described(tool: Tool) -> dict[str, Any]:
-    """Return a tool as the protocol lists it. It changes nothing, here or elsewhere."""
+def _tool_listing(tool: Tool) -> dict[str, Any]:
+    """Return a tool as the protocol lists it, marked as changing nothing."""
     return {
         "name": tool.name,
         "title": tool.title,
@@ -174,8 +178,8 @@ def _described(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _result(answer: AgentAnswer) -> dict[str, Any]:
-    """Return an answer as the protocol sends it: text and numbers, or an error to read."""
+def _call_result(answer: AgentAnswer) -> dict[str, Any]:
+    """Return an answer as the protocol sends it: text and numbers, or an error text."""
     content: dict[str, Any] = {
         "content": [{"type": "text", "text": answer.text}],
         "isError": answer.failed,

@@ -1,8 +1,8 @@
-"""The tools that agents see: what each is for, and the schema of its arguments.
+"""The tools that agents see: the purpose of each, and the schema of its arguments.
 
-Settings come from the tables that the command line and requests share (weighbridge.settings), so
-that a tool takes what a flag takes. A schema says the plainest form of a value, which every client
-can send; what the command line reads besides ("32K" for a count) is taken as well.
+Settings come from the tables that the command line and requests share (weighbridge.settings), so a
+tool takes what a flag takes. A schema states the plainest form of a value, which every client can
+send; other forms that the command line reads ("32K" for a count) are accepted too.
 """
 
 from collections.abc import Mapping
@@ -33,8 +33,9 @@ DETAILS = ("short", "full")
 
 
 class Tool(NamedTuple):
-    """A tool. `schema` is what every session reads; `more` are arguments that it takes besides.
-    `sources`: whether it may read the Hub, files and addresses that are named."""
+    """A tool: its name, description and arguments. Agents read `schema` in every session; `more`
+    are further arguments that the tool accepts. `sources`: whether it may read the Hub, files and
+    addresses."""
 
     name: str
     title: str
@@ -45,12 +46,12 @@ class Tool(NamedTuple):
 
     @property
     def known(self) -> Mapping[str, Schema]:
-        """Return the schema of every argument that is taken."""
+        """Return the schema of every argument that the tool accepts."""
         return {**self.schema["properties"], **self.more}
 
 
 def setting_schema(setting: Setting[Any]) -> Schema:
-    """Describe the values that one setting takes: type, bounds, choices and its sentence."""
+    """Return the JSON schema of one setting's values: type, bounds, choices and description."""
     schema = dict(PLAINEST[setting.kind.name])
     if setting.choices:
         schema["enum"] = list(setting.choices)
@@ -63,36 +64,36 @@ def setting_schema(setting: Setting[Any]) -> Schema:
     return {**schema, "description": f"{setting.help}{theirs}"}
 
 
-def _one_of(choices: tuple[str, ...] | list[str], description: str) -> Schema:
+def _choice_schema(choices: tuple[str, ...] | list[str], description: str) -> Schema:
     return {**TEXT, "enum": list(choices), "description": description}
 
 
-def _said(text: str) -> Schema:
+def _text_schema(text: str) -> Schema:
     return {**TEXT, "description": text}
 
 
-MODEL = _said(
+MODEL = _text_schema(
     "Catalogue name (llama-3.1-8b), Hub id or URL, org/name:Q4_K_M, absolute path of a folder or"
     " file, a bare size (7B), or the text of a config.json."
 )
-REVISION = _said("Branch, tag or commit on the Hub.")
-COMMAND = _said(
+REVISION = _text_schema("Branch, tag or commit on the Hub.")
+COMMAND = _text_schema(
     "A launch line to judge as it stands, instead of `model`: vllm serve ..., llama-server ..."
 )
 FORM: Mapping[str, Schema] = {
-    "response_format": _one_of(FORMS, "Default: markdown, a few lines."),
+    "response_format": _choice_schema(FORMS, "Default: markdown, a few lines."),
 }
 OUTPUT: Mapping[str, Schema] = {
     **FORM,
-    "detail": _one_of(DETAILS, "Default: short. full: every component, phase and device."),
+    "detail": _choice_schema(DETAILS, "Default: short. full: every component, phase and device."),
 }
 OF_FIT: Mapping[str, Schema] = {
-    "for": _said(
+    "for": _text_schema(
         "What the verdict is about: load, infer (default), lora, qlora, train, grpo, dpo..."
     ),
-    "max": _one_of(list(MAX), "Find the largest that fits, of this."),
-    "smallest": _one_of(SMALLEST, "Find the smallest of these that is enough."),
-    "explain_oom": _said(
+    "max": _choice_schema(list(MAX), "Find the largest that fits, of this."),
+    "smallest": _choice_schema(SMALLEST, "Find the smallest of these that is enough."),
+    "explain_oom": _text_schema(
         "Text of an out-of-memory message or log: says what ran out, why, and what to change;"
         " model, for and settings are then what ran, if known."
     ),
@@ -110,13 +111,14 @@ TASKS = tuple(task for task in COMMON if task not in OF_PIPELINES.values())
 
 
 def settings_of(task: str) -> dict[str, Schema]:
-    """Return the schema of every setting that a tool takes."""
+    """Return the schema of every setting that the tool of a task takes."""
     table = TABLES[task]
     return {name: setting_schema(table[name]) for name in table if name not in SLOW}
 
 
 def of_pipelines(task: str) -> dict[str, Schema]:
-    """Return the settings that a tool takes only for a pipeline of pictures or video."""
+    """Return the schemas of the settings that a tool takes only for a pipeline of pictures or
+    video."""
     asked = OF_PIPELINES.get(task)
     more = {} if asked is None else settings_of(asked)
     return {
@@ -126,28 +128,33 @@ def of_pipelines(task: str) -> dict[str, Schema]:
     }
 
 
-def _object(properties: Mapping[str, Schema], *required: str, others: bool = False) -> Schema:
+def _object_schema(
+    properties: Mapping[str, Schema], *required: str, others: bool = False
+) -> Schema:
     schema: Schema = {"type": "object", "properties": properties}
     if required:
         schema["required"] = list(required)
     return {**schema, "additionalProperties": others}
 
 
-def _weighed() -> dict[str, Schema]:
-    """Describe the arguments of a run file, a command or a text with a run in it."""
+def _weigh_schemas() -> dict[str, Schema]:
+    """Return the schemas of the arguments of the tool `weigh`."""
     every = {**settings_of("infer"), **settings_of("train")}
     return {
-        "text": _said("The file, command, log or issue, as it stands."),
-        "model": _said("The model, where the text does not name it."),
-        "kind": _said("What the text is, where that is not told by itself: axolotl, compose..."),
+        "text": _text_schema("The file, command, log or issue, as it stands."),
+        "model": _text_schema("The model, where the text does not name it."),
+        "kind": _text_schema(
+            "What the text is, where that is not told by itself: axolotl, compose..."
+        ),
         "fix": {"type": "boolean", "description": "Also the change that makes it fit, as a diff."},
         **{name: every[name] for name in ("gpu", "gpu_memory", "ram")},
         **OUTPUT,
     }
 
 
-def _task(name: str, title: str, description: str, *required: str) -> Tool:
-    """Return a tool about a model: its schema has the common settings; it takes the others, too."""
+def _task_tool(name: str, title: str, description: str, *required: str) -> Tool:
+    """Return a tool about a model: its schema has the common settings, and it accepts the others
+    too."""
     beside = {"revision": REVISION, "command": COMMAND}
     described = {key: beside[key] for key in BESIDE[name]}
     of_task = OWN.get(name, {})
@@ -155,40 +162,41 @@ def _task(name: str, title: str, description: str, *required: str) -> Tool:
     common = {key: every[key] for key in COMMON[name] if key in every}
     others = {key: schema for key, schema in every.items() if key not in common}
     others |= of_pipelines(name)
-    schema = _object(
+    schema = _object_schema(
         {"model": MODEL, **of_task, **common, **described, **OUTPUT}, *required, others=True
     )
     return Tool(name, title, description, schema, more=others)
 
 
-def _others() -> dict[str, Schema]:
-    """Describe the arguments of the list of settings."""
+def _settings_schemas() -> dict[str, Schema]:
+    """Return the schemas of the arguments of the tool `settings`."""
     return {
-        "task": _one_of(TASKS, "The tool that takes them."),
-        "pattern": _said("Part of a name or of its sentence: offload, lora, vllm."),
+        "task": _choice_schema(TASKS, "The tool that takes them."),
+        "pattern": _text_schema("Part of a name or of its sentence: offload, lora, vllm."),
     }
 
 
-def _filters() -> dict[str, Schema]:
-    """Describe the arguments that narrow the list of accelerators."""
+def _gpu_schemas() -> dict[str, Schema]:
+    """Return the schemas of the arguments that narrow the list of accelerators."""
     flags = (*TYPES, "nvlink")
     return {
-        "pattern": _said(f"{PATTERN}4090, h100, MI300X, or a cloud's machine."),
+        "pattern": _text_schema(f"{PATTERN}4090, h100, MI300X, or a cloud's machine."),
         **{
             name: {"type": "boolean", "description": f"Only those that have {name}."}
             for name in flags
         },
-        "min_memory": _said("Only those sold with so much: 24GiB."),
-        "vendor": _said("Only those of a maker: nvidia, amd, apple, intel..."),
-        "sort": _one_of(list(SORTS), "Default: as in the catalogue."),
+        "min_memory": _text_schema("Only those sold with so much: 24GiB."),
+        "vendor": _text_schema("Only those of a maker: nvidia, amd, apple, intel..."),
+        "sort": _choice_schema(list(SORTS), "Default: as in the catalogue."),
     }
 
 
-def _ranked() -> dict[str, Schema]:
-    """Describe the arguments that narrow the list of models, or rank them for a card."""
+def _model_schemas() -> dict[str, Schema]:
+    """Return the schemas of the arguments that narrow the list of models, or rank them for a
+    card."""
     shared = ("gpu", "gpu_memory", "engine", "quantization")
     return {
-        "pattern": _said(f"{PATTERN}qwen3, llama."),
+        "pattern": _text_schema(f"{PATTERN}qwen3, llama."),
         **{name: setting_schema(FIT[name]) for name in shared},
         "for": OF_FIT["for"],
         "min_context": {
@@ -199,21 +207,21 @@ def _ranked() -> dict[str, Schema]:
     }
 
 
-def _weigh() -> Tool:
-    """Return the tool that takes what people have: a file, a command, an issue."""
+def _weigh_tool() -> Tool:
+    """Return the tool `weigh`, which takes a file, a command or an issue as text."""
     return Tool(
         "weigh",
         "A file or text that starts a run",
         "Reads what people have: axolotl and other training configs, compose files, manifests,"
         " launch scripts, logs, whole issues. Says what was understood and what was not, the"
         " memory, the verdict for `gpu`, and with `fix` a diff that makes the file fit.",
-        _object(_weighed(), "text"),
+        _object_schema(_weigh_schemas(), "text"),
     )
 
 
-def _serving() -> Tool:
-    """Return the tool of serving, which takes pipelines of pictures, too."""
-    return _task(
+def _infer_tool() -> Tool:
+    """Return the tool `infer`, which takes models and pipelines of pictures."""
+    return _task_tool(
         "infer",
         "Memory of serving a model",
         "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
@@ -225,9 +233,9 @@ def _serving() -> Tool:
 
 
 def tools() -> tuple[Tool, ...]:
-    """Return every tool, the question that most people have first."""
+    """Return all tools, the one for the most frequent question first."""
     return (
-        _task(
+        _task_tool(
             "fit",
             "Does it fit my GPU?",
             "Says whether a model fits an accelerator for loading, inference, LoRA, QLoRA and full"
@@ -236,8 +244,8 @@ def tools() -> tuple[Tool, ...]:
             " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
             " here when no engine or method is settled. The tool settings lists further arguments.",
         ),
-        _serving(),
-        _task(
+        _infer_tool(),
+        _task_tool(
             "train",
             "Memory of fine-tuning or training",
             "GPU memory of training a model: full, LoRA, QLoRA or DoRA, by batch, sequence length,"
@@ -247,7 +255,7 @@ def tools() -> tuple[Tool, ...]:
             " pictures (size, blocks_to_swap). The tool settings lists further arguments.",
             "model",
         ),
-        _task(
+        _task_tool(
             "load",
             "Memory of the weights",
             "Size of a model's weights in every format (bfloat16, nf4, GGUF, GPTQ, FP8...),"
@@ -255,20 +263,20 @@ def tools() -> tuple[Tool, ...]:
             " train. The tool settings lists further arguments.",
             "model",
         ),
-        _weigh(),
+        _weigh_tool(),
         Tool(
             "settings",
             "Further arguments of a tool",
             "Arguments that fit, infer, train and load take beside those of their schemas, with"
             " values and a sentence each: flags of engines, offloading, adapters, optimizers.",
-            _object({**_others(), **FORM}, "task"),
+            _object_schema({**_settings_schemas(), **FORM}, "task"),
             sources=False,
         ),
         Tool(
             "gpus",
             "List of accelerators",
             "Accelerators and clouds' machines, with the memory that a process can really use.",
-            _object({**_filters(), **FORM}),
+            _object_schema({**_gpu_schemas(), **FORM}),
             sources=False,
         ),
         Tool(
@@ -276,7 +284,7 @@ def tools() -> tuple[Tool, ...]:
             "List of models",
             "Models that are answered without a network. With gpu: which of them fit it, those that"
             " people choose first, in which format, how long a context (this takes some seconds).",
-            _object({**_ranked(), **FORM}),
+            _object_schema({**_model_schemas(), **FORM}),
             sources=False,
         ),
     )
