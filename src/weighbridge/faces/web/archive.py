@@ -1,4 +1,5 @@
-"""Our own package as an archive: the files that answers on a page need, always the same bytes."""
+"""Our package as an archive of the files that a page's answers need, with equal bytes at every
+build."""
 
 import ast
 import gzip
@@ -28,7 +29,7 @@ LATER = (  # tables of recorded networks, of which a visit reads few
 
 
 def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, contents) in order of their names, also of files that a page fetches later."""
+    """Yield (name, contents) in order of the names, with the files that a page fetches later."""
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
         if path.is_file() and "__pycache__" not in path.parts and wanted(name):
@@ -41,15 +42,19 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
 
 
 def undocumented(source: bytes) -> bytes:
-    """Return a module without docstrings, comments and blank lines, a quarter of a page's download.
-    Nothing that a page imports reads them."""
+    """Return a module's source without docstrings, comments and blank lines, which saves a quarter
+    of a page's download. Nothing that a page imports reads them."""
     lines: list[str | None] = [*source.decode().split("\n")]
     tree = ast.parse(source)
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)]
-    inside = {i for one in texts for i in range(one.lineno, one.end_lineno or one.lineno)}
+    lines_of_texts = {
+        i
+        for constant in texts
+        for i in range(constant.lineno, constant.end_lineno or constant.lineno)
+    }
     for i, line in enumerate(source.decode().split("\n")):
         blank = not line.strip() and i + 1 < len(lines)  # the last one ends the line before it
-        if i not in inside and (blank or line.lstrip().startswith("#")):
+        if i not in lines_of_texts and (blank or line.lstrip().startswith("#")):
             lines[i] = None
     for node in ast.walk(tree):
         if not isinstance(node, DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
@@ -65,12 +70,13 @@ def undocumented(source: bytes) -> bytes:
 
 
 def wanted(name: str) -> bool:
-    """Return whether a page needs a file; `name` is its path in the package."""
+    """Return whether a page needs a file; `name` is the file's path in the package."""
     return not _is_among(name, OUT)
 
 
 def later(name: str) -> bool:
-    """Return whether a page fetches a file when it first reads it: it is no part of the archive."""
+    """Return whether a page fetches a file only when it first reads it; such a file is not in the
+    archive."""
     return name.endswith(".txt") and _is_among(name.removeprefix(f"{PACKAGE.name}/"), LATER)
 
 
@@ -79,7 +85,8 @@ def _is_among(name: str, places: Sequence[str]) -> bool:
 
 
 def tar(files: dict[str, bytes]) -> bytes:
-    """Return a gzipped tar archive, which the page unpacks, without times and owners."""
+    """Return the files as a gzipped tar archive without times and owners, which the page
+    unpacks."""
     archived = io.BytesIO()
     with tarfile.open(fileobj=archived, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in files.items():

@@ -1,4 +1,5 @@
-"""Keys of an ask besides its request: how to show the answer, and a token for the Hub."""
+"""Keys of an ask (a question that the page sends) besides its request: how to show the answer, and
+a token for the Hub."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,23 +18,24 @@ MASK = "***"
 
 
 class AnswerView(NamedTuple):
-    """The way in which an answer is shown."""
+    """How an answer is shown: language, unit, details, and which parts come with it."""
 
     lang: str = "en"
     unit: str | None = None
     details: bool = False
     explain: bool = False
-    svg: bool = False  # with a picture beside it
-    parts: bool = False  # with parts of the answer before it, as they are known
+    svg: bool = False  # whether a picture comes with the answer
+    parts: bool = False  # whether parts of the answer come first, as they become known
 
     @property
     def look(self) -> RenderOptions:
-        """Return the view as renderers take it."""
+        """Return the view as `RenderOptions`, which renderers take."""
         return RenderOptions(self.unit, self.details, self.explain, self.lang)
 
 
 def view_of(view: Any) -> AnswerView:
-    """Return the view of an ask. Raises UsageError for an unknown key or a wrong value."""
+    """Return the view of an ask, the default for None. Raises UsageError for an unknown key or a
+    wrong value."""
     if view is None:
         return AnswerView()
     if not isinstance(view, dict):
@@ -53,14 +55,15 @@ def view_of(view: Any) -> AnswerView:
 
 
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Raise UsageError if `value` is none of `known`."""
+    """Raise UsageError if `value` is not among `known`."""
     if value not in known:
         names = ", ".join(known)
         raise UsageError(sentence("is_one_of", name=name, known=names, value=shown(value)))
 
 
 def taken_token(ask: dict[str, Any]) -> str | None:
-    """Remove the token from an ask and the requests within it, and return it. Raises UsageError."""
+    """Remove the Hub token from an ask and the requests within it, and return it; None without one.
+    Raises UsageError for one that is no text or too long."""
     tokens = [request.pop("token") for request in requests_in(ask) if "token" in request]
     typed = [token for token in tokens if token is not None and token != ""]
     if not typed:
@@ -72,19 +75,20 @@ def taken_token(ask: dict[str, Any]) -> str | None:
 
 
 def requests_in(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield an ask, and the requests within it: of an export or a comparison."""
+    """Yield an ask, and the requests inside an export or a comparison."""
     yield ask
-    for inner in (ask.get("of"), *_listed(ask.get("asks"))):
+    for inner in (ask.get("of"), *_as_list(ask.get("asks"))):
         if isinstance(inner, dict):
             yield from requests_in(inner)
 
 
-def _listed(asks: Any) -> list[Any]:
+def _as_list(asks: Any) -> list[Any]:
     return asks if isinstance(asks, list) else []
 
 
 def masked(value: Any, token: str | None) -> Any:
-    """Return `value` without the token, wherever a stranger's answer or a message contains it."""
+    """Return `value` with "***" in place of the token, wherever an answer or a message contains
+    it."""
     if token is None or len(token) < SHORTEST:
         return value
     if isinstance(value, str):

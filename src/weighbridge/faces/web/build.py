@@ -48,7 +48,7 @@ MOST_SNAPSHOTS = 3
 
 
 class EngineFile(NamedTuple):
-    """A file of engine/: the worker's name for it, its ending and its contents."""
+    """A file of engine/: the name that the worker knows it by, its ending and its contents."""
 
     name: str
     ending: str
@@ -78,10 +78,13 @@ def build(
     beside: Sequence[str] = (),
     dataset: Path = registry.DEMONSTRATION,
 ) -> BuiltSite:
-    """Write the site. `hub` is the address of the Hub, or a mirror, that it reads; `beside` are
-    further addresses to which that one may redirect; `dataset` is the folder shown in its Registry
-    tab. Raises UsageError, BadFileError, HubError."""
-    _ours(folder)
+    """Write the page as a static site into `folder`, and return it. Raises UsageError,
+    BadFileError, HubError.
+
+    `hub` is the address of the Hub, or a mirror, that the site reads; `beside` are further
+    addresses to which that one may redirect; `dataset` is the folder shown in its Registry tab.
+    """
+    _earlier_files(folder)
     hosts = _hosts(hub, beside)
     registry.files_of(dataset)  # checked before the slow part
     files = site(engine(), hub.rstrip("/"), hosts, dataset)
@@ -90,7 +93,7 @@ def build(
 
 class PageEngine(NamedTuple):
     """Python for the page: Pyodide's files, our package, and their memory after the start. `info`
-    is from Pyodide's lock file; `later` are files of our package that a page fetches later."""
+    comes from Pyodide's lock file; `later` are files of our package that a page fetches later."""
 
     parts: Sequence[EngineFile]
     info: Mapping[str, Any]
@@ -98,7 +101,8 @@ class PageEngine(NamedTuple):
 
 
 def engine() -> PageEngine:
-    """Return Python for the page. Raises UsageError, BadFileError, HubError."""
+    """Return Python for the page, with a memory snapshot. Raises UsageError, BadFileError,
+    HubError."""
     files = dict(members())
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,20 +124,20 @@ def engine() -> PageEngine:
 
 
 def _snapshot(folder: Path, archive: bytes) -> bytes:
-    """Return the gzipped memory of a started Python, from the cache if it was made there before."""
+    """Return the gzipped memory of a started Python, from the cache if an earlier build made it."""
     script = Path(__file__).with_name("snapshot.mjs")
     key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
     snapshot = npm.cache_folder() / f"snapshot-{key}.bin"
     if not snapshot.is_file():
         snapshot.parent.mkdir(parents=True, exist_ok=True)
         begun = snapshot.with_suffix(f".{os.getpid()}")
-        begun.write_bytes(gzipped(_memory(folder, archive, script)))
+        begun.write_bytes(gzipped(_start_and_dump(folder, archive, script)))
         begun.replace(snapshot)
-        _forget(snapshot.parent)
+        _delete_old_snapshots(snapshot.parent)
     return snapshot.read_bytes()
 
 
-def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
+def _start_and_dump(folder: Path, archive: bytes, script: Path) -> bytes:
     package, memory = folder / "package.zip", folder / "memory"
     package.write_bytes(archive)
     command = [npm.program("node"), *map(str, (script, folder, package, memory)), BEGIN]
@@ -149,7 +153,7 @@ def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
     return memory.read_bytes()
 
 
-def _forget(cache: Path) -> None:
+def _delete_old_snapshots(cache: Path) -> None:
     """Delete all but the newest snapshots of the engine from the cache."""
     snapshots = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
     for path in snapshots[:-MOST_SNAPSHOTS]:
@@ -172,10 +176,10 @@ def site(
     files |= tables
     files[FIRST] = json.dumps({lang: bare(lang) for lang in LANGUAGES}).encode()
     offline = files.pop(OFFLINE).decode()
-    files[INDEX] = _index(files[INDEX].decode(), hosts).encode()
-    files[SITE] = _site(python, hub).encode()
+    files[INDEX] = _index_page(files[INDEX].decode(), hosts).encode()
+    files[SITE] = _site_script(python, hub).encode()
     files["licences.txt"] = f"{pyodide.LICENCE}\n".encode()
-    listed = _list(files)
+    listed = _file_list(files)
     large = sum(map(len, tables.values())) > KEPT_OFFLINE
     local = {n: one for n, one in listed["files"].items() if not (large and n in tables)}
     local |= {part.path: {**local[part.path], "later": True} for part in python.later}
@@ -200,17 +204,17 @@ def bare(lang: str) -> dict[str, Any]:
     return {**whole, **none, "tabs": tabs, "launches": launches}
 
 
-def _index(page: str, hosts: Sequence[str]) -> str:
+def _index_page(page: str, hosts: Sequence[str]) -> str:
     assert page.count(LOOK) == 1
     policy = {k: v for k, v in _policy(hosts).items() if k != "frame-ancestors"}  # not in a <meta>
-    meta = f'<meta http-equiv="{CSP}" content="{escape(_joined(policy))}">'
-    # before anything that is loaded
+    meta = f'<meta http-equiv="{CSP}" content="{escape(_policy_text(policy))}">'
+    # the policy must precede everything that is loaded
     first, head, tail = page.partition('<meta charset="utf-8">\n')
     assert head
     return first + head + meta + "\n" + tail.replace(LOOK, STATIC)
 
 
-def _site(python: PageEngine, hub: str) -> str:
+def _site_script(python: PageEngine, hub: str) -> str:
     about = {
         "hub": hub,
         "info": python.info,
@@ -225,7 +229,7 @@ def _site(python: PageEngine, hub: str) -> str:
     return f"export const SITE = {json.dumps(about, indent=1)};\n"
 
 
-def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
+def _file_list(files: Mapping[str, bytes]) -> dict[str, Any]:
     listed = {
         name: {"bytes": len(data), "sha256": _digest(data)} for name, data in sorted(files.items())
     }
@@ -235,7 +239,8 @@ def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _policy(hosts: Sequence[str]) -> dict[str, str]:
-    """Return the server's content security policy, extended for Python in the page and the Hub."""
+    """Return the content security policy by directive: the server's, extended for Python in the
+    page and the Hub."""
     policy = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     policy["script-src"] += " 'wasm-unsafe-eval'"
     policy["connect-src"] = " ".join((policy["connect-src"], "blob:", *hosts))
@@ -243,7 +248,7 @@ def _policy(hosts: Sequence[str]) -> dict[str, str]:
     return policy
 
 
-def _joined(policy: Mapping[str, str]) -> str:
+def _policy_text(policy: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {sources}" for name, sources in policy.items())
 
 
@@ -255,9 +260,10 @@ ISOLATED = {
 
 
 def _headers(hosts: Sequence[str]) -> str:
-    """Return the file _headers, for hosts that read one (Cloudflare Pages, Netlify)."""
+    """Return the text of the file _headers, for web hosts that read one (Cloudflare Pages,
+    Netlify)."""
     always = {
-        CSP: _joined(_policy(hosts)),
+        CSP: _policy_text(_policy(hosts)),
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         **ISOLATED,
@@ -289,8 +295,9 @@ def _origin(address: str) -> str:
 # The folder.
 
 
-def _ours(folder: Path) -> list[str]:
-    """Return the files that an earlier build wrote there. Raises UsageError for other folders."""
+def _earlier_files(folder: Path) -> list[str]:
+    """Return the names of the files that an earlier build wrote into `folder`. Raises UsageError
+    for other folders."""
     if not folder.exists():
         return []
     if not folder.is_dir():
@@ -317,12 +324,12 @@ def _read_list(path: Path) -> list[str] | None:
 
 
 def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
-    """Write the site. The list comes first, so that an interrupted build can be repeated; the
-    service worker, which tells visitors of a new version, comes last."""
-    before = _ours(folder)
+    """Write the files of the site, and return it. The list comes first, so that an interrupted
+    build can be repeated; the service worker, which tells visitors of a new version, comes last."""
+    before = _earlier_files(folder)
     try:
         for name in (LIST, *(name for name in files if name != LIST)):
-            _put(folder / name, files[name])
+            _write_file(folder / name, files[name])
         for name in before:
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
@@ -331,7 +338,7 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
     return BuiltSite(folder, json.loads(files[LIST])["version"], files)
 
 
-def _put(path: Path, data: bytes) -> None:
+def _write_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     begun = path.with_name(f".{path.name}.{os.getpid()}")
     begun.write_bytes(data)

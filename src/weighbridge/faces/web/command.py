@@ -1,4 +1,4 @@
-"""The command that gives the same answer as a request."""
+"""The command of weighbridge that gives the answer of a request."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -20,15 +20,16 @@ CONFIG = "./config.json"  # the file that an inline config is assumed to be in
 
 
 def command(request: Mapping[str, Any], view: "AnswerView") -> str:
-    """Return the line, quoted for a POSIX shell; settings unknown to the task stay in it."""
+    """Return the command line for a request, quoted for a POSIX shell; settings unknown to the task
+    stay in it."""
     task = meant_task(request)
     words = ["weighbridge", COMMANDS.get(task, task), *_model(request.get("model"))]
     workload = request.get("workload") or {}
     if task == "fit" and makes_pictures(request.get("model")):
         task = "image"
     for name, value in workload.items():
-        words += _option(task, name, value)
-    return shlex.join([*words, *_look(view)])
+        words += _option_words(task, name, value)
+    return shlex.join([*words, *_look_words(view)])
 
 
 def _model(model: Any) -> Iterator[str]:
@@ -42,28 +43,28 @@ def _model(model: Any) -> Iterator[str]:
         yield f"./{name}" if isinstance(name, str) else CONFIG
 
 
-def _option(task: str, name: str, value: Any) -> Iterator[str]:
+def _option_words(task: str, name: str, value: Any) -> Iterator[str]:
     if value is None or (task == "load" and name == "engine"):  # `load` reads it from the file
         return
     setting = TABLES[task].get(name)
     if setting is None:
         flag = f"--{name.removesuffix('_').replace('_', '-')}"
-        yield from _pair(flag, str(value))
+        yield from _flag_and_value(flag, str(value))
     elif setting.kind is FLAG:
-        yield from _flag(task, setting, value)
+        yield from _switch_words(task, setting, value)
     else:
-        yield from _pair(setting.flag, text(setting, value))
+        yield from _flag_and_value(setting.flag, text(setting, value))
 
 
-def _flag(task: str, setting: Setting[Any], value: Any) -> Iterator[str]:
+def _switch_words(task: str, setting: Setting[Any], value: Any) -> Iterator[str]:
     if value:
         yield setting.flag
     elif task != "load" and not setting.flag.startswith("--no-"):
         yield f"--no-{setting.flag[2:]}"
 
 
-def _pair(flag: str, value: str) -> Iterator[str]:
-    """Yield a flag and its value, joined by "=" if the value begins like a flag."""
+def _flag_and_value(flag: str, value: str) -> Iterator[str]:
+    """Yield a flag and its value, joined by "=" if the value begins with "-"."""
     if value.startswith("-"):
         yield f"{flag}={value}"
     else:
@@ -72,20 +73,21 @@ def _pair(flag: str, value: str) -> Iterator[str]:
 
 
 def text(setting: Setting[Any], value: Any) -> str:
-    """Return a value as it is typed after its flag."""
+    """Return a setting's value as the user types it after the flag."""
     if setting.kind is IMAGE and isinstance(value, list | tuple):
         height, width = value
         return f"{width}x{height}"
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     if setting.name == "gpu":
-        return _card(str(value))
+        return _card_text(str(value))
     whole = setting.kind in NUMBERS and isinstance(value, float)
     return str(setting.value(value) if whole else value)
 
 
-def _card(value: str) -> str:
-    """Return a card and its count with a colon, if the command line would see two cards."""
+def _card_text(value: str) -> str:
+    """Return a card and its count joined by a colon ("a100:8"), if the comma between them would
+    name two cards; else `value`."""
     name, comma, count = value.partition(",")
     if not comma or "," in count:
         return value
@@ -98,8 +100,8 @@ def _card(value: str) -> str:
     return f"{name.strip()}:{count.strip()}"
 
 
-def _look(view: "AnswerView") -> Iterator[str]:
-    """Yield the options that say how the screen looks: unit, language, details."""
+def _look_words(view: "AnswerView") -> Iterator[str]:
+    """Yield the options for how the screen looks: unit, language, details."""
     if view.unit is not None:
         yield from ("--unit", view.unit)
     if view.lang != "en":

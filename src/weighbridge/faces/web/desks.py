@@ -1,7 +1,7 @@
 """Processes that answer the page: a slow ask blocks no other, and an abandoned one is ended.
 
-An ask goes to the process that answered last, as the warmest; while that one searches for remedies,
-the next prepares for the same question, for a user who moves a slider meanwhile.
+An ask goes to the process that answered last, whose caches are warmest. While that one searches for
+remedies, the next prepares for the same question, for a user who moves a slider meanwhile.
 """
 
 import json
@@ -53,7 +53,7 @@ class Desk(Protocol):
 
 
 class DeskProcess(NamedTuple):
-    """A process, and the connection to it."""
+    """An answering process, and the connection to it."""
 
     process: Any
     line: Connection
@@ -65,7 +65,8 @@ class DeskProcess(NamedTuple):
 
 
 class Desks:
-    """A pool of processes; `answer` works from many threads. `make` creates each one's desk."""
+    """A pool of answering processes; `answer` works from many threads. `make` creates the desk of
+    each process."""
 
     def __init__(
         self,
@@ -75,30 +76,33 @@ class Desks:
     ) -> None:
         count = max(FEWEST, min(MOST, os.cpu_count() or 1)) if count is None else count
         start = partial(started, make) if start is None else partial(start, make)
-        self._free = deque(_Seat(start) for _ in range(count))  # the last one is the warmest
+        self._free = deque(
+            _Seat(start) for _ in range(count)
+        )  # the last one has the warmest caches
         self._all = tuple(self._free)
         self._change = threading.Condition()
 
     def answer(
         self, line: bytes, gone: Callable[[], bool], tell: Callable[[bytes], None]
     ) -> bytes | None:
-        """Return the answer as JSON; None if the client has left meanwhile. `tell` is called first
-        with the JSON of each part."""
-        seat = self._taken(gone)
+        """Return the answer to `line` as JSON; None if the client has left meanwhile. `tell` is
+        called first with the JSON of each part."""
+        seat = self._take_seat(gone)
         if seat is None:
             return (
                 None if gone() else _failure("the answers before this one take too long: ask again")
             )
         stayed = False
         try:
-            reply = seat.ask(line, gone, tell, self._ready)
+            reply = seat.ask(line, gone, tell, self._prepare_next)
             stayed = reply is not None
             return reply
         finally:
-            self._back(seat, warm=stayed)
+            self._give_back(seat, warm=stayed)
 
-    def _taken(self, gone: Callable[[], bool]) -> "_Seat | None":
-        """Return the warmest seat once one is free; None if late, or if the client has left."""
+    def _take_seat(self, gone: Callable[[], bool]) -> "_Seat | None":
+        """Return the warmest seat once one is free; None after `BUSY` seconds, or if the client has
+        left."""
         until = time.monotonic() + BUSY
         while not gone() and time.monotonic() < until:
             with self._change:
@@ -106,25 +110,26 @@ class Desks:
                     return self._free.pop()
         return None
 
-    def _back(self, seat: "_Seat", *, warm: bool) -> None:
+    def _give_back(self, seat: "_Seat", *, warm: bool) -> None:
         with self._change:
             (self._free.append if warm else self._free.appendleft)(seat)
             self._change.notify()
 
-    def _ready(self, line: bytes) -> None:
+    def _prepare_next(self, line: bytes) -> None:
         """Let the next free process prepare for the question of `line`."""
         with self._change:
             seat = self._free.pop() if self._free else None
         if seat is not None:
             seat.ready(line)
-            self._back(seat, warm=True)
+            self._give_back(seat, warm=True)
 
     def begin(self) -> None:
-        """Start a process before anybody asks."""
-        threading.Thread(target=self._ready, args=(b"",), daemon=True).start()
+        """Start one process before the first ask."""
+        threading.Thread(target=self._prepare_next, args=(b"",), daemon=True).start()
 
     def close(self) -> None:
-        """End all processes; a thread that waits for one sees it end, and closes its connection."""
+        """End all processes; a thread that waits for an answer sees its process end, and closes the
+        connection."""
         with self._change:
             free = [*self._free]
         for seat in self._all:
@@ -135,7 +140,7 @@ class Desks:
 
 
 class _Seat:
-    """A process, started when it is first needed and again if it ended."""
+    """A process of the pool, started when it is first needed and again after it ended."""
 
     def __init__(self, start: Callable[[], DeskProcess]) -> None:
         self._start = start
@@ -148,9 +153,10 @@ class _Seat:
         tell: Callable[[bytes], None],
         meanwhile: Callable[[bytes], None],
     ) -> bytes | None:
-        """Return its answer; if the client leaves, the process is ended and the answer is None."""
+        """Return the process's answer to `line`; if the client leaves, the process is ended and the
+        answer is None."""
         try:
-            to = self._sent(ASKED + line)
+            to = self._send(ASKED + line)
             if not to.poll(TICK) and len(line) <= SHORT:
                 meanwhile(line)
             while to.poll(TICK) or not gone():
@@ -166,11 +172,11 @@ class _Seat:
             return _failure("the process that answered ended: it may have run out of memory")
 
     def ready(self, line: bytes) -> None:
-        """Let it compute the answer to `line` in advance, which nobody receives."""
+        """Let the process compute the answer to `line` in advance; the answer is dropped."""
         with suppress(OSError):
-            self._sent(READIED + line)
+            self._send(READIED + line)
 
-    def _sent(self, line: bytes) -> Connection:
+    def _send(self, line: bytes) -> Connection:
         if self._running is None:
             self._running = self._start()
         self._running.line.send_bytes(line)
@@ -195,32 +201,32 @@ def _failure(why: str) -> bytes:
 
 
 def own(cache_dir: str | None, offline: bool) -> Desk:
-    """Return the desk that answers the page of this machine's user."""
+    """Return the desk that answers the page for this machine's user."""
     from weighbridge.faces.web.protocol import AskDesk
 
     return AskDesk(cache_dir=cache_dir, offline=offline)
 
 
 def started(make: Callable[[], Desk]) -> DeskProcess:
-    """Start a process, if possible forked from one that has imported the package."""
+    """Start a process and return it, if possible forked from one that has imported the package."""
     kinds = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if hasattr(context, "set_forkserver_preload"):
         context.set_forkserver_preload(PRELOADED)
     ours, its = context.Pipe()
-    process = context.Process(target=_worked, args=(its, make), daemon=True)
+    process = context.Process(target=_work, args=(its, make), daemon=True)
     process.start()
     its.close()
     return DeskProcess(process, ours)
 
 
-def _worked(line: Connection, make: Callable[[], Desk]) -> None:
+def _work(line: Connection, make: Callable[[], Desk]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server ends us
     serve(line, make())
 
 
 def serve(line: Connection, desk: Desk) -> None:
-    """Answer every line until the connection closes."""
+    """Answer every line of a connection until it closes."""
 
     def tell(part: dict[str, Any]) -> None:
         line.send_bytes(PART + json.dumps(part).encode())
@@ -236,7 +242,8 @@ def serve(line: Connection, desk: Desk) -> None:
 
 
 def unsearched(line: bytes) -> bytes | None:
-    """Return an ask without its search for remedies; None if it has no search or cannot be read."""
+    """Return an ask without its search for remedies, as JSON; None if it has no search or cannot be
+    read."""
     try:
         ask = parsed(line, SHORT)
     except WeighbridgeError:

@@ -1,5 +1,5 @@
 """Files dropped on the page: their name, size, and as many first bytes as a parser needs. If it
-needs more, `ShortError` says how many."""
+needs more, `ShortError` has the number."""
 
 import json
 from base64 import b64decode
@@ -44,7 +44,8 @@ MOST_SIZE = 1 << 62
 
 
 class ShortError(Exception):
-    """Raised if more bytes of a dropped file are needed: its first `nbytes`."""
+    """Raised if more bytes of a dropped file are needed; `nbytes` is the number of first bytes to
+    send."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(f"the first {nbytes:,} bytes are needed")
@@ -52,7 +53,7 @@ class ShortError(Exception):
 
 
 class DroppedHead(NamedTuple):
-    """The first bytes of a file, read like a folder that holds only this file."""
+    """The first bytes of a dropped file, read like a folder that holds only this file."""
 
     name: str
     size: int
@@ -74,21 +75,22 @@ class DroppedHead(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Return the hash by which the browser that dropped the file asks for it again."""
+        """Return a hash of the name, the size and the first bytes; the browser sends it in place of
+        the file later."""
         head = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
         return sha256(head + self.head).hexdigest()
 
 
 class Dropped:
-    """The models of the last dropped files, by key."""
+    """The models of the files dropped last, by their keys."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
 
     def prepared(self, file: Any) -> tuple[Prepared, str]:
-        """Return the model of a file, and its key. Raises ShortError, UsageError or
+        """Return the model of a dropped file, and the file's key. Raises ShortError, UsageError or
         BadFileError."""
-        checked = _checked(file)
+        checked = _checked_fields(file)
         key = checked.get("key")
         if isinstance(key, str) and key in self._kept:
             self._kept.move_to_end(key)
@@ -104,14 +106,15 @@ class Dropped:
         return model, head.key
 
 
-def _checked(file: Any) -> dict[str, Any]:
+def _checked_fields(file: Any) -> dict[str, Any]:
     if not isinstance(file, dict) or not file.keys() <= KEYS:
         raise UsageError(sentence("dropped.fields"))
     return file
 
 
 def head_of(file: dict[str, Any]) -> DroppedHead:
-    """Return the first bytes as they were sent. Raises ShortError if none were, and UsageError."""
+    """Return the first bytes of a dropped file as the browser sent them. Raises ShortError if it
+    sent none, and UsageError for a bad name or size."""
     name, size = file.get("name"), file.get("size")
     if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
         raise UsageError(sentence("dropped.name", most=MOST_NAME))
@@ -139,7 +142,7 @@ def _decoded(text: Any, name: str) -> bytes:
 
 
 class Asks(NamedTuple):
-    """Requests read from a file; `notes` list what was not understood in it."""
+    """Requests read from a file; `notes` list the keys that were not understood."""
 
     asks: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
@@ -148,20 +151,22 @@ class Asks(NamedTuple):
 def asks_of(file: Any) -> Asks:
     """Return the requests of a file: one per line, or one per run that the file starts. Raises
     ShortError, UsageError or BadFileError."""
-    head = head_of(_checked(file))
+    head = head_of(_checked_fields(file))
     if head.size > MAX_CONFIG:
         raise BadFileError(sentence("asks.large", name=head.name, most=MAX_CONFIG))
     data = head.read(head.name, 0, head.size)
     if head.name.lower().endswith(RUNS):
-        return _runs(data, head.name)
+        return _asks_of_runs(data, head.name)
     lines = [line for line in data.splitlines() if line.strip()]
     if not 1 <= len(lines) <= MOST_BESIDE:
         raise UsageError(sentence("asks.many", name=head.name, count=len(lines), most=MOST_BESIDE))
-    return Asks([_ask(line, f"{head.name}, line {number}") for number, line in enumerate(lines, 1)])
+    return Asks(
+        [_parsed_ask(line, f"{head.name}, line {number}") for number, line in enumerate(lines, 1)]
+    )
 
 
-def _runs(data: bytes, name: str) -> Asks:
-    """Return the runs of a file as requests, with notes on what was not understood in it."""
+def _asks_of_runs(data: bytes, name: str) -> Asks:
+    """Return the runs of a file as requests, with notes on the keys that were not understood."""
     from weighbridge.files.runfiles import asked, read  # imported only if such a file was dropped
     from weighbridge.files.runfiles.document import decoded
 
@@ -185,7 +190,7 @@ def _runs(data: bytes, name: str) -> Asks:
     return Asks(asks, tuple(dict.fromkeys(unread)))
 
 
-def _ask(line: bytes, where: str) -> dict[str, Any]:
+def _parsed_ask(line: bytes, where: str) -> dict[str, Any]:
     try:
         ask = strict_json(line, MAX_CONFIG, constants=True)
         json.dumps(ask)

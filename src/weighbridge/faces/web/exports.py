@@ -1,4 +1,4 @@
-"""An answer as a file: Markdown, JSON, SVG, CSV, HTML, or the command that gives it."""
+"""An answer as a file: Markdown, JSON, SVG, CSV, HTML, or the command that gives the answer."""
 
 import csv
 import re
@@ -32,14 +32,14 @@ MOST_STEM = 60  # characters of a file's name
 
 
 def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
-    """Return the file's name, its media type and its text. Raises UsageError."""
+    """Return the file's `name`, media `type` and `text`. Raises UsageError for an unknown form."""
     one_of("form", form, tuple(FORMS))
     write, kind, end = FORMS[form]
-    return {"name": f"{_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
+    return {"name": f"{_file_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
 
 
-def _stem(answers: "Sequence[One]") -> str:
-    """Return a file's name without its ending: the task and the model."""
+def _file_stem(answers: "Sequence[One]") -> str:
+    """Return the file's name without its ending: the task and the model."""
     first = answers[0]
     task = first.request["task"] if len(answers) == 1 else "compare"
     model = STEM.sub("-", first.found.model.name).strip("-.")[:MOST_STEM]
@@ -59,7 +59,7 @@ def _html(answers: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def _json(answers: "Sequence[One]", view: "AnswerView") -> str:
-    """Return what the command line prints with --json: a report, or a list of them."""
+    """Return the JSON that the command line prints with --json: a report, or a list of reports."""
     reports = [answer.found.to_dict() for answer in answers]
     body = reports if len(reports) > 1 else reports[0]
     return json_text(body)
@@ -70,7 +70,8 @@ def _svg(answers: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
-    """Return the SVG picture that `--chart` draws of the same answers."""
+    """Return the SVG picture that `--chart` draws of the answers. Raises UsageError if there is
+    none to draw."""
     from weighbridge.faces.charts.svg import svg as drawn
 
     fits = [answer for answer in answers if isinstance(answer, Fit)]
@@ -92,27 +93,27 @@ def _command(answers: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def _csv(answers: "Sequence[One]", view: "AnswerView") -> str:
-    """Return a row per component of each phase; bytes are whole numbers."""
+    """Return CSV with a row per component of each phase; bytes are whole numbers."""
     out = StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     heads = named(answers) if len(answers) > 1 else [""]
     for answer, head in zip(answers, heads, strict=True):
-        for question, report in _reports(answer.found):
-            for row in _rows(report):
+        for question, report in _named_reports(answer.found):
+            for row in _component_rows(report):
                 cells = (head, report.model.name, question, *row)
-                writer.writerow([_cell(value) for value in cells])
+                writer.writerow([_safe_cell(value) for value in cells])
     return out.getvalue()
 
 
-def _reports(answer: "Report | Fit") -> "Iterator[tuple[str, Report]]":
+def _named_reports(answer: "Report | Fit") -> "Iterator[tuple[str, Report]]":
     if isinstance(answer, Fit):
         yield from ((q.name, q.report) for q in answer.questions if q.report is not None)
     else:
         yield answer.task, answer
 
 
-def _rows(report: "Report") -> Iterator[tuple[Any, ...]]:
+def _component_rows(report: "Report") -> Iterator[tuple[Any, ...]]:
     for device in report.devices:
         for phase in device.phases:
             for c in phase.components:
@@ -120,8 +121,9 @@ def _rows(report: "Report") -> Iterator[tuple[Any, ...]]:
                 yield (*where, *c.bytes, c.basis, c.formula, c.source)
 
 
-def _cell(value: Any) -> Any:
-    """Return text that no spreadsheet takes for a formula: names come from strangers' files."""
+def _safe_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula, since names come from strangers'
+    files."""
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
     return value

@@ -10,7 +10,7 @@ from weighbridge.settings.setting import Settings, Str, Switch, switch, word
 
 
 class AnswerFields(Settings):
-    """Fields that every question of the page has beside its settings."""
+    """Fields that every question of the page has besides its settings."""
 
     TITLE = "Answer"
     TITLE_ZH = "问题"
@@ -18,14 +18,14 @@ class AnswerFields(Settings):
 
 
 class ServedFields(Settings):
-    """Fields of a question about serving."""
+    """Fields of a question about serving: a launch command."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     command: Str = word()
 
 
 class SolvedFields(Settings):
-    """Fields of a question about fitting."""
+    """Fields of a question of `fit`: its task, and the value to solve for."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     question: Str = word(*ABOUT, name="for")

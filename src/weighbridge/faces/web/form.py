@@ -63,7 +63,7 @@ SPELLED: Mapping[str, str] = {  # words in setting names, as labels spell them
 
 
 class FormTab(NamedTuple):
-    """A tab with a form. `first` names the settings shown above the others, in that order."""
+    """A tab with a form. `first` names the settings on top, in their order, separated by blanks."""
 
     table: Table
     first: str
@@ -108,7 +108,7 @@ OF_PICTURE_TRAINING: Mapping[str, When] = {
 }
 PIPELINES = ("image", "train_image")  # tabs of pipelines, which make pictures and video
 PICTURE_FORMATS = ("fp8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_S", "bnb-int8", "fp8+text=fp8")
-WHEN: Mapping[str, Mapping[str, When]] = {  # by tab
+WHEN: Mapping[str, Mapping[str, When]] = {  # tab -> setting -> when it applies
     "fit": OF_SHARDING,
     "infer": OF_SERVING,
     "train": OF_TRAINING,
@@ -117,32 +117,32 @@ WHEN: Mapping[str, Mapping[str, When]] = {  # by tab
 }
 
 
-def _with(table: Table, *tables: type[Settings]) -> Table:
+def _with_fields(table: Table, *tables: type[Settings]) -> Table:
     return {**table, **{one.name: one for more in tables for one in fields(more).values()}}
 
 
 TABS: Mapping[str, FormTab] = {
     "fit": FormTab(
-        _with(FIT, filters.SolvedFields, filters.AnswerFields),
+        _with_fields(FIT, filters.SolvedFields, filters.AnswerFields),
         "gpu quantization context batch_size seq_len engine checkpointing for max",
     ),
-    "load": FormTab(_with(LOAD, filters.AnswerFields), "gpu quantization dtype"),
+    "load": FormTab(_with_fields(LOAD, filters.AnswerFields), "gpu quantization dtype"),
     "infer": FormTab(
-        _with(INFER, filters.ServedFields, filters.AnswerFields),
+        _with_fields(INFER, filters.ServedFields, filters.AnswerFields),
         "gpu quantization context engine batch_size max_num_seqs max_running_requests "
         "parallel kv_cache_dtype tensor_parallel_size",
     ),
     "train": FormTab(
-        _with(TRAIN, filters.AnswerFields),
+        _with_fields(TRAIN, filters.AnswerFields),
         "gpu method seq_len batch_size lora_r checkpointing optimizer "
         "loss precision quantization shard",
     ),
     "image": FormTab(
-        _with(PICTURE, filters.AnswerFields),
+        _with_fields(PICTURE, filters.AnswerFields),
         "gpu size quantization frames seconds batch_size offload vae_tiling engine vram_mode",
     ),
     "train_image": FormTab(
-        _with(PICTURE_TRAINING, filters.AnswerFields),
+        _with_fields(PICTURE_TRAINING, filters.AnswerFields),
         "gpu method size frames batch_size lora_r framework checkpointing optimizer "
         "quantization blocks_to_swap",
     ),
@@ -162,16 +162,19 @@ FILTERS: Mapping[str, type[Settings]] = {
 
 @cache
 def form(lang: str) -> dict[str, Any]:
-    """Return everything that the page shows before its first ask, in one language."""
+    """Return everything that the page shows before its first ask, in the language `lang`."""
     from weighbridge.answers.remedies.formats import BITS
     from weighbridge.engines.weight_formats import listed
     from weighbridge.faces.charts.parts import STYLES
     from weighbridge.models.quantization.schemes import NAMES as FORMATS
 
     return {
-        "tabs": [*(_tab(name, tab, lang) for name, tab in TABS.items()), *_others(lang)],
-        "models": list(_models()),
-        "gpus": list(_gpus()),
+        "tabs": [
+            *(_tab_as_json(name, tab, lang) for name, tab in TABS.items()),
+            *_other_tabs(lang),
+        ],
+        "models": list(_known_models()),
+        "gpus": list(_known_cards()),
         "engines": [
             {
                 "name": e.name,
@@ -180,81 +183,83 @@ def form(lang: str) -> dict[str, Any]:
             }
             for e in ENGINES.values()
         ],
-        "launches": _launches(),
+        "launches": _launch_commands(),
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
         "roles": [*ROLES],
         "version": __version__,
         "lang": lang,
         "styles": STYLES,
         "bits": dict(BITS),
-        "words": _words(lang),
+        "words": _page_texts(lang),
     }
 
 
-def _launches() -> dict[str, list[str]]:
-    """Return the first words of launch commands, and patterns of other texts that are commands.
-    Lines that start with a wrapper, a shell or Python are not listed: they are read as texts."""
+def _launch_commands() -> dict[str, list[str]]:
+    """Return the first `words` of launch commands, and `snippets`, parts of other texts that are
+    commands. Lines that start with a wrapper, a shell or Python are not listed: they are read as
+    texts."""
     from weighbridge.engines.launch import programs
 
     snippets = [engine.snippet for engine in ENGINES.values() if engine.snippet]
     return {"words": sorted({*programs.PROGRAMS, *programs.NOT_YET}), "snippets": snippets}
 
 
-def _words(lang: str) -> dict[str, str]:
-    """Return the texts that the page itself shows, and those of answers that it draws, by key."""
+def _page_texts(lang: str) -> dict[str, str]:
+    """Return key -> text for the texts that the page shows, and those of answers that it draws."""
     screens = words_in(lang).sentences.items()
     taken = {key: text for key, text in screens if key.startswith(DRAWN)}
     page_words = words_in(lang, "page").sentences.items()
     return {**taken, **{key: text for key, text in page_words if not key.startswith(TITLES)}}
 
 
-def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
-    """Return a tab with its sections in the order of the table, the first settings on top."""
+def _tab_as_json(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
+    """Return a tab with its sections in the order of the settings table, the first settings on
+    top."""
     named = tab.first.split()
     first = [tab.table[one] for one in named if one in tab.table]
     sections: dict[str, list[Setting[Any]]] = {}
     for setting in tab.table.values():
         if setting.name not in named:
             sections.setdefault(setting.section, []).append(setting)
-    others = [_section(one, name, lang) for one in sections.values()]
+    others = [_section_as_json(one, name, lang) for one in sections.values()]
     return {
         "name": name,
         "label": words_in(lang, "page")(f"tab.{name}"),
-        "sections": [_main(first, name, lang), *others],
+        "sections": [_main_section(first, name, lang), *others],
     }
 
 
-def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
-    """Return the settings on top of a tab, as a section without a fold."""
+def _main_section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
+    """Return the settings on top of a tab, as a section that does not fold."""
     return {
         "name": "Main",
         "label": words_in(lang, "page")("section.main"),
-        "settings": [_setting(one, tab, lang) for one in settings],
+        "settings": [_setting_as_json(one, tab, lang) for one in settings],
     }
 
 
-def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
+def _section_as_json(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
     return {
         "name": settings[0].section,
         "label": section(settings[0], lang),
-        "settings": [_setting(one, tab, lang) for one in settings],
+        "settings": [_setting_as_json(one, tab, lang) for one in settings],
     }
 
 
-def _others(lang: str) -> Iterator[dict[str, Any]]:
-    """Yield the tabs that estimate nothing: the error message, and tables with filters of their
+def _other_tabs(lang: str) -> Iterator[dict[str, Any]]:
+    """Yield the tabs that estimate nothing: the error message, and the tables with filters of their
     rows."""
-    yield _tab("oom", FormTab(OOM, " ".join(OOM)), lang)
+    yield _tab_as_json("oom", FormTab(OOM, " ".join(OOM)), lang)
     for name, declared in FILTERS.items():
         settings = list(fields(declared).values())
         yield {
             "name": name,
             "label": words_in(lang, "page")(f"tab.{name}"),
-            "sections": [_main(settings, name, lang)] if settings else [],
+            "sections": [_main_section(settings, name, lang)] if settings else [],
         }
 
 
-def _setting(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
+def _setting_as_json(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
     choices = setting.choices or (
         tuple(ENGINES) if setting.name == "engine" and tab != "accuracy" else ()
     )
@@ -265,33 +270,33 @@ def _setting(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
         "kind": setting.kind.name,
         "metavar": setting.kind.metavar,
         "help": meaning(setting, lang),
-        "least": _bound(setting, setting.least),
-        "most": None if setting.most == MOST else _bound(setting, setting.most),
+        "least": _bound_as_json(setting, setting.least),
+        "most": None if setting.most == MOST else _bound_as_json(setting, setting.most),
         "choices": list(choices),
-        "known": list(_known(setting, tab)),
+        "known": list(_known_values(setting, tab)),
         "default": setting.default,
         "slider": setting.slider
         and {"scale": "log", "least": setting.slider[0], "most": setting.slider[1]},
         # `fit` answers for training, too: a setting that training has applies with any engine
         "engines": [] if tab == "fit" and setting.name in TUNE else list(engines_of(setting)),
-        "when": _when(setting.name, tab),
+        "when": _relevance(setting.name, tab),
     }
 
 
-def _bound(setting: Setting[Any], bound: float) -> float | int | None:
+def _bound_as_json(setting: Setting[Any], bound: float) -> float | int | None:
     if setting.kind not in (COUNT, WHOLE, NUMBER):
         return None
     return int(bound) if bound == int(bound) else bound
 
 
-def _when(name: str, tab: str) -> When | None:
+def _relevance(name: str, tab: str) -> When | None:
     if name in OF_A_DEVICE:
         return OF_A_DEVICE[name]
     return WHEN.get(tab, {}).get(name)
 
 
-def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
-    """Yield suggested values; the user may type others."""
+def _known_values(setting: Setting[Any], tab: str) -> Iterator[str]:
+    """Yield suggested values of a setting; the user may type others."""
     if setting.name == "quantization" and tab in PIPELINES:
         yield from PICTURE_FORMATS
     elif setting.name == "quantization":
@@ -310,7 +315,7 @@ def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
         yield from accuracy.names(setting.name)
 
 
-def _models() -> Iterator[dict[str, Any]]:
+def _known_models() -> Iterator[dict[str, Any]]:
     typed: dict[str, list[str]] = {}
     for name, meant in everyday.NAMES.items():
         typed.setdefault(meant, []).append(name)
@@ -336,7 +341,7 @@ def _model(
     }
 
 
-def _gpus() -> Iterator[dict[str, Any]]:
+def _known_cards() -> Iterator[dict[str, Any]]:
     """Yield cards, then machines. Spellings have no blanks, hyphens or capitals: remove these from
     typed text before comparing it."""
     keys = spellings()
@@ -363,22 +368,22 @@ def _gpus() -> Iterator[dict[str, Any]]:
 
 
 def section(setting: Setting[Any], lang: str) -> str:
-    """Title of the section that a setting is listed in."""
+    """Return the title of the section that a setting is listed in."""
     owner = setting.owner
     return (lang == "zh" and owner.TITLE_ZH) or owner.TITLE
 
 
 def label(setting: Setting[Any], lang: str) -> str:
-    """Name of a setting."""
-    return setting.label_zh if lang == "zh" else setting.label or _spelled(setting.name)
+    """Return the label of a setting in the language `lang`."""
+    return setting.label_zh if lang == "zh" else setting.label or _label_from_name(setting.name)
 
 
-def _spelled(name: str) -> str:
-    """Return a setting's name as people write it: kv_unified is "KV unified"."""
+def _label_from_name(name: str) -> str:
+    """Return a setting's name as people write it: "KV unified" for kv_unified."""
     words = [SPELLED.get(word, word) for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def meaning(setting: Setting[Any], lang: str) -> str:
-    """Sentence that says what a setting is."""
+    """Return the sentence that explains a setting in the language `lang`."""
     return setting.zh if lang == "zh" else setting.page or setting.help

@@ -1,9 +1,9 @@
-"""Packages of npm that a static site is built with: fetched once by npm, checked and kept.
+"""npm packages that a static site is built with: fetched once by npm, checked and kept.
 
     fetched(package) -> Path        a package's archive in the user's cache folder
     members(archive, names)         some of its files
 
-npm's own client fetches it, so that a company's registry and proxy are used as they are set up.
+npm itself fetches them, so a company's registry and proxy are used as they are set up.
 """
 
 import base64
@@ -26,7 +26,7 @@ SECONDS = 300
 
 
 class NpmPackage(NamedTuple):
-    """One release of a package, and the SHA-512 that npm lists of its archive, in base64."""
+    """One release of an npm package, and the SHA-512 that npm lists for its archive, in base64."""
 
     name: str
     version: str
@@ -34,27 +34,30 @@ class NpmPackage(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Return what `npm pack` calls its archive."""
+        """Return the file name that `npm pack` gives the archive."""
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
 def cache_folder() -> Path:
-    """Return our cache folder: in $XDG_CACHE_HOME if that is an absolute path, else in ~/.cache."""
+    """Return weighbridge's cache folder: in $XDG_CACHE_HOME if that is an absolute path, else in
+    ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return root / "weighbridge"
 
 
 def fetched(package: NpmPackage) -> Path:
-    """Return the checked archive, from the cache or npm. Raises UsageError, HubError,
-    BadFileError."""
+    """Return the path of a package's checked archive, from the cache or npm. Raises UsageError,
+    HubError, BadFileError."""
     path = cache_folder() / package.file
     if path.is_file():
-        _checked(path, package, f"delete {path} and try again")
+        _check_hash(path, package, f"delete {path} and try again")
         return path
     with TemporaryDirectory() as folder:
-        packed = _packed(Path(folder), package, path)
-        _checked(packed, package, "npm's registry or a proxy has another package under that name")
+        packed = _pack(Path(folder), package, path)
+        _check_hash(
+            packed, package, "npm's registry or a proxy has another package under that name"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = path.with_suffix(f".{os.getpid()}")
         shutil.copyfile(packed, begun)
@@ -62,8 +65,9 @@ def fetched(package: NpmPackage) -> Path:
     return path
 
 
-def _packed(folder: Path, package: NpmPackage, path: Path) -> Path:
-    """Return the archive from `npm pack`, which runs no script of it; an error has npm's reason."""
+def _pack(folder: Path, package: NpmPackage, path: Path) -> Path:
+    """Return the archive that `npm pack` fetches without running the package's scripts. Raises
+    HubError with npm's reason."""
     npm, named, file = program("npm"), f"{package.name}@{package.version}", package.file
     command = [npm, "pack", named, "--ignore-scripts", "--silent"]
     try:
@@ -86,8 +90,9 @@ def program(name: str) -> str:
     return path
 
 
-def _checked(path: Path, package: NpmPackage, otherwise: str) -> None:
-    """Raise BadFileError if the file is not the one that was published."""
+def _check_hash(path: Path, package: NpmPackage, otherwise: str) -> None:
+    """Raise BadFileError if the archive's SHA-512 is not the published one. `otherwise`: the advice
+    to print then."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
     if base64.b64encode(digest).decode() != package.sha512:

@@ -52,7 +52,7 @@ NO_CARD = ("card_near", "card_far", "card_host")
 
 
 class One(NamedTuple):
-    """A request and its answer."""
+    """A request and its answer; `file` is the key of a dropped file, None without one."""
 
     request: dict[str, Any]
     found: "Report | Fit"
@@ -60,8 +60,8 @@ class One(NamedTuple):
 
 
 class AskDesk:
-    """Answers asks one after another. If `ours` is False (strangers ask), it reads no files of this
-    machine and no addresses but the Hub's."""
+    """An answerer of asks, one after another. If `ours` is False (strangers ask), it reads no files
+    of this machine and no addresses but the Hub's."""
 
     def __init__(
         self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
@@ -69,17 +69,17 @@ class AskDesk:
         self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=ours)
         self._dropped = Dropped()
         self._tasks: Mapping[str, Callable[[dict[str, Any], str | None], dict[str, Any]]] = {
-            "compare": self._compared,
-            "oom": self._explained,
-            "export": self._exported,
+            "compare": self._answer_comparison,
+            "oom": self._answer_oom,
+            "export": self._answer_export,
             "form": _form,
             "asks": _asks,
             **dict.fromkeys(("gpus", "models", "accuracy"), _table),
         }
 
     def answer(self, line: str | bytes, tell: Tell | None = None) -> dict[str, Any]:
-        """Return the answer to an ask, or the error that takes its place. If the ask wants parts,
-        `tell` is called with each of them first."""
+        """Return the answer to an ask, or the error in its place. If the ask wants parts, `tell` is
+        called with each of them first."""
         try:
             ask = parsed(line, MOST)
             token = taken_token(ask)
@@ -92,21 +92,23 @@ class AskDesk:
                 tell({"part": masked(known, token)})
 
         def caught() -> dict[str, Any]:
-            return self._caught(ask, asked, token, part if tell else None)
+            return self._answer_or_error(ask, asked, token, part if tell else None)
 
         reply: dict[str, Any] = masked(settled(caught), token)
         return reply
 
-    def _caught(
+    def _answer_or_error(
         self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None, tell: Tell | None
     ) -> dict[str, Any]:
-        """Return the answer to an ask, or its error in the page's words."""
+        """Return the answer to an ask, or the error with the labels of the page."""
         try:
-            return self._told(ask, token, tell)
+            return self._dispatched(ask, token, tell)
         except WeighbridgeError as error:
             return mistake(error, asked)
 
-    def _told(self, ask: dict[str, Any], token: str | None, tell: Tell | None) -> dict[str, Any]:
+    def _dispatched(
+        self, ask: dict[str, Any], token: str | None, tell: Tell | None
+    ) -> dict[str, Any]:
         task = named_task(ask.get("task"))
         if not isinstance(task, str) or task not in (*BESIDE, *self._tasks):
             known = ", ".join((*BESIDE, *self._tasks))
@@ -138,7 +140,7 @@ class AskDesk:
                 tell(body_of(answer, least=least))
 
         with heard(part if tell and view.parts else None):
-            answered = self._one(ask, token)
+            answered = self._answer_request(ask, token)
         body = body_of(answered.found)
         if answered.file is not None:
             body["file"] = answered.file
@@ -148,15 +150,15 @@ class AskDesk:
             body["svg"] = svg([answered.found], view)
         return body
 
-    def _one(self, request: dict[str, Any], token: str | None) -> One:
-        """Return the answer to one request, with a dropped file as its model if it has one."""
+    def _answer_request(self, request: dict[str, Any], token: str | None) -> One:
+        """Return the answer to one request; a dropped file may be its model."""
         model, key = request.get("model"), None
         if isinstance(model, dict) and "file" in model:
             prepared, key = self._dropped.prepared(model["file"])
             return One(request, self._requests.report({**request, "model": prepared}, token), key)
         return One(request, self._requests.report(request, token), key)
 
-    def _compared(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    def _answer_comparison(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         from weighbridge.faces.web.screens import asks_in, beside
 
         view = view_of(ask.pop("view", None))
@@ -166,12 +168,13 @@ class AskDesk:
 
     def _or_error(self, request: dict[str, Any], token: str | None) -> "One | WeighbridgeError":
         try:
-            return self._one(request, token)
+            return self._answer_request(request, token)
         except WeighbridgeError as error:
             return error
 
-    def _explained(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-        """Return why memory ran out, from a message or a log, and what to change."""
+    def _answer_oom(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """Return why memory ran out, from a message or a log, and what to change, as `report` and
+        `screen`."""
         from weighbridge.faces.texts.oom import view as screen
         from weighbridge.files.oom import explained
 
@@ -189,7 +192,7 @@ class AskDesk:
             return self._dropped.prepared(model["file"])[0]
         return self._requests.model(model, token)
 
-    def _exported(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    def _answer_export(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         from weighbridge.faces.web.exports import export
         from weighbridge.faces.web.screens import asks_in
 
@@ -198,7 +201,7 @@ class AskDesk:
             raise UsageError(sentence("export.of"))
         view = view_of(of.pop("view", None) or ask.get("view"))
         asked = asks_in(of) if of.get("task") == "compare" else [of]
-        return export(ask.get("form"), [self._one(one, token) for one in asked], view)
+        return export(ask.get("form"), [self._answer_request(one, token) for one in asked], view)
 
 
 def _form(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
@@ -218,18 +221,18 @@ def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
     return table(ask, view_of(ask.get("view")))
 
 
-# Errors in the page's words: settings by their labels, and no commands of a terminal
+# Errors for the page: settings by their labels, and no commands of a terminal
 
 
 def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     """Return the error that takes the place of an answer. `setting` is the setting it is about,
-    `wants` one that the user still has to set."""
+    `wants` one that the user has yet to set."""
     lang = _lang(ask)
     words = words_in(lang, "page")
     if isinstance(error, NoCardError):
         reply = failed(words("gpu.wanted"), error.code)
         return {"error": {**reply["error"], "wants": "gpu"}}
-    names = _names(ask)
+    names = _names_by_flag(ask)
     flag = "--gpu" if error.key in NO_CARD else error.flag
     about = {"setting": names[flag]} if flag in names else {}
     message = one_line(words_in(lang, "errors", page=True).told(error.sentence))
@@ -245,8 +248,9 @@ def _lang(ask: Mapping[str, Any]) -> str:
     return lang if isinstance(lang, str) and lang in LANGUAGES else LANGUAGES[0]
 
 
-def _names(ask: Mapping[str, Any]) -> dict[str, str]:
-    """Return the task's settings by flag; empty for a pasted launch command, which has its own."""
+def _names_by_flag(ask: Mapping[str, Any]) -> dict[str, str]:
+    """Return flag -> setting name for the ask's task; empty for a pasted launch command, whose
+    flags are the engine's."""
     task, workload = ask.get("task"), ask.get("workload")
     if not isinstance(task, str) or task not in TABLES:
         return {}

@@ -26,12 +26,13 @@ MOST = 64 * MIB  # bytes of one file
 
 
 def package() -> Path:
-    """Return the checked archive, cached or from npm. Raises UsageError, HubError, BadFileError."""
+    """Return the path of Pyodide's checked archive, cached or from npm. Raises UsageError,
+    HubError, BadFileError."""
     return npm.fetched(NpmPackage(NAME, VERSION, SHA512))
 
 
 def unpacked(archive: Path, folder: Path) -> None:
-    """Put the files that a page needs into `folder`."""
+    """Write Pyodide's files that a page needs from `archive` into `folder`."""
     names = (*FILES, LOCK)
     for name, content in zip(names, npm.members(archive, names, MOST), strict=True):
         (folder / name).write_bytes(content)

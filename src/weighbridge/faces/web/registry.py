@@ -1,8 +1,8 @@
 """The dataset of the page's Registry tab: files that `weighbridge scan publish` wrote.
 
 FILES              their names, below registry/ of the page
-files_of(folder)   their places, or what is wrong with them
-DEMONSTRATION      the dataset that is shown where nobody names another
+files_of(folder)   their places, or an error about them
+DEMONSTRATION      the dataset that is shown unless the user names another
 """
 
 import json
@@ -16,7 +16,7 @@ SCHEMA = "weighbridge.registry/1"
 LIST = "registry.json"
 FILES = (LIST, "models.parquet", "keys.parquet", "answers.parquet")
 NAMES = "names.parquet"  # only in a large dataset
-FOLDER = "registry"  # where the page looks for it
+FOLDER = "registry"  # folder of the page with the dataset
 DEMONSTRATION = Path(__file__).with_name("demonstration")
 MOST = 16_000_000  # bytes of the list that are read
 
@@ -27,8 +27,8 @@ def is_published(folder: Path) -> bool:
 
 
 def files_of(folder: Path) -> Mapping[str, Path]:
-    """Return the files by the paths that the page uses. Raises UsageError or BadFileError if they
-    are not those of one dataset."""
+    """Return path on the page -> file, for the files of a dataset. Raises UsageError or
+    BadFileError if they do not belong to one dataset."""
     if not is_published(folder):
         raise UsageError(sentence("dataset.none", folder=folder, file=LIST))
     try:

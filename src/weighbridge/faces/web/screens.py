@@ -1,4 +1,4 @@
-"""Screens as JSON: each block an object, everything in it under the names of view/records.py."""
+"""Screens as JSON: each block is an object with the field names of view/records.py."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def prices(answer: "Report | Fit", lang: str) -> list[list[str]]:
-    """Return a few words on the costs of each remedy, by question of `fit`."""
+    """Return the costs of each remedy in a few words, a list per question of `fit`; [] for other
+    answers."""
     from weighbridge.faces.view.changes import few
 
     if not isinstance(answer, Fit):
@@ -29,22 +30,23 @@ def prices(answer: "Report | Fit", lang: str) -> list[list[str]]:
 
 
 def as_json(screen: Screen) -> dict[str, Any]:
-    """Return a screen as JSON: sections are lists of blocks; "block" is the kind of each block."""
+    """Return a screen as JSON: sections are lists of blocks, and the key "block" has the kind of a
+    block."""
     return {
         "title": screen.title,
-        "sections": [[_block(b) for b in section] for section in screen.sections],
+        "sections": [[_block_as_json(b) for b in section] for section in screen.sections],
         "footer": list(screen.footer),
         "warnings": list(screen.warnings),
         "lang": screen.lang,
     }
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _block_as_json(block: Block) -> dict[str, Any]:
     return {"block": type(block).__name__.lower(), **_plain(block)}
 
 
 def _plain(value: Any) -> Any:
-    """Turn records into objects, and other tuples into lists, for JSON."""
+    """Return a value for JSON: records become objects, other tuples become lists."""
     if hasattr(value, "_asdict"):
         return {name: _plain(inner) for name, inner in value._asdict().items()}
     if isinstance(value, tuple | list):
@@ -54,11 +56,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-# Several requests beside each other
+# Several requests side by side
 
 
 def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the requests of a comparison, without their views. Raises UsageError."""
+    """Return the requests of a comparison, without their views. Raises UsageError if there are too
+    many or none."""
     asks = ask.get("asks")
     if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
         raise UsageError(sentence("compare.asks", most=MOST_BESIDE))
@@ -69,15 +72,17 @@ def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
-    """Return every report or error in order, and one screen of the reports. Raises the first error
-    if nothing was answered."""
-    reports = [one for one in answers if not isinstance(one, WeighbridgeError)]
+    """Return the reports or errors in order, with their labels and one screen of the reports.
+    Raises the first error if nothing was answered."""
+    reports = [answer for answer in answers if not isinstance(answer, WeighbridgeError)]
     if not reports:
-        raise next(one for one in answers if isinstance(one, WeighbridgeError))
+        raise next(answer for answer in answers if isinstance(answer, WeighbridgeError))
     return {
         "reports": [
-            failed(str(one), one.code) if isinstance(one, WeighbridgeError) else one.found.to_dict()
-            for one in answers
+            failed(str(answer), answer.code)
+            if isinstance(answer, WeighbridgeError)
+            else answer.found.to_dict()
+            for answer in answers
         ],
         "labels": named(reports),
         "screen": as_json(screen_of(reports, view)),
@@ -85,7 +90,7 @@ def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> d
 
 
 def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
-    """Return the screen of several answers. Raises UsageError if they cannot be compared."""
+    """Return one screen of several answers. Raises UsageError if they cannot be compared."""
     reports = [answer.found for answer in answers]
     heads = named(answers)
     if len({isinstance(answer, Fit) for answer in reports}) > 1:
@@ -94,7 +99,7 @@ def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
 
 
 def named(answers: "Sequence[One]") -> list[str]:
-    """Return the labels that tell each answer from the others."""
+    """Return one label per answer, made of the values in which it differs."""
     requests = [answer.request for answer in answers]
     tasks = {request["task"] for request in requests}
     models = [answer.found.model.reference for answer in answers]

@@ -1,9 +1,9 @@
 """The page on this machine: files of web/page, and one address that takes asks.
 
 The server listens on 127.0.0.1 only, and that is not enough: every page open in a browser can reach
-it, and every user of the machine. So the path begins with a secret; the Host must be our own (a
-name that was pointed here has another one), the Origin of an ask must be our own, and only JSON is
-accepted, which no form of another page can send.
+it, and every user of the machine. So the path begins with a secret; the Host must be this server's
+(a foreign name that points here differs); the Origin of an ask must be this page's; and only JSON
+is accepted, which no form of another page can send.
 """
 
 import json
@@ -36,7 +36,7 @@ PORT = 7860
 PAGE = Path(__file__).with_name("page")
 INDEX = "index.html"
 ASK = "ask"
-LOOK = '<meta name="weighbridge-engine" content="served">'  # in the index: who answers its asks
+LOOK = '<meta name="weighbridge-engine" content="served">'  # in the index: who answers asks
 FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show a Space in a frame
 SECRET = 24  # random bytes of the path
 CROWD = 64  # connections at once: a browser opens six
@@ -75,11 +75,13 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
 }
 OURS = "same-origin"
-RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")  # as the page sends it; else the whole file
+RANGE = re.compile(
+    r"bytes=(\d{1,18})-(\d{1,18})"
+)  # the form that the page sends; other ranges get the complete file
 
 
 class RefusedRequestError(Exception):
-    """A request that is not answered, and why."""
+    """Raised for a request that is not answered, with the HTTP status and the reason."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -87,7 +89,7 @@ class RefusedRequestError(Exception):
 
 
 class PageRequest(NamedTuple):
-    """A request without its body."""
+    """The method, path and headers of a request, without its body."""
 
     method: str
     path: str
@@ -95,7 +97,7 @@ class PageRequest(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """The rules that let a request in."""
+    """The port and the secret of the page, and the check whether a request may come in."""
 
     port: int
     secret: str
@@ -105,8 +107,8 @@ class Gate(NamedTuple):
         return (f"{ADDRESS}:{self.port}", f"localhost:{self.port}")
 
     def entered(self, request: PageRequest) -> str:
-        """Return the path below the secret. Raises RefusedRequestError if the request may not come
-        in."""
+        """Return the path below the secret. Raises RefusedRequestError for a wrong host, secret or
+        origin."""
         if request.headers.get("Host", "").lower() not in self.hosts:
             raise RefusedRequestError(
                 HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page"
@@ -118,11 +120,11 @@ class Gate(NamedTuple):
                 HTTPStatus.NOT_FOUND, "there is nothing here: use the whole address"
             )
         if request.method == "POST":
-            self._own(request.headers)
+            self._check_own_page(request.headers)
         return parts[1]
 
-    def _own(self, headers: Mapping[str, str]) -> None:
-        """Raise RefusedRequestError if another page, or no page, sent the ask."""
+    def _check_own_page(self, headers: Mapping[str, str]) -> None:
+        """Raise RefusedRequestError if an ask was not sent by this page."""
         origin = headers.get("Origin")
         if origin is None or origin.lower() not in {f"http://{host}" for host in self.hosts}:
             raise RefusedRequestError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
@@ -143,7 +145,8 @@ class Answering(Protocol):
 
 
 class Gone:
-    """A test whether the client has closed its connection, as it does if a slider moved on."""
+    """A callable that returns whether the client has closed its connection, as it does if a slider
+    moved on."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -157,7 +160,7 @@ class Gone:
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves the page. Raises UsageError if the port is taken."""
+    """The HTTP server of the page. Raises UsageError if the port is taken."""
 
     daemon_threads = True
     allow_reuse_address = sys.platform != "win32"  # on Windows it would share a port that is taken
@@ -190,7 +193,7 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.gate.port}/{self.gate.secret}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take one more connection. If there are too many, close a stranger's first; if there is
+        """Serve one more connection. If there are too many, close a stranger's first; if there is
         none, answer 503."""
         if self.crowd.acquire(blocking=False) or (
             self.awaited.end_oldest_stranger() and self.crowd.acquire(timeout=ROOM)
@@ -231,8 +234,8 @@ def files(page: Path) -> Mapping[str, Path]:
 
 
 def spanned(asked: str | None, size: int) -> range | None:
-    """Return the bytes of a file that a Range header asks for; None for the whole file, if that is
-    not one range within it."""
+    """Return the bytes of a file that a Range header asks for; None, for the complete file, if the
+    header is not one range within it."""
     match = RANGE.fullmatch((asked or "").strip())
     if match is None:
         return None
@@ -241,7 +244,7 @@ def spanned(asked: str | None, size: int) -> range | None:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The handler of one connection."""
+    """The handler of one connection to the page."""
 
     server: PageServer
     protocol_version = "HTTP/1.1"
@@ -250,21 +253,22 @@ class Handler(BaseHTTPRequestHandler):
     error_message_format, error_content_type = "%(code)d %(message)s\n", "text/plain"
 
     def handle_one_request(self) -> None:
-        """Answer the next request of a connection, new or kept after an answer."""
+        """Answer the next request of a connection, the first one or a later one."""
         self.server.awaited.next_of(self.connection)
         super().handle_one_request()
 
     def do_GET(self) -> None:
-        self._guarded("GET")
+        self._answer_guarded("GET")
 
     def do_HEAD(self) -> None:
-        self._guarded("HEAD")
+        self._answer_guarded("HEAD")
 
     def do_POST(self) -> None:
-        self._guarded("POST")
+        self._answer_guarded("POST")
 
     def end_headers(self) -> None:
-        """Add our headers to every answer, including those of http.server to an invalid request."""
+        """Add the security headers to every answer, also to those of http.server to an invalid
+        request."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
@@ -275,20 +279,22 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing: addresses hold the secret, and asks may hold a token."""
 
-    def _guarded(self, method: str) -> None:
+    def _answer_guarded(self, method: str) -> None:
         try:
-            path = self.server.gate.entered(PageRequest(method, self.path, _single(self.headers)))
+            path = self.server.gate.entered(
+                PageRequest(method, self.path, _single_headers(self.headers))
+            )
             self.server.awaited.known(self.connection)
             if method == "POST":
                 self._asked(path)
             else:
-                self._file(path)
+                self._send_file(path)
         except RefusedRequestError as refusal:
-            self.close_connection = True  # its body may be unread
+            self.close_connection = True  # the request's body may be unread
             body = json.dumps(failed(refusal.why)).encode()
             self._send(refusal.status, "application/json", body)
 
-    def _file(self, path: str) -> None:
+    def _send_file(self, path: str) -> None:
         place = self.server.files.get(path or INDEX)
         if place is None:
             raise RefusedRequestError(HTTPStatus.NOT_FOUND, "there is no such file")
@@ -306,7 +312,7 @@ class Handler(BaseHTTPRequestHandler):
     def _asked(self, path: str) -> None:
         if path != ASK:
             raise RefusedRequestError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
-        length = self._length()
+        length = self._body_length()
         self.server.awaited.within(self.connection, WHOLE)
         line = self.rfile.read(length)
         self.server.awaited.known(self.connection)
@@ -319,8 +325,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, "application/json", answer)
 
-    def _length(self) -> int:
-        """Return the bytes of the body. Raises RefusedRequestError if unknown or too many."""
+    def _body_length(self) -> int:
+        """Return the bytes of the request's body. Raises RefusedRequestError if they are unknown or
+        too many."""
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") or not length.isdecimal() or not length.isascii():
             raise RefusedRequestError(HTTPStatus.LENGTH_REQUIRED, "an ask tells its Content-Length")
@@ -346,7 +353,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class PartsOf:
-    """Sends each part of an answer as a line. The answer follows, and ends with the connection."""
+    """A callable that sends each part of an answer as a line; the answer itself follows and ends
+    with the connection."""
 
     def __init__(self, handler: Handler) -> None:
         self._to, self.begun = handler, False
@@ -361,8 +369,9 @@ class PartsOf:
         self._to.wfile.write(part + b"\n")
 
 
-def _single(headers: Any) -> Mapping[str, str]:
-    """Return the headers that decide, by name. Raises RefusedRequestError if one occurs twice."""
+def _single_headers(headers: Any) -> Mapping[str, str]:
+    """Return name -> value for the headers that the checks read. Raises RefusedRequestError if one
+    occurs twice."""
     single: dict[str, str] = {}
     for name in ("Host", "Origin", "Content-Type", "Sec-Fetch-Site"):
         values = headers.get_all(name) or []

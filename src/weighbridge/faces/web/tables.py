@@ -1,5 +1,5 @@
-"""The catalogues and the evidence as tables: the answers of `weighbridge gpus`, `models` and
-`accuracy`, each with its screen."""
+"""The catalogues and the published measurements as tables: the answers of `weighbridge gpus`,
+`models` and `accuracy`, each with its screen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,11 +19,11 @@ from weighbridge.models.catalogue.uses import OF_WORDS, of
 
 Given = Mapping[str, Any]
 Answer = tuple[dict[str, Any], Screen]
-SCHEMA = "weighbridge.accuracy/1"  # rows alone
-MOST_RANKED = 60  # models to rank: each is estimated in several formats
+SCHEMA = "weighbridge.accuracy/1"  # schema of the accuracy table
+MOST_RANKED = 60  # most models to rank; each is estimated in several formats
 MOST_TEXT = 200  # characters of a filter
 
-LISTED = {"pattern", "use", "sort"}  # filters of models that rank nothing
+LISTED = {"pattern", "use", "sort"}  # filters of models that need no ranking
 
 TEXTS: Mapping[str, tuple[str, ...]] = {  # task -> its filters that are text
     "gpus": ("pattern", "min_memory", "vendor", "use", "sort"),
@@ -41,18 +41,19 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 
 
 def table(ask: dict[str, Any], view: AnswerView) -> dict[str, Any]:
-    """Return the answer to a task of TEXTS. Raises UsageError, NotFoundError if nothing matches."""
+    """Return the answer to a task of TEXTS: `report` and `screen`, as JSON. Raises UsageError, or
+    NotFoundError if nothing matches."""
     report, screen = answered(ask, view)
     return {"report": report, "screen": as_json(screen)}
 
 
 def answered(ask: Mapping[str, Any], view: AnswerView) -> Answer:
-    """Return the report of a task of TEXTS, and its screen, not yet as JSON."""
+    """Return the report of a task of TEXTS, and its screen as a record."""
     task = str(ask["task"])
-    return TASKS[task](_filters(task, ask.get("workload")), view)
+    return TASKS[task](_checked_filters(task, ask.get("workload")), view)
 
 
-def _filters(task: str, workload: Any) -> Given:
+def _checked_filters(task: str, workload: Any) -> Given:
     if workload is None:
         return {}
     known = (*TEXTS[task], *FLAGS[task])
@@ -67,7 +68,7 @@ def _filters(task: str, workload: Any) -> Given:
     return filters
 
 
-def _gpus(filters: Given, view: AnswerView) -> Answer:
+def _gpus_table(filters: Given, view: AnswerView) -> Answer:
     from weighbridge.faces.view.lists import gpus
 
     one_of("sort", filters.get("sort", listing.SORTS[0]), listing.SORTS)
@@ -83,16 +84,17 @@ def _models(filters: Given, view: AnswerView) -> Answer:
         if not filters.keys() & LISTED:
             entries = [entry for entry in entries if of(entry) in OF_WORDS][:MOST_RANKED]
         named = [one.name for one in makers] if not entries else []
-        return _ranked([entry.name for entry in entries], filters, view, named)
+        return _ranking_table([entry.name for entry in entries], filters, view, named)
     from weighbridge.faces.view.lists import models
 
     return catalogue.to_dict(entries, makers), models(entries, view.lang, makers)
 
 
-def _ranked(
+def _ranking_table(
     names: list[str], filters: Given, view: AnswerView, makers: Sequence[str] = ()
 ) -> Answer:
-    """Rank models, or pipelines without any, for a card as `weighbridge models --gpu` does."""
+    """Return the ranking of models, or of pipelines without any models, for a card, and its
+    screen."""
     if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError(sentence("rank_card", how="4090, or a size such as 24GiB"))
     if len(names) > MOST_RANKED:
@@ -110,7 +112,7 @@ def _ranked(
     )
 
 
-def _accuracy(filters: Given, view: AnswerView) -> Answer:
+def _accuracy_table(filters: Given, view: AnswerView) -> Answer:
     from weighbridge.answers.bounds.accuracy import rows
     from weighbridge.faces.view.lists import accuracy
 
@@ -119,7 +121,7 @@ def _accuracy(filters: Given, view: AnswerView) -> Answer:
 
 
 TASKS: Mapping[str, Callable[[Given, AnswerView], Answer]] = {
-    "gpus": _gpus,
+    "gpus": _gpus_table,
     "models": _models,
-    "accuracy": _accuracy,
+    "accuracy": _accuracy_table,
 }

@@ -1,7 +1,7 @@
-"""Python's side of page/worker.js: a line of JSON in, a line out, in Pyodide and nowhere else.
+"""Python's side of page/worker.js: a line of JSON in, a line out; it runs only in Pyodide.
 
 `begun` is called while the snapshot of the site is made, so that a visit begins with all of this
-imported; `answering` is called once a visit.
+imported; `answering` is called once per visit.
 """
 
 import json
@@ -19,36 +19,39 @@ METHODS = ("full", "lora", "qlora")
 
 def answering(hub: str) -> Callable[[str, Callable[[], bool], Callable[[str], None]], str]:
     """Return the function that answers this page's lines; `hub` is the address of the Hub that the
-    site reads. It takes a line, a function that says whether the answer is still wanted, and one
-    that receives parts of it; an answer that is no longer wanted is "null"."""
+    site reads.
+
+    The function takes a line, a function that returns whether the answer is still wanted, and one
+    that receives parts of the answer. An answer that is no longer wanted is "null".
+    """
     os.environ["HF_ENDPOINT"] = hub
     desk = AskDesk(ours=False)
 
     def answer(line: str, wanted: Callable[[], bool], tell: Callable[[str], None]) -> str:
         try:
             with watched(Watch(wanted=wanted)):
-                return _text(desk.answer(line, lambda part: tell(_text(part))))
+                return _as_json(desk.answer(line, lambda part: tell(_as_json(part))))
         except NotWantedError:
-            return _text(None)
+            return _as_json(None)
 
     return answer
 
 
-def _text(answer: object) -> str:
+def _as_json(answer: object) -> str:
     return json.dumps(answer, ensure_ascii=False)
 
 
 def begun() -> None:
     """Import the modules and fill the caches that answers need, so that a visit need not."""
     desk = AskDesk(ours=False)
-    for ask in _asks():
+    for ask in _warming_asks():
         answer = desk.answer(json.dumps(ask))
         if "error" in answer:
             raise AssertionError(f"{ask} was answered with {answer}")
     sys.dont_write_bytecode = True
 
 
-def _asks() -> list[dict[str, object]]:
+def _warming_asks() -> list[dict[str, object]]:
     serving = ({"gpu": "3060", "engine": engine} for engine in ENGINES)
     training = ({"gpu": "4090", "method": method} for method in METHODS)
     return [

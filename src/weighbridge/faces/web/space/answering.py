@@ -1,4 +1,4 @@
-"""A request in, an answer out: what one process of the server does, without gradio.
+"""The work of one process of the server, without gradio: a request in, an answer out.
 
     {"run": {"task": "infer", "model": ..., "workload": {...}}, "token": "hf_..."}
     -> the report, as `weighbridge run` gives it
@@ -42,13 +42,13 @@ NO_FILES = (
 
 
 class SpaceDesk:
-    """Answers one line after the other, for strangers."""
+    """An answerer of requests from strangers, one after the other."""
 
     def __init__(self, *, cache_dir: str) -> None:
-        self._open = _Readers(cache_dir)
+        self._open = _Answerers(cache_dir)
 
     def answer(self, line: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer, or the error that takes its place; never with the token in it."""
+        """Return the answer to a line, or the error in its place; the token is masked in it."""
         token = line.get("token")
         settled_answer = settled(lambda: self._answer(line, taken_token(line)))
         hidden: dict[str, Any] = masked(settled_answer, token if isinstance(token, str) else None)
@@ -58,33 +58,34 @@ class SpaceDesk:
         if token is None:
             return self._open.answer(line, None)
         with TemporaryDirectory() as folder:
-            return _Readers(folder).answer(line, token)
+            return _Answerers(folder).answer(line, token)
 
 
-class _Readers:
-    """Answers programs and the page, and keeps the models that they name."""
+class _Answerers:
+    """An answerer of programs and of the page that keeps the models they name."""
 
     def __init__(self, cache_dir: str) -> None:
         self._requests = Requests(cache_dir=cache_dir, ours=False)
         self._desk = AskDesk(cache_dir=cache_dir, ours=False)
 
     def answer(self, line: dict[str, Any], token: str | None) -> dict[str, Any]:
-        """Return the answer to a program or to the page. Raises WeighbridgeError."""
+        """Return the answer to a program or to the page. Raises WeighbridgeError for a request that
+        fails."""
         if "page" in line:
-            return self._shown(line["page"], token)
+            return self._answer_page(line["page"], token)
         request, short = line["run"], line.get("short") is True
         admit(request)
         if request.get("task") in TABLES:
             return _table(request, short=short)
         answer = self._requests.report(request, token)
-        return _within(answer, request) if short else answer.to_dict()
+        return _shortened_report(answer, request) if short else answer.to_dict()
 
-    def _shown(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-        """Return the answer to the page, or its error in the page's words."""
+    def _answer_page(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """Return the answer to an ask of the page, or the error with the page's labels."""
         asked = {**ask}
         try:
             if ask.get("task") == "post":
-                return _posted(ask, token)
+                return _post(ask, token)
             for request in requests_in(ask):
                 admit(request)
             if ask.get("task") == "draft":
@@ -105,8 +106,8 @@ class _Readers:
         return discussion.draft(answer.model.name, answer.model.revision or "", text)._asdict()
 
 
-def _within(answer: "Report | Fit", request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report short enough for an agent, with the command that prints all of it."""
+def _shortened_report(answer: "Report | Fit", request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report as JSON short enough for an agent, with the command that prints all of it."""
     from weighbridge.faces.render.bounded import as_json
     from weighbridge.faces.web.command import command
 
@@ -118,11 +119,12 @@ def _table(request: Mapping[str, Any], *, short: bool) -> dict[str, Any]:
     from weighbridge.faces.web.tables import answered
 
     report, _ = answered(request, AnswerView())
-    return _few(report) if short else report
+    return _shortened_lists(report) if short else report
 
 
-def _few(report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report with the first rows of each list, and the number of rows left out."""
+def _shortened_lists(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report with the first rows of each list, and under `left_out` the number of rows
+    left out."""
     from weighbridge.faces.render.bounded import MOST, dumped
 
     shortened, most = report, MANY
@@ -136,7 +138,7 @@ def _few(report: dict[str, Any]) -> dict[str, Any]:
     return shortened
 
 
-def _posted(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+def _post(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
     draft = request.get("draft")
     if not isinstance(draft, Mapping) or draft.keys() != set(discussion.Draft._fields):
         raise UsageError(sentence("post.nothing"))
@@ -153,7 +155,8 @@ def _posted(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
 
 
 def admit(request: Mapping[str, Any]) -> None:
-    """Raise UsageError for a request that only the owner of this machine may make."""
+    """Raise UsageError for a request that only the owner of this machine may make; NoCardError for
+    `fit` without a card."""
     model, workload = request.get("model"), request.get("workload")
     if isinstance(model, str):
         reference(model)
@@ -164,21 +167,22 @@ def admit(request: Mapping[str, Any]) -> None:
         if isinstance(workload.get(name), str):
             reference(workload[name])
     if isinstance(workload.get("command"), str):
-        _command(workload["command"])
+        _check_command(workload["command"])
     for name in OWN:
-        _not_local(name, workload.get(name))
+        _refuse_local(name, workload.get(name))
     if workload.get("exact"):
         raise UsageError(sentence("space.exact"))
 
 
 def reference(text: str) -> None:
-    """Raise UsageError unless `text` is of the catalogue, the configured Hub or timm, or a size."""
+    """Raise UsageError unless `text` names a model of the catalogue, the configured Hub or timm, or
+    a size."""
     from weighbridge.models.checkpoint.gather import has_name
     from weighbridge.models.sources import endpoint
 
     try:
         parsed = _parsed(text, has_name, endpoint())
-    except NotFoundError:  # of a path, which was not looked for
+    except NotFoundError:  # raised for a path, which was not looked for
         parsed = None
     own_hub = not isinstance(parsed, HubRef) or parsed.endpoint is None
     if not isinstance(parsed, CatalogueRef | HubRef | SizeRef | TimmRef) or not own_hub:
@@ -191,8 +195,8 @@ def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
     return parse(text, exists=lambda path: False, catalogue=catalogue, endpoint=endpoint)
 
 
-def _command(command: str) -> None:
-    """Raise UsageError for a launch command with a model that `reference` refuses."""
+def _check_command(command: str) -> None:
+    """Raise UsageError for a launch command whose models `reference` refuses."""
     from weighbridge.engines.launch import parse
     from weighbridge.engines.launch.paths import model_of
 
@@ -206,7 +210,7 @@ def _command(command: str) -> None:
             reference(text)
 
 
-def _not_local(name: str, value: Any) -> None:
+def _refuse_local(name: str, value: Any) -> None:
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str) and re.search(r"\blocal\b", text.lower()):
             raise UsageError(sentence("space.local", name=name))

@@ -1,4 +1,4 @@
-"""The server edition, started: `weighbridge web --gradio`, and app.py of a Space."""
+"""The start of the server edition: `weighbridge web --gradio`, and app.py of a Space."""
 
 import json
 import os
@@ -21,7 +21,8 @@ MISSING = "the page for Spaces needs gradio: pip install 'weighbridge[web]'"
 
 
 def serve(port: int | None = None, open_: bool = False) -> None:
-    """Serve until stopped. Raises UsageError if gradio or mcp is not installed."""
+    """Serve the page and the endpoints until stopped. Raises UsageError if gradio or mcp is not
+    installed."""
     if any(find_spec(name) is None for name in NEEDED):
         raise UsageError(MISSING)
     # Nothing is sent to anybody; both are read when gradio is imported.
@@ -33,13 +34,13 @@ def serve(port: int | None = None, open_: bool = False) -> None:
     if current_thread() is main_thread():
         signal(SIGTERM, lambda *_: sys.exit(0))  # as a Space is stopped: processes go, too
     try:
-        _launched(office, port, open_=open_)
+        _launch(office, port, open_=open_)
     finally:
         office.close()
 
 
-def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
-    """Serve the page, and the endpoints by Gradio behind it, until it is stopped."""
+def _launch(office: "Office", port: int | None, *, open_: bool) -> None:
+    """Serve the page, and behind it Gradio's endpoints, until stopped."""
     import gradio as gr
     from starlette.middleware import Middleware
 
@@ -52,7 +53,7 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
     with gr.Blocks(title="weighbridge", analytics_enabled=False) as blocks:
         endpoints.add(office.ask)
     _, url, _ = blocks.launch(
-        server_port=_free() if port == 0 else port,
+        server_port=_free_port() if port == 0 else port,
         inbrowser=open_,
         share=False,
         mcp_server=True,
@@ -72,22 +73,22 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
 
 
 def _warm(office: "Office") -> None:
-    """Answer what every page asks first, before anybody opens one. This uses one process; the
-    others stay free."""
+    """Answer the asks that every page starts with, before anybody opens one. This uses one process;
+    the others stay free."""
     for body in first_asks():
         office.asked(body)
 
 
 def first_asks() -> Iterator[bytes]:
-    """Yield what a page asks when it is opened, and what its first example asks."""
+    """Yield the asks that a page sends when it is opened, and the one of its first example."""
     for lang in LANGUAGES:
         yield json.dumps({"task": "form", "view": {"lang": lang}}).encode()
     first = {"task": "fit", "model": "llama-3.1-8b", "workload": {"gpu": "4090"}}
     yield json.dumps(first).encode()
 
 
-def _free() -> int:
-    """Find a port of this machine that nobody listens on."""
+def _free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

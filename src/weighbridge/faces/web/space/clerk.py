@@ -25,7 +25,7 @@ MOST_CACHE = 256 * MIB  # bytes of Hub files on disk; above it all are deleted
 def main(arguments: list[str]) -> None:
     cache, seconds = Path(arguments[0]), int(arguments[1])
     out = _own_stdout()
-    _bounded()
+    _limit_memory()
     from weighbridge.faces.web.space.answering import SpaceDesk
 
     serve(
@@ -41,7 +41,8 @@ def serve(
     seconds: int,
     cache: Path,
 ) -> None:
-    """Answer every line. An uncaught SIGALRM ends the process if one takes over `seconds`."""
+    """Answer every line. If an answer takes over `seconds`, an uncaught SIGALRM ends the
+    process."""
     for line in lines:
         if hasattr(signal, "alarm"):
             signal.alarm(seconds)
@@ -53,7 +54,8 @@ def serve(
 
 
 def _own_stdout() -> IO[bytes]:
-    """Return stdout for answers alone; other output goes nowhere, as it may hold a request."""
+    """Return a stream to stdout for answers only; all other output is dropped, as it may hold a
+    request."""
     out = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -61,7 +63,7 @@ def _own_stdout() -> IO[bytes]:
     return out
 
 
-def _bounded() -> None:
+def _limit_memory() -> None:
     try:
         import resource
     except ImportError:  # Windows

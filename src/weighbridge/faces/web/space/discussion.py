@@ -1,11 +1,11 @@
-"""The answer as a discussion on the model's page, with the user's own token, once a revision.
+"""The answer as a discussion on the model's page, with the user's token, once per revision.
 
-    draft = discussion.draft("org/name", COMMIT, markdown)     what would be posted: a preview
+    draft = discussion.draft("org/name", COMMIT, markdown)     the text to preview
     discussion.post(draft, token) -> Posted(url, already)      posts it, or finds it there
 
-The text ends with a mark that holds the revision. Before anything is posted, the discussions of the
-page are looked through for that mark, open ones and closed ones: whoever posted it, it is there
-once. Source of the calls and their answers: huggingface_hub 2.4, hf_api.py.
+The text ends with a mark that holds the revision. Before posting, the page's discussions, open and
+closed, are searched for that mark, so it is there once whoever posted it. Source of the calls and
+their answers: huggingface_hub 2.4, hf_api.py.
 """
 
 import re
@@ -46,7 +46,7 @@ _turn = threading.Lock()  # so that two clicks do not both post
 
 
 class Draft(NamedTuple):
-    """A discussion before it is posted: its text, and where."""
+    """A discussion before it is posted: its repository and revision, its title and text."""
 
     repo_id: str
     revision: str
@@ -55,52 +55,54 @@ class Draft(NamedTuple):
 
 
 class Posted(NamedTuple):
-    """The address of a discussion. `already`: it was there before, and nothing was posted."""
+    """The address of a discussion. `already`: it existed before, and nothing was posted."""
 
     url: str
     already: bool
 
 
 def draft(repo_id: str, revision: str, markdown: str) -> Draft:
-    """Return `markdown` as a discussion. Raises UsageError if `revision` is not a commit."""
+    """Return `markdown` as a discussion to post. Raises UsageError if `revision` is not a
+    commit."""
     check_repo_id(repo_id)
     if not COMMIT.fullmatch(revision):
         raise UsageError(sentence("post.no_commit", revision=shown(revision)))
     foot = f"{FOOT.format(revision=revision[:12])}\n\n{MARK.format(revision=revision)}\n"
-    body = _unmentioned(clipped(markdown.strip(), MOST_TEXT - len(foot)))
+    body = _without_mentions(clipped(markdown.strip(), MOST_TEXT - len(foot)))
     return Draft(repo_id, revision, TITLE, f"{body}\n\n---\n{foot}")
 
 
 def post(what: Draft, token: str) -> Posted:
-    """Post a discussion, or find that of the same revision. Raises HubError, or UsageError."""
-    _checked(what, token)
+    """Post a discussion, or find the one of the same revision, and return its address. Raises
+    HubError, or UsageError."""
+    _check(what, token)
     if not _turn.acquire(timeout=SECONDS):
         raise HubError(sentence("post.under_way"), where=what.repo_id)
     try:
-        with _explained(what.repo_id):
-            return within(SECONDS, lambda: _once(what, token.strip()))
+        with _readable_errors(what.repo_id):
+            return within(SECONDS, lambda: _post_once(what, token.strip()))
     finally:
         _turn.release()
 
 
-def _once(what: Draft, token: str) -> Posted:
+def _post_once(what: Draft, token: str) -> Posted:
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token, library_name="weighbridge")
-    earlier = _earlier(hub, what)
+    earlier = _find_earlier(hub, what)
     if earlier is not None:
         return Posted(earlier, already=True)
     try:
         posted = hub.create_discussion(what.repo_id, what.title, description=what.text)
     except Exception:  # while posting or reading back: it may be there already
-        earlier = _earlier(hub, what)
+        earlier = _find_earlier(hub, what)
         if earlier is None:
             raise
         return Posted(earlier, already=False)
     return Posted(posted.url, already=False)
 
 
-def _checked(what: Draft, token: str) -> None:
+def _check(what: Draft, token: str) -> None:
     check_repo_id(what.repo_id)
     if not COMMIT.fullmatch(what.revision) or MARK.format(revision=what.revision) not in what.text:
         raise UsageError(sentence("post.no_revision"))
@@ -108,8 +110,8 @@ def _checked(what: Draft, token: str) -> None:
         raise UsageError(sentence("post.bad_token"))
 
 
-def _unmentioned(text: str) -> str:
-    """Return `text` that mentions nobody: @NAME outside of code would notify that user."""
+def _without_mentions(text: str) -> str:
+    """Return `text` with "@" outside of code escaped, since @NAME would notify that user."""
     lines, fence = [], ""
     for line in text.splitlines():
         opened = re.match(r"`{3,}", line)
@@ -123,19 +125,20 @@ def _unmentioned(text: str) -> str:
     return "\n".join(lines)
 
 
-def _earlier(hub: "HfApi", what: Draft) -> str | None:
-    """Return the address of a discussion with the mark of this revision, None without one."""
+def _find_earlier(hub: "HfApi", what: Draft) -> str | None:
+    """Return the address of a discussion with the mark of the draft's revision; None without
+    one."""
     mark = MARK.format(revision=what.revision)
-    for num, url in islice(_likely(hub, what), MOST_READ):
+    for num, url in islice(_candidates(hub, what), MOST_READ):
         details = hub.get_discussion_details(what.repo_id, num)
         if any(mark in (getattr(event, "content", None) or "") for event in details.events):
             return url
     return None
 
 
-def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
-    """Yield (number, address) of discussions that may have the mark. They have the title, or this
-    user wrote them, since an owner may have changed a title."""
+def _candidates(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
+    """Yield (number, address) of discussions that may have the mark: with the draft's title, or
+    written by this user, since an owner may have changed a title."""
     me = str(hub.whoami().get("name", ""))
     listed = hub.get_repo_discussions(what.repo_id, discussion_type="discussion")
     for count, discussion in enumerate(listed):
@@ -146,14 +149,15 @@ def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _explained(repo_id: str) -> Iterator[None]:
-    """Raise an error of the Hub as one line that says what to do; the token is in none."""
+def _readable_errors(repo_id: str) -> Iterator[None]:
+    """Turn an error of the Hub in this block into one line that says what to do, without the
+    token."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.HfHubHTTPError as error:
-        raise _refused(repo_id, error) from None
+        raise _refusal_error(repo_id, error) from None
     except (errors.HTTPError, OSError) as error:
         raise HubError(
             sentence("post.unreached", why=type(error).__name__), where=repo_id
@@ -162,7 +166,7 @@ def _explained(repo_id: str) -> Iterator[None]:
         raise HubError(sentence("post.no_hub", why=type(error).__name__), where=repo_id) from None
 
 
-def _refused(repo_id: str, error: Any) -> HubError | UsageError:
+def _refusal_error(repo_id: str, error: Any) -> HubError | UsageError:
     status = getattr(error.response, "status_code", 0)
     reason = str(getattr(error, "server_message", "") or "")
     ending = f" ({clipped(one_line(reason), 80)})" if reason else ""

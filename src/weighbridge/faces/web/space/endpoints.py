@@ -48,8 +48,8 @@ Returns:
 
 
 def add(ask: Ask) -> None:
-    """The endpoints of the app that is being built. None is queued: `office.py` has the limits, and
-    Gradio keeps no copy of what was asked."""
+    """Add the endpoints to the Gradio app that is being built. None is queued: `office.py` has the
+    limits, and Gradio keeps no copy of the requests."""
     for name in SAYS:
         gr.api(_endpoint(name, ask), api_name=name, queue=False)
 
@@ -68,7 +68,7 @@ def _endpoint(task: str, ask: Ask) -> Callable[..., Any]:
 
 
 def answered(ask: Ask, task: str, request: Any, *, short: bool = False) -> Request:
-    """The answer to one request of this task and of no other."""
+    """Return the answer to a request of this task, or an error. `short`: cut for agents."""
     if not isinstance(request, dict):
         return failed("a request is an object with model and workload")
     if request.get("task", task) != task:

@@ -31,7 +31,8 @@ FILES: Mapping[str, str] = {
 
 
 def write(folder: Path) -> None:
-    """Write the three files. Raises UsageError if other files of these names exist."""
+    """Write the three files of a Space into `folder`. Raises UsageError if it holds other files of
+    these names."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(sentence("space.is_file", path=str(folder)))
     for name, text in FILES.items():

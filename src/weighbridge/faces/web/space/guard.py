@@ -1,7 +1,9 @@
-"""The guard before the server: how often one client may ask, how much, and which doors are shut.
+"""The guard before the server: limits on how often a client may ask and how much, and closed
+addresses.
 
-An ASGI application around another one. Gradio's own server takes uploads, fetches addresses for a
-page and hands out files; none of that is ours, so only what the page and programs need is open.
+It is an ASGI application around another one. Gradio's server takes uploads, fetches addresses for a
+page and hands out files; weighbridge uses none of that, so only what the page and programs need is
+open.
 """
 
 import json
@@ -24,7 +26,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MOST_BODY = 2 * MIB  # of a request: the largest config.json that we know of is below 1 MB
+MOST_BODY = 2 * MIB  # bytes of a request; the largest config.json that we know of is below 1 MB
 MOST_QUERY = 16_384  # characters of an address: every setting is in it
 MOST_CLIENTS = 10_000  # clients whose rates are remembered
 API = r"/gradio_api"
@@ -49,14 +51,16 @@ HEADERS = [
 
 
 class Rates(NamedTuple):
-    """A token bucket per client: `burst` requests at once, refilled by `per_minute`."""
+    """The limits of a token bucket per client: `burst` requests at once, refilled by
+    `per_minute`."""
 
     burst: int = 60
     per_minute: int = 120
 
 
 class Guard:
-    """A guard that refuses with 404, 405, 413, 414 or 429, and a line that says why."""
+    """An ASGI application that refuses requests with 404, 405, 413, 414 or 429 and a line with the
+    reason."""
 
     def __init__(self, app: App, rates: Rates = Rates()) -> None:  # noqa: B008
         self._app, self._rates = app, rates
@@ -72,7 +76,7 @@ class Guard:
         if refused is not None:
             await _refuse(send, *refused)
             return
-        await self._app(scope, _bounded(receive), send)
+        await self._app(scope, _bounded_receive(receive), send)
 
     def _refusals(self, scope: Scope) -> Iterator[tuple[int, str]]:
         path, method = str(scope["path"]), str(scope["method"])
@@ -82,19 +86,19 @@ class Guard:
             yield 405, "nothing is taken here"
         if len(scope.get("query_string", b"")) > MOST_QUERY:
             yield 414, f"the address is longer than {MOST_QUERY:,} characters"
-        if _length(scope) > MOST_BODY:
+        if _content_length(scope) > MOST_BODY:
             yield 413, f"a request has at most {MOST_BODY // MIB} MiB"
         if method == "POST" and ASKS.fullmatch(path) and not self._may(self._client(scope)):
             rate = self._rates.per_minute
             yield 429, f"more than {rate} requests a minute from one client: wait a little"
 
     def _client(self, scope: Scope) -> str:
-        """Return the client's address. A Space stands behind proxies, and each appends the address
-        that it saw: the last public one is the client's. What is before that, the client may have
-        written itself."""
+        """Return the client's address. Each proxy in front of a Space appends the address that it
+        saw: the last public one is the client's. Addresses before that may be the client's
+        invention."""
         forwarded = _header(scope, b"x-forwarded-for") if self._behind_proxy else ""
         peer = scope.get("client") or ("", 0)
-        return next(_public(forwarded), str(peer[0]))
+        return next(_public_addresses(forwarded), str(peer[0]))
 
     def _may(self, client: str) -> bool:
         now = time.monotonic()
@@ -106,7 +110,7 @@ class Guard:
         return left >= 1
 
 
-def _public(forwarded: str) -> Iterator[str]:
+def _public_addresses(forwarded: str) -> Iterator[str]:
     for text in reversed(forwarded.split(",")):
         try:
             address = ip_address(text.strip())
@@ -121,13 +125,13 @@ def _header(scope: Scope, name: bytes) -> str:
     return header.decode("latin-1")
 
 
-def _length(scope: Scope) -> int:
+def _content_length(scope: Scope) -> int:
     length = _header(scope, b"content-length")
     return int(length) if length.isdigit() and len(length) < 20 else 0
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Return a `receive` that cuts a body off above MOST_BODY, whatever its headers say."""
+def _bounded_receive(receive: Receive) -> Receive:
+    """Return a `receive` that cuts a body off above MOST_BODY bytes, whatever its headers state."""
     read = 0
 
     async def bounded() -> Message:
@@ -140,8 +144,8 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    """Return a `send` that adds the local page's headers, which restrict what a browser does.
-    Unlike there, the Hub may show the page in a frame."""
+    """Return a `send` that adds the local page's security headers. Other than on the local page,
+    the Hub may show this one in a frame."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -152,12 +156,12 @@ def _with_headers(send: Send) -> Send:
 
 
 async def shut(send: Send) -> None:
-    """Close a websocket: the server has none."""
+    """Close a websocket, since the server has none."""
     await send({"type": "websocket.close", "code": 1008})
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
-    body = json.dumps({"detail": why, **failed(why)}).encode()  # Gradio's clients read the first
+    body = json.dumps({"detail": why, **failed(why)}).encode()  # Gradio's clients read "detail"
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 429:
         headers.append((b"retry-after", b"10"))

@@ -1,7 +1,7 @@
-"""Processes that answer, each one request at a time, each answer with a deadline.
+"""Processes that answer one request at a time, each answer with a deadline.
 
 A request that takes too long, or needs too much memory, costs its process and nobody else's answer.
-At most `waiting` requests wait for a free process, for `patience` seconds: then the server says
+At most `waiting` requests wait for a free process, for `patience` seconds: then the server answers
 that it is busy.
 """
 
@@ -41,17 +41,17 @@ KEPT = tuple(_KEPT.split())
 
 
 class Limits(NamedTuple):
-    """Limits of what the server does for strangers."""
+    """Limits on what the server does for strangers."""
 
     clerks: int = 2  # processes
-    seconds: int = 60  # of one answer
+    seconds: int = 60  # seconds that one answer may take
     patience: float = 20.0  # seconds that a request waits for a process
-    waiting: int = 64  # requests that wait
+    waiting: int = 64  # most requests that wait
 
 
 class _RecentAnswers:
-    """The last answers to requests without a token, for some minutes: everybody's form is the same,
-    and a slider returns to the same values."""
+    """The last answers to requests without a token, kept for some minutes: everybody's form is
+    equal, and a slider returns to earlier values."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
@@ -78,22 +78,22 @@ class Office:
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.limits = limits
         self._folder = TemporaryDirectory(prefix="weighbridge-", ignore_cleanup_errors=True)
-        self._free: LifoQueue[_Clerk] = LifoQueue()  # the last to answer is the warmest
+        self._free: LifoQueue[_Clerk] = LifoQueue()  # the last to answer has the warmest caches
         self._kept = _RecentAnswers()
         self._seats = threading.BoundedSemaphore(limits.clerks + limits.waiting)
-        self._clerks = [_Clerk(self._home(n), limits.seconds) for n in range(limits.clerks)]
+        self._clerks = [_Clerk(self._make_home(n), limits.seconds) for n in range(limits.clerks)]
         for clerk in reversed(self._clerks):
             self._free.put(clerk)
         atexit.register(self.close)
 
-    def _home(self, number: int) -> Path:
+    def _make_home(self, number: int) -> Path:
         home = Path(self._folder.name) / str(number)
         for name in ("empty", "cache", "tmp"):
             (home / name).mkdir(parents=True)
         return home
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to a request, or an error that says why there is none."""
+        """Return the answer to a request, or an error with the reason why there is none."""
         line = json.dumps(request).encode() + b"\n"
         alike = not request.get("token") and len(line) <= MOST_KEPT
         recent = self._kept.get(line) if alike else None
@@ -109,25 +109,25 @@ class Office:
 
         def answer() -> dict[str, Any]:
             ask = parsed(body)
-            token = taken_token(ask)  # wherever it is in the ask: the answer is not reused
+            token = taken_token(ask)  # an answer with a token is not reused
             return self.ask({"page": ask, "token": token})
 
         return settled(answer)
 
     def _answered(self, line: bytes) -> bytes:
-        with self._clerk() as clerk:
+        with self._free_clerk() as clerk:
             if clerk is None:
                 busy = failed("the server has too much to do: try again in a minute", 3)
                 return json.dumps(busy).encode()
             return clerk.ask(line)
 
     @contextmanager
-    def _clerk(self) -> "Iterator[_Clerk | None]":
+    def _free_clerk(self) -> "Iterator[_Clerk | None]":
         if not self._seats.acquire(blocking=False):
             yield None
             return
         try:  # a seat is held until the request is answered
-            clerk = self._next()
+            clerk = self._wait_for_clerk()
             try:
                 yield clerk
             finally:
@@ -136,7 +136,7 @@ class Office:
         finally:
             self._seats.release()
 
-    def _next(self) -> "_Clerk | None":
+    def _wait_for_clerk(self) -> "_Clerk | None":
         try:
             return self._free.get(timeout=self.limits.patience)
         except Empty:
@@ -150,10 +150,10 @@ class Office:
 
 
 class _Clerk:
-    """One process, started when it is first needed and again if it died."""
+    """One answering process, started when it is first needed and again after it died."""
 
     def __init__(self, home: Path, seconds: int) -> None:
-        self._home, self._seconds = home, seconds
+        self._make_home, self._seconds = home, seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, line: bytes) -> bytes:
@@ -175,14 +175,17 @@ class _Clerk:
         return self._line(process)
 
     def _line(self, process: "subprocess.Popen[bytes]") -> bytes:
-        """Return the line that it answers. Raises TimeoutError, or OSError if it ended."""
+        """Return the line that a process answers. Raises TimeoutError after the limit, or OSError
+        if the process ended."""
         assert process.stdout is not None
         parts: list[bytes] = []
         read = partial(process.stdout.readline, MOST_ANSWER)
         thread = threading.Thread(target=lambda: parts.append(read()), daemon=True)
         thread.start()
         thread.join(self._seconds)
-        if not parts and thread.is_alive():  # it ends with the process, which is stopped now
+        if (
+            not parts and thread.is_alive()
+        ):  # the thread ends with the process, which is stopped now
             raise TimeoutError
         if not parts or not parts[0].endswith(b"\n"):
             raise OSError("no answer")
@@ -190,27 +193,27 @@ class _Clerk:
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
-            self.stop()  # what is left of one that died
+            self.stop()  # closes the pipes of a process that died
             self._process = self._started()
         return self._process
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        cache, alarm = str(self._home / "cache"), str(self._seconds + GRACE)
+        cache, alarm = str(self._make_home / "cache"), str(self._seconds + GRACE)
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "weighbridge.faces.web.space.clerk", cache, alarm],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=self._home / "empty",
+            cwd=self._make_home / "empty",
             env=self._environment(),
         )
 
     def _environment(self) -> dict[str, str]:
         variables = {name: os.environ[name] for name in KEPT if name in os.environ}
         return variables | {
-            "HOME": str(self._home / "empty"),
-            "TMPDIR": str(self._home / "tmp"),
-            "HF_HOME": str(self._home / "cache"),
+            "HOME": str(self._make_home / "empty"),
+            "TMPDIR": str(self._make_home / "tmp"),
+            "HF_HOME": str(self._make_home / "cache"),
             "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -222,6 +225,6 @@ class _Clerk:
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
-                    with suppress(OSError):  # what was not read any more
+                    with suppress(OSError):  # unread data may fail to flush
                         pipe.close()
             self._process = None

@@ -1,6 +1,7 @@
-"""The page in front of Gradio's server: its files and its asks; an ASGI application around another.
+"""The page in front of Gradio's server: its files and its asks, as an ASGI application around
+another one.
 
-Gradio's own page is not shown. Open are its API, and the configuration that its clients read first.
+Gradio's own page is not shown. Its API is open, and the configuration that its clients read first.
 """
 
 import gzip
@@ -26,7 +27,8 @@ FAST = 1  # level of gzip: a form of 330 KB becomes 70 KB in some milliseconds
 
 
 class PageApp:
-    """Answers GET of the page's files and POST of its asks, `many` of them at once."""
+    """An ASGI application that answers GET for the page's files and POST for its asks, `many` of
+    them at once."""
 
     def __init__(self, app: App, ask: Callable[[bytes], dict[str, Any]], many: int) -> None:
         self._app, self._ask = app, ask
@@ -41,13 +43,13 @@ class PageApp:
             return
         request, name = Request(scope, receive), scope["path"].removeprefix("/")
         asks = name == ASK and request.method == "POST"
-        response = await self._asked(request) if asks else self._file(name or INDEX)
+        response = await self._asked(request) if asks else self._file_response(name or INDEX)
         await response(scope, receive, send)
 
-    def _file(self, name: str) -> Response:
+    def _file_response(self, name: str) -> Response:
         place = self._files.get(name)
         if place is None:
-            return _refused(404, "there is no such file")
+            return _error_response(404, "there is no such file")
         kind = TYPES[place.suffix]
         if name == INDEX:
             return Response(self._index, media_type=kind)
@@ -55,13 +57,13 @@ class PageApp:
 
     async def _asked(self, request: Request) -> Response:
         if not is_own(request.headers):
-            return _refused(403, "only the page itself may ask")
+            return _error_response(403, "only the page itself may ask")
         if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
-            return _refused(415, "an ask is application/json")
+            return _error_response(415, "an ask is application/json")
         try:
             body = await request.body()
-        except ClientDisconnect:  # or it is longer than the guard lets it be
-            return _refused(413, "the ask did not come whole, or is too long")
+        except ClientDisconnect:  # the client left, or the guard cut a body that is too long
+            return _error_response(413, "the ask did not come whole, or is too long")
         packed = "gzip" in request.headers.get("accept-encoding", "")
         answer = partial(self._answer, body, packed=packed)
         line = await get_running_loop().run_in_executor(self._threads, answer)
@@ -70,13 +72,13 @@ class PageApp:
         )
 
     def _answer(self, body: bytes, *, packed: bool) -> bytes:
-        """Return the answer to an ask as JSON, packed for a browser that takes it."""
+        """Return the answer to an ask as JSON, gzipped if `packed`."""
         line = json.dumps(self._ask(body)).encode()
         return gzip.compress(line, FAST) if packed else line
 
 
 def is_own(headers: Any) -> bool:
-    """Return whether the page itself sent a request. Browsers say so in Sec-Fetch-Site if the
+    """Return whether the page itself sent a request. Browsers state that in Sec-Fetch-Site if the
     connection is secure; else the request's Origin must be its Host. A Space stands behind proxies,
     which may change the Host."""
     site, origin = headers.get("sec-fetch-site"), str(headers.get("origin", ""))
@@ -84,5 +86,5 @@ def is_own(headers: Any) -> bool:
     return bool(own)
 
 
-def _refused(status: int, why: str) -> Response:
+def _error_response(status: int, why: str) -> Response:
     return Response(json.dumps(failed(why)), status, media_type=JSON)
