@@ -1,4 +1,4 @@
-"""One config and all questions: rows of a table. Whatever goes wrong is a row."""
+"""The answers of one config to all questions as rows of a table. Any failure is a row, too."""
 
 import json
 import re
@@ -21,8 +21,10 @@ DEFECT = "this is a defect of weighbridge: "
 
 def rows(config: str, questions: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
     """Yield the answers about `config`, a config as JSON or the path of weights as a JSON string.
-    The first row says whether it is read at all; only if it is, one row per question follows.
-    Raises nothing."""
+
+    The first row says whether it can be read; only then one row per question follows. Raises
+    nothing.
+    """
     from weighbridge.answers.questions.prepared import opened
     from weighbridge.models.checkpoint.gather import GatherOptions
 
@@ -35,10 +37,10 @@ def rows(config: str, questions: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
         return
     yield {"question": MODEL, "task": MODEL, "parameters": parameters, "code": 0}
     for asked in questions:
-        yield _row(model, asked)
+        yield _answer_row(model, asked)
 
 
-def _row(model: "Prepared", asked: ScanQuestion) -> AnswerRow:
+def _answer_row(model: "Prepared", asked: ScanQuestion) -> AnswerRow:
     from weighbridge.workload import read
 
     try:
@@ -49,7 +51,7 @@ def _row(model: "Prepared", asked: ScanQuestion) -> AnswerRow:
 
 
 def refused(question: str, task: str, error: Exception) -> AnswerRow:
-    """Return the row of a question without an answer: exit code and message as of the command. Its
+    """Return the row of a question without an answer: the command's exit code and message. Its
     `reason` is the message without names and numbers."""
     ours = isinstance(error, WeighbridgeError)
     reason = str(error) if ours else one_line(f"{DEFECT}{type(error).__name__}: {error}")
@@ -69,8 +71,8 @@ def failed(reason: str) -> list[AnswerRow]:
 
 
 def each_refused(rows: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[AnswerRow]:
-    """Return the refusal of a whole config as one row per question, else `rows`. For questions
-    asked after it was known that the config is read."""
+    """Return the refusal of a config as one row per question, else `rows`. It is for questions
+    asked after the config was read before."""
     first = rows[0]
     if not first.get("code"):
         return rows
@@ -78,7 +80,8 @@ def each_refused(rows: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[A
 
 
 def settled(rows: Iterable[AnswerRow], asked: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
-    """Yield rows with family, and with engine and method of their question if they have none."""
+    """Yield the rows with their family; engine and method come from the question if a row has
+    none."""
     by_name = {q.name: q for q in asked}
     for row in rows:
         one = by_name.get(str(row["question"]))

@@ -25,14 +25,14 @@ TASKS = ("load", "infer", "train")
 ELSEWHERE = ("draft_model", "mmproj", "command", "revision")  # settings that name a model
 HERE = "local"  # a card: the one of the machine that answers
 MOST = 1000  # questions: each is asked of each key
-MODEL = "model"  # the question that comes first: is it read at all?
+MODEL = "model"  # the first question: can the config be read?
 DEFAULT = "questions.yaml"  # beside this file
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanQuestion:
-    """One question that each config is asked. `settings` are those of its task, as they were
-    written; `name` is unique within a plan."""
+    """One question that each config is asked. `settings` are those of its task, as the file writes
+    them; `name` is unique within a plan."""
 
     name: str
     task: str
@@ -40,17 +40,20 @@ class ScanQuestion:
 
     @property
     def family(self) -> str:
-        """Return whose rules answer it: its engine for `infer`, else its task."""
+        """Return the name of the rules that answer the question: its engine for `infer`, else its
+        task."""
         return str(self.settings["engine"]) if self.task == "infer" else self.task
 
     @property
     def label(self) -> str:
-        """Return the name without the card: questions that differ in nothing else share it."""
+        """Return the question's name without the card; questions that differ only in the card share
+        it."""
         return self.name.removesuffix(f"/{self.settings.get('gpu')}")
 
 
 def default(cards: Sequence[str]) -> tuple[ScanQuestion, ...]:
-    """Return what most people ask of each card: loading, serving, LoRA, QLoRA, full training."""
+    """Return the questions that most people ask of each card: loading, serving, LoRA, QLoRA, full
+    training."""
     return read(Path(__file__).with_name(DEFAULT).read_bytes(), "the default questions", cards)
 
 
@@ -68,7 +71,7 @@ def read(raw: bytes, name: str, cards: Sequence[str] = ()) -> tuple[ScanQuestion
     questions = [
         q
         for number, one in enumerate(listed, 1)
-        for q in _read(one, f"{name}, question {number}", cards)
+        for q in _read_entry(one, f"{name}, question {number}", cards)
     ]
     if len(questions) > MOST:
         raise UsageError(sentence("scan.limit", count=len(questions), most=MOST), where=name)
@@ -79,7 +82,7 @@ def read(raw: bytes, name: str, cards: Sequence[str] = ()) -> tuple[ScanQuestion
     return tuple(questions)
 
 
-def _read(entry: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
+def _read_entry(entry: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
     if not isinstance(entry, dict) or not entry.keys() <= {"name", "task", "workload"}:
         raise UsageError(sentence("scan.fields", value=shown(entry)), where=where)
     name, task, workload = entry.get("name"), entry.get("task"), entry.get("workload") or {}
@@ -94,13 +97,14 @@ def _read(entry: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion
         raise UsageError(sentence("oom.workload", value=shown(workload)), where=where)
     if cards and "gpu" not in workload and "gpu_memory" not in workload:
         workload = {**workload, "gpu": list(cards)}
-    for settings, varied in _multiplied(workload):
+    for settings, varied in _combinations(workload):
         asked = ScanQuestion(name="/".join([name, *varied]), task=task, settings=settings)
         yield _checked(asked, where)
 
 
-def _multiplied(workload: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Yield each way to choose one value of each list, and the values that were chosen."""
+def _combinations(workload: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield (settings, chosen values as text) for each combination of values from the settings that
+    are lists."""
     lists = {name: value for name, value in workload.items() if isinstance(value, list)}
     for values in product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
@@ -128,5 +132,6 @@ def _checked(asked: ScanQuestion, where: str) -> ScanQuestion:
 
 
 def families(questions: Iterable[ScanQuestion]) -> tuple[str, ...]:
-    """Return the families of some questions, each once, after that of reading a model."""
+    """Return the families of some questions, each once; the family of reading a model comes
+    first."""
     return tuple(dict.fromkeys((MODEL, *(q.family for q in questions))))

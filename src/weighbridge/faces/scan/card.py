@@ -1,4 +1,4 @@
-"""The card of a published dataset: README.md as a Hub shows it, with its front matter in YAML."""
+"""The card of a published dataset: its README.md as a Hub shows it, with front matter in YAML."""
 
 import json
 import re
@@ -55,22 +55,22 @@ LIMITS = """\
 
 
 def card(about: Mapping[str, Any], *, title: str = TITLE, licence: str | None = None) -> str:
-    """Return the card of a dataset, whose registry.json is `about`."""
+    """Return the card of a dataset as Markdown; `about` is the content of its registry.json."""
     blocks = (
         front(about, title, licence),
-        f"# {_said(title)}\n",
-        _what(about),
-        f"## How it was made\n\n{_made(about)}",
+        f"# {_escaped(title)}\n",
+        _summary_text(about),
+        f"## How it was made\n\n{_making_text(about)}",
         f"## What the numbers are\n\n{NUMBERS}",
-        f"## Questions\n\n{_questions(about['questions'])}",
-        f"## Columns\n\n{_columns(about['files'])}",
+        f"## Questions\n\n{_questions_table(about['questions'])}",
+        f"## Columns\n\n{_columns_tables(about['files'])}",
         f"## What it does not say\n\n{LIMITS}",
     )
     return "\n".join(blocks)
 
 
 def front(about: Mapping[str, Any], title: str, licence: str | None) -> str:
-    """Return the front matter; its values are JSON, which is YAML as well."""
+    """Return the front matter of the card; its values are JSON, which is YAML as well."""
     rows = sum(one["rows"] for one in about["questions"])
     size = next((n for n, step in zip(NAMES, STEPS, strict=True) if rows < step), NAMES[-1])
     lines = [
@@ -84,17 +84,17 @@ def front(about: Mapping[str, Any], title: str, licence: str | None) -> str:
     return "\n".join(("---", *lines, "---", ""))
 
 
-def _what(about: Mapping[str, Any]) -> str:
+def _summary_text(about: Mapping[str, Any]) -> str:
     counts, questions = about["counts"], about["questions"]
     rows = sum(one["rows"] for one in questions)
     return (
-        f"{counts['models']:,} models of {_said(about['source'])}, each asked {len(questions)} "
+        f"{counts['models']:,} models of {_escaped(about['source'])}, each asked {len(questions)} "
         f"questions: {rows:,} answers about the {counts['keys']:,} configs that memory can tell "
         f"apart. Configs that were not read: {counts['unread']:,}.\n"
     )
 
 
-def _made(about: Mapping[str, Any]) -> str:
+def _making_text(about: Mapping[str, Any]) -> str:
     return (
         f"By `weighbridge scan`, release {about['weighbridge']}, from each model's config alone, "
         f"and written by `weighbridge scan publish` (`{SCHEMA}`). The same models, questions and "
@@ -103,26 +103,26 @@ def _made(about: Mapping[str, Any]) -> str:
     )
 
 
-def _questions(asked: Sequence[Mapping[str, Any]]) -> str:
-    rows = (_question(one) for one in asked)
+def _questions_table(asked: Sequence[Mapping[str, Any]]) -> str:
+    rows = (_question_cells(one) for one in asked)
     return _table(("question", "asked", "yes", "no", "unknown", "no answer"), rows)
 
 
-def _question(one: Mapping[str, Any]) -> Iterator[str]:
+def _question_cells(one: Mapping[str, Any]) -> Iterator[str]:
     settings = {name: value for name, value in one["settings"].items() if name != "gpu"}
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     yield f"`{printable(one['name']).replace('`', '')}`"
-    yield _said(f"{one['task']}, {settings_text}" if settings_text else one["task"])
+    yield _escaped(f"{one['task']}, {settings_text}" if settings_text else one["task"])
     for verdict in ("yes", "no", "unknown", "refused"):
         yield f"{one['verdicts'].get(verdict, 0):,}"
 
 
-def _said(text: str) -> str:
+def _escaped(text: str) -> str:
     """Return a stranger's text escaped for Markdown: no tag, no link, no address."""
     return SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", printable(text))
 
 
-def _columns(files: Mapping[str, Any]) -> str:
+def _columns_tables(files: Mapping[str, Any]) -> str:
     smallest = FlatColumn(f"{SMALLEST}...", "text", "the smallest card that fits, for a question")
     tables = {
         MODELS_FILE: MODELS,

@@ -1,4 +1,5 @@
-"""Whether a dataset is whole: each question of each key once, and every file as it was noted."""
+"""The check whether a dataset is complete: each question of each key once, and every file with its
+checksum."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ AnswersByFamily = dict[str, list[dict[str, Any]]]
 
 
 class ScanCheck(NamedTuple):
-    """The result of a check: parts that are left to answer, counts, and faults as sentences."""
+    """The result of a check: the number of parts left to answer, counts, and faults as
+    sentences."""
 
     left: int
     parts: int
@@ -39,7 +41,7 @@ class ScanCheck(NamedTuple):
 
 
 def check(out: Path, plan: ScanPlan) -> ScanCheck:
-    """Read every file of a dataset again and return what was found."""
+    """Check every file of a dataset and return the parts left, the counts and the faults."""
     waiting = rows = keys = 0
     faults: list[str] = []
     for number in range(plan.parts):
@@ -66,17 +68,17 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
             continue
         faults += other
         rows += sum(map(len, answers.values()))
-        faults += _answers(plan, asked, answers, number)
+        faults += _answer_faults(plan, asked, answers, number)
     faults += [*faults_of_models(out, plan), *earlier.faults(out)]
     whole = fault(out)
     faults += [whole] if whole else []
     if not waiting and not faults:
-        faults += _manifest(out, plan)
+        faults += _manifest_faults(out, plan)
     return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults))
 
 
-def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
-    """Yield faults of manifest.json, the list of all files, in a dataset that is whole."""
+def _manifest_faults(out: Path, plan: ScanPlan) -> Iterator[str]:
+    """Yield faults of manifest.json, the list of all files, in a complete dataset."""
     path = out / "manifest.json"
     again = sentence("scan.writes_again", folder=out)
     try:
@@ -88,10 +90,11 @@ def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
         yield about(str(path), clauses(sentence("scan.not_these"), again))
 
 
-def _answers(
+def _answer_faults(
     plan: ScanPlan, keys: set[str], answers: AnswersByFamily, number: int
 ) -> Iterator[str]:
-    """Yield answers that are missing or repeated. A config that is not read has only one row."""
+    """Yield faults for answers that are missing or repeated in part `number`. A config that cannot
+    be read has only one row."""
     if MODEL not in answers:
         return
     read = {row["key"] for row in answers[MODEL] if row["code"] == 0}

@@ -1,18 +1,18 @@
-"""The files of a scan, and how they are written: whole, or not at all.
+"""The files of a scan, and how they are written: completely, or not at all.
 
     plan.json                       the questions, and how many parts there are
-    models.parquet                  a row for each model: id, sha, downloads, key, unread
-    configs/part-0007.parquet       a row for each key: what decides memory
-    answers/vllm/part-0007.parquet  a row for each key and question of one family
-    notes/vllm/part-0007.json       its checksum, and the rules that it was answered by; like
-                                    all JSON here it has a checksum of its own, its seal
+    models.parquet                  a row per model: id, sha, downloads, key, unread
+    configs/part-0007.parquet       a row per key: the config's values that decide memory
+    answers/vllm/part-0007.parquet  a row per key and question of one family
+    notes/vllm/part-0007.json       the checksum of these answers, and a hash of the rules they
+                                    follow; like all JSON here it holds a checksum, its seal
     answers.parquet                 all answers in one, for queries (packing.py)
-    manifest.json                   what is in all of it
-    earlier.parquet                 answers of the plan before (earlier.py)
-    fetched.sqlite                  configs as a Hub sent them, by id and sha: not for others
+    manifest.json                   a list of all files with their checksums
+    earlier.parquet                 answers of the previous plan (earlier.py)
+    fetched.sqlite                  configs as a Hub sent them, by id and sha: not to be shared
 
-A file is written under another name, forced to the disk and renamed; the note comes last. So a
-part counts as done when its note is right, whenever a process was killed.
+A file is written under another name, forced to the disk and renamed; the note comes last. So a part
+counts as done when its note is right, whenever a process was killed.
 """
 
 import json
@@ -54,13 +54,13 @@ ANSWERS = (
     FlatColumn("weighbridge", "text", "the release that answered"),
     FlatColumn("rules", "text", "a hash of the rules that the family answers by"),
 )
-SEAL = "seal"  # key in a JSON file: the checksum of everything else in it
-MOST_PLAN = 16_000_000  # bytes of a plan or a note that is read
+SEAL = "seal"  # key in a JSON file: the checksum of all its other keys
+MOST_PLAN = 16_000_000  # most bytes of a plan or a note
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanPlan:
-    """The questions of a scan, and the number of parts that its configs are in."""
+    """The questions of a scan, and the number of parts that its configs are divided into."""
 
     parts: int
     questions: tuple[ScanQuestion, ...]
@@ -120,7 +120,7 @@ def note_file(out: Path, family: str, number: int) -> Path:
 
 
 def plan_of(out: Path) -> ScanPlan:
-    """Return the plan of a dataset. Raises WeighbridgeError if there is none."""
+    """Return the plan of a dataset. Raises WeighbridgeError if there is none, or it is damaged."""
     content = json_of(out / "plan.json")
     if content is None:
         raise NotFoundError(sentence("scan.no_plan", folder=out), where=str(out))
@@ -148,7 +148,7 @@ def plan_of(out: Path) -> ScanPlan:
 
 
 def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] | None:
-    """Return the note about a file of answers; None if there is none for these configs and
+    """Return the note about a file of answers; None if there is none for this plan's configs and
     questions."""
     note = note_of(note_file(out, family, part))
     of_this = {"configs": plan.configs[part], "questions": plan.of(family)}
@@ -158,7 +158,8 @@ def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] |
 
 
 def checked_configs(out: Path, plan: ScanPlan, part: int) -> Path:
-    """Return the file of a part's configs. Raises BadFileError where it is not the planned one."""
+    """Return the file of a part's configs. Raises BadFileError if its checksum is not the planned
+    one."""
     path = configs_file(out, part)
     if checksum(path) != plan.configs[part]:
         raise BadFileError(sentence("scan.replan"), where=str(path))
@@ -166,7 +167,7 @@ def checked_configs(out: Path, plan: ScanPlan, part: int) -> Path:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file; "" where there is none."""
+    """Return the SHA-256 of a file; "" if it does not exist."""
     try:
         return sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
@@ -174,7 +175,8 @@ def checksum(path: Path) -> str:
 
 
 def json_of(path: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file of ours, None without one. Raises BadFileError."""
+    """Return the content of a dataset's JSON file, without its seal; None if it does not exist.
+    Raises BadFileError if it is damaged."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -189,12 +191,13 @@ def json_of(path: Path) -> dict[str, Any] | None:
 
 
 def sealed(content: Mapping[str, Any]) -> str:
-    """Return the checksum of the content of a JSON file, which is stored in the file."""
+    """Return the checksum of the content of a JSON file, its seal, which the file stores."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def note_of(path: Path) -> dict[str, Any] | None:
-    """Return a note; None if it is missing or damaged, so that its work is done again."""
+    """Return the content of a note; None if it is missing or damaged, so that its work is done
+    again."""
     try:
         return json_of(path)
     except BadFileError:
@@ -202,7 +205,7 @@ def note_of(path: Path) -> dict[str, Any] | None:
 
 
 def put(path: Path, content: bytes) -> str:
-    """Write a file wholly or not at all; return its checksum."""
+    """Write a file completely or not at all; return its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -211,15 +214,15 @@ def put(path: Path, content: bytes) -> str:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-        _settled(path.parent)
-    except OSError as error:  # a full disk, most likely: which file was it?
+        _sync_folder(path.parent)
+    except OSError as error:  # most likely a full disk: name the file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
     return sha256(content).hexdigest()
 
 
-def _settled(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Force the name of a new file to the disk, where the system can."""
     if os.name == "nt":
         return
@@ -231,12 +234,12 @@ def _settled(folder: Path) -> None:
 
 
 def put_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of JSON with its seal, so that one wrong byte is seen."""
+    """Write a JSON file with its seal, so that one wrong byte is noticed."""
     put(path, (json.dumps({**content, SEAL: sealed(content)}, indent=1) + "\n").encode())
 
 
 def arrow_schema(columns: Sequence[FlatColumn]) -> Any:
-    """Return the Arrow schema of a file of ours: text, and integers of 64 bits."""
+    """Return the Arrow schema of a dataset's file: text, and integers of 64 bits."""
     import pyarrow
 
     kinds = {"text": pyarrow.string(), "whole": pyarrow.int64()}
@@ -245,7 +248,7 @@ def arrow_schema(columns: Sequence[FlatColumn]) -> Any:
 
 
 def parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) -> bytes:
-    """Return rows as a Parquet file, compressed with zstd: the same rows are the same bytes."""
+    """Return rows as a Parquet file, compressed with zstd: equal rows give equal bytes."""
     import pyarrow
     from pyarrow import parquet as files
 
@@ -257,7 +260,8 @@ def parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) ->
 
 
 def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
-    """Return rows of a Parquet file of ours. Raises BadFileError if it cannot be read."""
+    """Return the rows of a dataset's Parquet file, with the columns `names` or all. Raises
+    BadFileError if it cannot be read."""
     from pyarrow import ArrowException
     from pyarrow import parquet as files
 

@@ -1,4 +1,4 @@
-"""Which verdicts differ between two datasets, and why.
+"""The verdicts that differ between two datasets, and why.
 
 Answers are compared by key and question first, so that a thousand fine-tunes are one comparison,
 and joined with models last.
@@ -79,11 +79,11 @@ from (select family, max(rules) as rules from was_answers group by family) w
 join (select family, max(rules) as rules from now_answers group by family) n using (family)
 where w.rules <> n.rules order by family
 """
-TOLD = 7  # leading columns that turns and changes share
+TOLD = 7  # number of leading columns that turns and changes share
 
 
 def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> ScanDiff:
-    """Compare two datasets; `most` is how many changes are listed one by one.
+    """Return the differences between two datasets; at most `most` changes are listed one by one.
 
     Raises:
         weighbridge.BadFileError: a file of theirs cannot be read.
@@ -91,18 +91,18 @@ def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> S
     import duckdb
 
     try:
-        return _compared(duckdb.connect(), old, new, most)
+        return _compare(duckdb.connect(), old, new, most)
     except duckdb.Error as error:
         raise unread(error, old, new) from None
 
 
-def _compared(
+def _compare(
     connection: Any, old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int
 ) -> ScanDiff:
     for name, (out, plan) in (("was", old), ("now", new)):
         connection.register(f"{name}_models", models_of(out))
         connection.register(f"{name}_answers", answers_of(out, plan))
-    names = _questions(old[1], new[1])
+    names = _question_names(old[1], new[1])
     connection.execute(PAIRS)
     connection.execute(COMPARED, [list(names.other)])
     connection.execute(CHANGES)
@@ -117,14 +117,14 @@ def _compared(
         models=(both, here, gone),
         questions=names,
         rules={family: (was, now) for family, was, now in asked(RULES)},
-        left=(_left(*old), _left(*new)),
+        left=(_unanswered_parts(*old), _unanswered_parts(*new)),
         moved=dict(asked(MOVED)),
         turns=tuple(_turns(asked(TURNS))),
         changes=tuple(_changes(asked(FIRST, most))),
     )
 
 
-def _questions(old: ScanPlan, new: ScanPlan) -> ScanNames:
+def _question_names(old: ScanPlan, new: ScanPlan) -> ScanNames:
     was = {q.name: (q.task, dict(q.settings)) for q in old.questions}
     now = {q.name: (q.task, dict(q.settings)) for q in new.questions}
     return ScanNames(
@@ -134,15 +134,15 @@ def _questions(old: ScanPlan, new: ScanPlan) -> ScanNames:
     )
 
 
-def _left(out: Path, plan: ScanPlan) -> int:
-    """Return the number of parts that no release has answered wholly."""
+def _unanswered_parts(out: Path, plan: ScanPlan) -> int:
+    """Return the number of parts that are not completely answered."""
     return sum(
         any(noted(out, plan, family, number) is None for family in plan.families)
         for number in range(plan.parts)
     )
 
 
-def _why(flags: tuple[bool, ...]) -> tuple[Any, ...]:
+def _reasons(flags: tuple[bool, ...]) -> tuple[Any, ...]:
     return tuple(why for why, true in zip(WHYS, flags, strict=False) if true) or WHYS[-1:]
 
 
@@ -150,7 +150,9 @@ def _turns(rows: list[tuple[Any, ...]]) -> Iterator[ScanTurn]:
     for row in rows:
         question, was, now, *flags = row[:TOLD]
         *versions, models = row[TOLD:]
-        yield ScanTurn(question, was, now, _why(tuple(flags)), (versions[0], versions[1]), models)
+        yield ScanTurn(
+            question, was, now, _reasons(tuple(flags)), (versions[0], versions[1]), models
+        )
 
 
 def _changes(rows: list[tuple[Any, ...]]) -> Iterator[ScanChange]:
@@ -162,7 +164,7 @@ def _changes(rows: list[tuple[Any, ...]]) -> Iterator[ScanChange]:
             question,
             was,
             now,
-            _why(tuple(flags)),
+            _reasons(tuple(flags)),
             (old_need, new_need),
             (old_sha, new_sha),
             reason,

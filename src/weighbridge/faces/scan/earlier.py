@@ -1,8 +1,8 @@
-"""Answers of the previous plan. A key that was asked the same questions under the rules of today is
-not asked again, in whatever part it is now.
+"""Answers of the previous plan. A key that was asked these questions under today's rules is not
+asked again, whatever part it is in now.
 
     earlier.parquet   all answers of that plan
-    earlier.json      its questions; without it the file counts for nothing
+    earlier.json      its questions; without it the file is ignored
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ def set_aside(out: Path) -> None:
     if not (out / "plan.json").exists():
         return
     path = packed(out)
-    if path is None or fault(out):  # not all is whole: what was saved before is still best
+    if path is None or fault(out):  # incomplete answers: those saved before are still best
         return
     asked = plan_of(out).to_dict()["questions"]
     (out / NOTE).unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def set_aside(out: Path) -> None:
 
 
 def faults(out: Path) -> Iterator[str]:
-    """Yield what is wrong with the saved answers, if they are used."""
+    """Yield a sentence on each fault of the saved answers, if they are used."""
     note, path = note_of(out / NOTE), out / EARLIER
     if note is not None and path.exists() and not _is_whole(path, note):
         yield about(str(path), sentence("scan.other_file"))
@@ -60,26 +60,28 @@ def _check(out: Path) -> None:
 
 def _is_whole(path: Path, note: Mapping[str, Any]) -> bool:
     digest = note.get("sha256")
-    return digest is None or _digest(path, path.stat().st_mtime_ns) == digest
+    return digest is None or _cached_checksum(path, path.stat().st_mtime_ns) == digest
 
 
 @lru_cache(maxsize=4)
-def _digest(path: Path, changed: int) -> str:
-    """Return the checksum of a file, computed once per `changed`: each part asks for it."""
+def _cached_checksum(path: Path, changed: int) -> str:
+    """Return the checksum of a file, computed once per `changed`, the time of its last change: each
+    part asks for it."""
     return checksum(path)
 
 
 def answers(
     out: Path, plan: ScanPlan, keys: Sequence[str], wanted: Sequence[str]
 ) -> Mapping[tuple[str, str], list[AnswerRow]]:
-    """Return the saved answers by (family, key), if they answer all questions of the family."""
+    """Return (family, key) -> saved answers, for the families whose questions are all answered; an
+    empty list if the config cannot be read."""
     note = note_of(out / NOTE)
     if note is None or not keys or not (out / EARLIER).exists():
         return {}
     _check(out)
-    names = _alike(note, plan, wanted)
+    names = _known_questions(note, plan, wanted)
     rows: dict[tuple[str, str], dict[Any, AnswerRow]] = defaultdict(dict)
-    for row in _rows(out / EARLIER, keys, sorted({MODEL, *names})):
+    for row in _saved_rows(out / EARLIER, keys, sorted({MODEL, *names})):
         if row["rules"] == rules(row["family"]):
             rows[row["family"], row["key"]][row["question"]] = row
     usable = {}
@@ -94,8 +96,11 @@ def answers(
     return usable
 
 
-def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Return, by family, the names of its questions if all of them were asked before."""
+def _known_questions(
+    note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return family -> names of its questions, for the families whose questions were all asked
+    before."""
     before = note["questions"]
     names = {}
     for family in wanted:
@@ -105,7 +110,7 @@ def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> di
     return names
 
 
-def _rows(path: Path, keys: Sequence[str], families: Sequence[str]) -> list[dict[str, Any]]:
+def _saved_rows(path: Path, keys: Sequence[str], families: Sequence[str]) -> list[dict[str, Any]]:
     from pyarrow import ArrowException, dataset
 
     field = dataset.field

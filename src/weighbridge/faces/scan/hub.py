@@ -1,4 +1,4 @@
-"""The models of a Hub, as its listing has them, and the config of each.
+"""The models that a Hub lists, and the config of each.
 
     hub:author=acme&filter=text-generation&sort=downloads&limit=1000
 
@@ -43,7 +43,7 @@ KEPT = "create table if not exists kept (id text, sha text, config blob, primary
 
 
 class ListedModel(NamedTuple):
-    """One model of the listing."""
+    """One model of a Hub's listing."""
 
     id: str
     sha: str
@@ -69,14 +69,14 @@ def models(source: str, file: Path) -> Iterator[RegisteredModel]:
     endpoint: str = surroundings.constants().ENDPOINT
     store = FetchedConfigs(file)
     try:
-        yield from _fetched(_ConfigsOfHub(endpoint), _listed(endpoint, asked), store)
+        yield from _with_configs(_ConfigFetcher(endpoint), _listed_models(endpoint, asked), store)
     finally:
         store.close()
 
 
 def of_listing(rows: Iterable[Any], file: Path) -> Iterator[RegisteredModel]:
-    """Yield the models of a listing in the form of the Hub's; their configs are fetched as by
-    `models`. A row of another form is a model that was not read.
+    """Yield the models of `rows` in the form of a Hub's listing; their configs are fetched as by
+    `models`. A row of another form yields a model with the reason in `unread`.
 
     Raises:
         weighbridge.HubError: the Hub does not answer.
@@ -94,14 +94,17 @@ def of_listing(rows: Iterable[Any], file: Path) -> Iterator[RegisteredModel]:
         raise HubError(sentence("offline_mode.listing"))
     store = FetchedConfigs(file)
     try:
-        yield from _fetched(_ConfigsOfHub(surroundings.constants().ENDPOINT), entries(), store)
+        yield from _with_configs(
+            _ConfigFetcher(surroundings.constants().ENDPOINT), entries(), store
+        )
     finally:
         store.close()
     yield from strange
 
 
 def filters(source: str) -> dict[str, list[str]]:
-    """Return the filters of a SOURCE of `hub:`. Raises UsageError."""
+    """Return parameter -> values, for the filters of a SOURCE of `hub:`. Raises UsageError for
+    unknown ones, a wrong limit or none."""
     values: dict[str, list[str]] = {}
     for name, value in parse_qsl(source.removeprefix(SCHEME), keep_blank_values=True):
         if name not in FILTERS or not value:
@@ -121,8 +124,8 @@ def filters(source: str) -> dict[str, list[str]]:
 
 
 class FetchedConfigs:
-    """Fetched configs by (id, revision), without secrets; null if the repository has none. One
-    thread writes, and each is stored before the next one is fetched."""
+    """An SQLite store of fetched configs by (id, revision), without secrets; null if the repository
+    has none. One thread writes, and stores each config before it takes the next."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +138,8 @@ class FetchedConfigs:
             raise BadFileError(sentence("scan.no_store", why=str(error)), where=str(path)) from None
 
     def get(self, model: ListedModel) -> tuple[bytes | None] | None:
-        """Return (its config,), or None if it was never fetched."""
+        """Return (its config,), with None for a repository without one; None if it was never
+        fetched."""
         asked = "select config from kept where id = ? and sha = ?"
         row: tuple[bytes | None] | None = self._open.execute(asked, model[:2]).fetchone()
         return row
@@ -147,8 +151,8 @@ class FetchedConfigs:
         self._open.close()
 
 
-class _ConfigsOfHub:
-    """Fetches configs from a Hub."""
+class _ConfigFetcher:
+    """A fetcher of configs from a Hub."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -156,7 +160,7 @@ class _ConfigsOfHub:
         self.authorized = self._client.authorized
 
     def config(self, model: ListedModel) -> bytes | None:
-        """Return a config; None where the repository has none. Raises HubError."""
+        """Return a model's config; None if the repository has none. Raises HubError."""
         url = f"{self._endpoint}/{quote(model.id)}/resolve/{model.sha}/{CONFIG}"
         try:
             return self._client.get(url, limit=MAX_CONFIG).data
@@ -166,8 +170,8 @@ class _ConfigsOfHub:
             raise
 
 
-def _fetched(
-    files: _ConfigsOfHub, listed: Iterator[ListedModel], store: FetchedConfigs
+def _with_configs(
+    files: _ConfigFetcher, listed: Iterator[ListedModel], store: FetchedConfigs
 ) -> Iterator[RegisteredModel]:
     """Yield models in the order of the listing, with up to AHEAD configs in flight."""
     waiting: deque[tuple[ListedModel, Future[bytes | None] | RegisteredModel]] = deque()
@@ -175,31 +179,31 @@ def _fetched(
     failed = 0
     try:
         for model in listed:
-            known = _known(model, store, authorized=files.authorized)
+            known = _known_model(model, store, authorized=files.authorized)
             waiting.append((model, known or pool.submit(files.config, model)))
             if len(waiting) > AHEAD:
-                failed = yield from _first(waiting, store, failed)
+                failed = yield from _next_model(waiting, store, failed)
         while waiting:
-            failed = yield from _first(waiting, store, failed)
+            failed = yield from _next_model(waiting, store, failed)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _known(
+def _known_model(
     model: ListedModel, store: FetchedConfigs, *, authorized: bool
 ) -> RegisteredModel | None:
-    """Return the model if its config needs no request, None if it must be fetched."""
+    """Return the model if its config needs no request; None if it must be fetched."""
     if not model.has_config:
         return model.known._replace(unread=f"has no {CONFIG}")
     config = store.get(model)
     if config is not None:
-        return _with(model, config[0])
+        return _with_config(model, config[0])
     if model.gated and not authorized:
         return model.known._replace(unread="is gated, and nobody is logged in")
     return None
 
 
-def _first(
+def _next_model(
     waiting: deque[tuple[ListedModel, Future[bytes | None] | RegisteredModel]],
     store: FetchedConfigs,
     failed: int,
@@ -221,29 +225,29 @@ def _first(
             raise error.added(then=sentence("run_again.kept")) from None
         yield model.known._replace(unread=one_line(str(error)))
         return failed + 1
-    shared = None if config is None else _public(config)
+    shared = None if config is None else _without_secrets(config)
     store.put(model, shared)
-    yield _with(model, shared)
+    yield _with_config(model, shared)
     return 0
 
 
-def _public(raw: bytes) -> bytes:
-    """Return a config as it may be kept: without secrets, otherwise as it was sent."""
+def _without_secrets(raw: bytes) -> bytes:
+    """Return a config as it may be kept: without secrets, otherwise unchanged."""
     try:
         config = strict_json(raw, constants=True)
         plain = public(config)
-    except (BadFileError, RecursionError):  # it is no config, and what is wrong with it stays
+    except (BadFileError, RecursionError):  # it is no config, and stays invalid
         return unsecret(raw.decode("latin-1")).encode("latin-1")
     return raw if plain == config else json.dumps(plain).encode()
 
 
-def _with(model: ListedModel, config: bytes | None) -> RegisteredModel:
+def _with_config(model: ListedModel, config: bytes | None) -> RegisteredModel:
     if config is None:
         return model.known._replace(unread=f"has no {CONFIG}")
     return parsed(model.known, config)
 
 
-def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]:
+def _listed_models(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]:
     """Yield the models that the listing of a Hub selects, page by page."""
     most = int(asked.get("limit", [str(1 << 62)])[0])
     parameters = {name: values for name, values in asked.items() if name != "limit"}
@@ -261,11 +265,12 @@ def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]
             raise HubError(sentence("scan.no_listing"), where=endpoint)
         yield from entries[:most]
         most -= len(entries)
-        url = _next(answer.link, endpoint) if entries else None
+        url = _next_page(answer.link, endpoint) if entries else None
 
 
-def _next(link: str, endpoint: str) -> str | None:
-    """Return the address of the next page, at the same Hub, as a token goes with the request."""
+def _next_page(link: str, endpoint: str) -> str | None:
+    """Return the address of the next page; None on the last one. It must be of this Hub, as a token
+    goes with the request."""
     match = NEXT.search(link)
     if match is None:
         return None
@@ -275,7 +280,7 @@ def _next(link: str, endpoint: str) -> str | None:
 
 
 def _entry(row: Any) -> ListedModel:
-    """Read a model of the listing. Raises BadFileError."""
+    """Return a model of the listing from its row. Raises BadFileError for another form."""
     try:
         name, sha, downloads = check_repo_id(row["id"]), row["sha"], row.get("downloads")
         names = {sibling["rfilename"] for sibling in row["siblings"]}

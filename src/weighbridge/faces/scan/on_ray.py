@@ -1,8 +1,8 @@
-"""Answers parts of a scan by actors of Ray, on this machine or on an existing cluster.
+"""Parts of a scan answered by actors of Ray, on this machine or on an existing cluster.
 
-Ray carries numbers of parts and counts only: configs are read from, and answers written to, the
-folder of the dataset, which every node must see. A config that breaks its process does so in one of
-the actor's own, so an actor ends only with its node; then Ray retries its parts elsewhere.
+Ray carries only numbers of parts and counts: configs are read from, and answers written to, the
+folder of the dataset, which every node must see. A config that breaks its process breaks one that
+belongs to an actor, so an actor ends only with its node; then Ray retries its parts elsewhere.
 """
 
 import json
@@ -23,7 +23,7 @@ from weighbridge.faces.scan.dataset import ScanPlan, needed, plan_of
 from weighbridge.faces.scan.running import PartDone, do_part
 from weighbridge.faces.scan.weigher import ScanLimits, Weigher
 
-LOCAL = "local"  # a cluster of our own, for this run; "auto" and addresses mean an existing one
+LOCAL = "local"  # a new cluster for this run; "auto" and addresses mean an existing one
 # Retries of a part whose node was lost. Six passed before Ray 2.60 noticed the loss; without a
 # bound it would retry for ever
 RETRIES = 20
@@ -37,7 +37,8 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "", "HUGGING_FACE_HUB_TOKEN": 
 
 
 class RayRun(NamedTuple):
-    """Where Ray runs, and how many actors it may have."""
+    """The address of a Ray cluster, and how many actors it may have. `patience`: seconds without a
+    finished part."""
 
     address: str
     actors: int
@@ -45,7 +46,7 @@ class RayRun(NamedTuple):
 
 
 class Weighing:
-    """The work of an actor: it answers whole parts, with a process of its own."""
+    """An actor: it answers complete parts, with a process of its own."""
 
     def __init__(self, out: str, limits: Sequence[float]) -> None:
         self._out, self._plan = Path(out), plan_of(Path(out))
@@ -55,7 +56,8 @@ class Weighing:
         return {"note": [self._told(int(number)) for number in batch["part"]]}
 
     def _told(self, number: int) -> str:
-        """Return the note as JSON; an error as a text, so that Ray does not retry (a full disk)."""
+        """Return the result of a part as JSON; for an error (a full disk) a text, so that Ray does
+        not retry."""
         try:
             return json.dumps(do_part(self._out, self._plan, number, self._weigher))
         except Exception as error:
@@ -79,8 +81,8 @@ def run(
 
         _joined(ray, ray_run)
         queue: Queue[str | BaseException | None] = Queue()
-        rows = _mapped(ray, out, parts, ray_run, limits)
-        Thread(target=_listened, args=(rows, queue), daemon=True).start()
+        rows = _part_results(ray, out, parts, ray_run, limits)
+        Thread(target=_enqueue, args=(rows, queue), daemon=True).start()
         try:
             yield from _parts(queue, ray_run.patience)
         finally:
@@ -89,8 +91,8 @@ def run(
 
 @contextmanager
 def locked(address: str) -> Iterator[None]:
-    """Close a local cluster to others. Ray, which reads these variables when it is imported,
-    listens on 127.0.0.1 only, and requires the token that is made for this run."""
+    """Close a local cluster to other users inside this block. Ray, which reads these variables at
+    import, listens on 127.0.0.1 only, and requires a token made for this run."""
     if address != LOCAL:
         yield
         return
@@ -107,7 +109,7 @@ def locked(address: str) -> Iterator[None]:
 
 
 def _joined(ray: Any, ray_run: RayRun) -> None:
-    """Join the cluster at the address. `local` never joins one that was left over."""
+    """Join the cluster at the address. `local` starts a new one and never joins one left over."""
     options: dict[str, Any] = {}
     if ray_run.address == LOCAL:
         options = {"include_dashboard": False, "num_cpus": ray_run.actors}
@@ -126,10 +128,11 @@ def _joined(ray: Any, ray_run: RayRun) -> None:
         raise HubError(sentence("ray.listens"), where="--ray local")
 
 
-def _mapped(
+def _part_results(
     ray: Any, out: Path, parts: Sequence[int], ray_run: RayRun, limits: ScanLimits
 ) -> Iterator[Mapping[str, str]]:
-    """Return the notes of parts as they are done, in any order."""
+    """Return the result of each part as a row with the key "note", as parts are done, in any
+    order."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     actors = ray.data.ActorPoolStrategy(
@@ -149,10 +152,8 @@ def _mapped(
     return rows
 
 
-def _listened(
-    rows: Iterator[Mapping[str, str]], queue: "Queue[str | BaseException | None]"
-) -> None:
-    """Put the notes into a queue, so that its reader can notice silence."""
+def _enqueue(rows: Iterator[Mapping[str, str]], queue: "Queue[str | BaseException | None]") -> None:
+    """Put the results into a queue, so that its reader can notice silence."""
     try:
         for row in rows:
             queue.put(row["note"])

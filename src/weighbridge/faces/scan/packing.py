@@ -1,9 +1,9 @@
 """All answers of a dataset in one file, for queries: a scan of the Hub has thousands of parts.
 
     answers.parquet   the answers of all parts, by question and then by key
-    answers.json      its checksum, and that of the plan; without it the file counts for nothing
+    answers.json      its checksum, and that of the plan; without this note the file is ignored
 
-It is written when nothing is left to answer, and counts until a part is answered anew.
+It is written when no part is left to answer, and is valid until a part is answered again.
 """
 
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ from weighbridge.faces.scan.dataset import (
 )
 
 PACKED, NOTE = "answers.parquet", "answers.json"
-GROUP = 1 << 14  # rows per row group: a query of one question reads little of others
+GROUP = 1 << 14  # rows per row group: a query of one question reads few rows of other questions
 
 
 def pack(out: Path, plan: ScanPlan) -> None:
-    """Write the answers of all parts, which must be there and whole, into one file."""
+    """Write the answers of all parts, which must exist and be undamaged, into one file."""
     from pyarrow import dataset, parquet
 
     written = BytesIO()
@@ -46,7 +46,7 @@ def pack(out: Path, plan: ScanPlan) -> None:
 
 
 def packed(out: Path) -> Path | None:
-    """Return the file of all answers; None if it is of another plan, or parts are newer."""
+    """Return the file of all answers; None if it belongs to another plan, or parts are newer."""
     note = note_of(out / NOTE)
     if note is None or note.get("plan") != checksum(out / "plan.json"):
         return None
@@ -60,26 +60,25 @@ def unpacked(out: Path) -> None:
 
 
 def fault(out: Path) -> str | None:
-    """Return what is wrong with the file of all answers, None if nothing or it is not used."""
+    """Return what is wrong with the file of all answers; None if nothing is, or it is not used."""
     path, note = packed(out), note_of(out / NOTE)
     if note is None and (out / NOTE).exists():
-        return _another(out / NOTE, out)
+        return _other_file_line(out / NOTE, out)
     if path is None or note is None or checksum(path) == note.get("sha256"):
         return None
-    return _another(path, out)
+    return _other_file_line(path, out)
 
 
 def faults_of_part(out: Path, plan: ScanPlan, part: int) -> Iterator[str]:
-    """Yield a sentence for each file of a part's answers that is not as it was noted."""
+    """Yield a sentence for each file of a part's answers whose checksum differs from its note."""
     for family in plan.families:
         note, path = noted(out, plan, family, part), answers_file(out, family, part)
         if note is not None and checksum(path) != note.get("sha256"):
-            yield _another(path, out)
+            yield _other_file_line(path, out)
 
 
 def unreadable(*datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
-    """Return the error that names a damaged file of these datasets, which could not be read; None
-    if none is damaged."""
+    """Return the error that names a damaged file of these datasets; None if none is damaged."""
     for out, plan in datasets:
         faults = [fault(out)] if packed(out) else _all_faults(out, plan)
         for line in (*faults_of_models(out, plan), *faults):
@@ -94,7 +93,7 @@ def _all_faults(out: Path, plan: ScanPlan) -> Iterator[str]:
 
 
 def faults_of_models(out: Path, plan: ScanPlan) -> Iterator[str]:
-    """Yield what is wrong with the list of models."""
+    """Yield a sentence on each fault of the list of models."""
     path = out / "models.parquet"
     try:
         rows_of(path)
@@ -105,6 +104,6 @@ def faults_of_models(out: Path, plan: ScanPlan) -> Iterator[str]:
         yield about(str(path), sentence("scan.replan"))
 
 
-def _another(path: Path, out: Path) -> str:
+def _other_file_line(path: Path, out: Path) -> str:
     again = sentence("scan.writes_again", folder=out)
     return about(str(path), clauses(sentence("scan.other_written"), again))

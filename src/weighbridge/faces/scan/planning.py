@@ -1,4 +1,5 @@
-"""A plan: the models of a registry, one config for each key, in parts of about equal size."""
+"""The plan of a scan: the models of a registry, and one config per key, in parts of about equal
+size."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from weighbridge.faces.scan.dataset import (
 from weighbridge.faces.scan.earlier import set_aside
 from weighbridge.faces.scan.registered import RegisteredModel
 
-KEYS_A_PART = 32  # some 30 seconds of one core: what a killed process loses at most
+KEYS_A_PART = 32  # some 30 seconds of one core, the most that a killed process loses
 MOST_PARTS = 10_000
 
 
@@ -35,19 +36,19 @@ def plan(
     source: str,
     parts: int | None = None,
 ) -> ScanPlan:
-    """Write the plan of a scan below `out`.
+    """Write the plan of a scan into the folder `out`, and return it.
 
     Args:
         registered: the models, each with its config.
-        questions: what each key is asked.
-        source: what the models were read from, in words.
-        parts: how many units of work there are; None makes each some 30 seconds long.
+        questions: the questions that each key is asked.
+        source: the place that the models were read from, in words.
+        parts: the number of parts; None makes each some 30 seconds long.
 
     Raises:
         weighbridge.WeighbridgeError: a source that cannot be read, or holds no model.
     """
     texts: dict[str, str] = {}
-    rows = list(_keyed(registered, texts))
+    rows = list(_model_rows(registered, texts))
     if not rows:
         raise UsageError(sentence("scan.no_model"), where=source)
     set_aside(out)
@@ -60,16 +61,16 @@ def plan(
         questions=tuple(questions),
         source=source,
         counts={"models": len(rows), "keys": len(texts), "unread": unread},
-        configs=tuple(_configs(out, number, texts)),
+        configs=tuple(_write_configs(out, number, texts)),
         models=listed,
     )
     put_json(out / "plan.json", planned.to_dict())  # written last: the files that it names exist
     return planned
 
 
-def _configs(out: Path, parts: int, texts: dict[str, str]) -> Iterator[str]:
-    """Write the configs of each part, and yield their checksums. Parts depend on keys only, so a
-    source in another order gives the same plan."""
+def _write_configs(out: Path, parts: int, texts: dict[str, str]) -> Iterator[str]:
+    """Write the configs of each part, and yield the files' checksums. Parts depend on keys only, so
+    a source in another order gives an equal plan."""
     members: list[list[str]] = [[] for _ in range(parts)]
     for key in sorted(texts):
         members[int(key[:8], 16) % parts].append(key)
@@ -78,7 +79,7 @@ def _configs(out: Path, parts: int, texts: dict[str, str]) -> Iterator[str]:
         yield put(configs_file(out, number), parquet(configs, CONFIGS))
 
 
-def _keyed(
+def _model_rows(
     registered: Iterable[RegisteredModel], texts: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the row of each model, and add the config of each new key to `texts`."""
@@ -102,6 +103,6 @@ def _keyed(
 
 
 def _storable(text: str) -> str:
-    """Return text that UTF-8 can hold, since file names may have lone surrogates; an address
-    without its password."""
+    """Return text that UTF-8 can hold, since file names may have lone surrogates, with passwords of
+    addresses removed."""
     return redacted(text.encode(errors="replace").decode())

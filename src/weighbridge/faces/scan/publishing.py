@@ -1,14 +1,14 @@
 """A dataset for readers: one folder that the page reads by ranges, and that a Hub shows.
 
     registry.json     questions, cards, counts, and the size of every file
-    models.parquet    a row for each model, those that are downloaded most first
-    keys.parquet      a row for each key, in the order of their numbers
-    answers.parquet   a row for each key and question; one row group for each question
-    names.parquet     the words of names, where there are more models than a reader takes at once
+    models.parquet    a row per model, the most downloaded first
+    keys.parquet      a row per key, in the order of their numbers
+    answers.parquet   a row per key and question; one row group per question
+    names.parquet     the words of names, if there are more models than a reader takes at once
     README.md         the card of the dataset (card.py)
 
-Keys are numbered as their first models come, so that the most downloaded have small numbers. Files
-are packed with Snappy, and the columns that the page reads stand side by side.
+Keys are numbered in the order of their first models, so that the most downloaded have small
+numbers. Files are packed with Snappy, and the columns that the page reads stand side by side.
 """
 
 from collections import Counter
@@ -32,28 +32,28 @@ from weighbridge.memory.report.columns import FlatColumn
 SCHEMA = "weighbridge.registry/1"
 LIST, CARD = "registry.json", "README.md"
 MODELS_FILE, KEYS_FILE, ANSWERS_FILE = "models.parquet", "keys.parquet", "answers.parquet"
-NAMES_FILE = "names.parquet"  # the only one that may be missing
+NAMES_FILE = "names.parquet"  # the only file that may be missing
 GROUP = 1 << 15  # models per row group: the page shows one group first
-PAGE = 1 << 13  # bytes of a column of models that are read for one row
-REFUSED = "refused"  # what is counted where `fits` is null
+PAGE = 1 << 13  # bytes of a page in a models column, read for one row
+REFUSED = "refused"  # counted in place of a null `fits`
 
 
-def _columns(table: str) -> tuple[FlatColumn, ...]:
-    """Read columns, one a line: its name, its kind, and what it is."""
+def _parse_columns(table: str) -> tuple[FlatColumn, ...]:
+    """Return columns from lines of text, each with the column's name, its kind and its meaning."""
     lines = (line.split(None, 2) for line in table.strip().splitlines())
     return tuple(
         FlatColumn(name, "text" if kind == "text" else "whole", what) for name, kind, what in lines
     )
 
 
-MODELS = _columns("""
+MODELS = _parse_columns("""
 id        text  the model's name in its registry
 downloads whole as the registry counts them
 key       whole the number of its key; null where its config was not read
 unread    text  why its config was not read
 sha       text  its revision there, or the hash of its config
 """)
-KEYS = _columns("""
+KEYS = _parse_columns("""
 number     whole what `models` and `answers` call it; that of its row
 parameters whole of the class that the config names
 models     whole how many have it
@@ -61,7 +61,7 @@ reason     text  why it is answered nothing; null where its config is read
 key        text  `weighbridge.key` of the config
 """)
 SMALLEST = "smallest/"  # begins the columns of keys that name, for a question, the smallest card
-ANSWERS = _columns("""
+ANSWERS = _parse_columns("""
 key            whole the number of the config that was asked
 fits           text  yes, no or unknown; null where no card was named, or no answer is
 need_low       whole bytes that we would be surprised to see less of
@@ -82,7 +82,13 @@ count          whole how many such cards
 usable         whole bytes of one card that can be had
 rules          text  a hash of the rules that were used
 """)
-COMMON = ("engine", "engine_version", "context", "usable", "rules")  # of all answers to a question
+COMMON = (
+    "engine",
+    "engine_version",
+    "context",
+    "usable",
+    "rules",
+)  # columns whose value all answers to a question may share
 ORDERED = f"""
 select m.id, m.downloads, m.key, coalesce(m.unread, a.reason) as unread, m.sha
 from models m left join (select * from answers where question = '{MODEL}') a using (key)
@@ -96,48 +102,51 @@ from answers where fits = 'yes' and list_contains(?, question) group by key
 
 
 class PublishedFolder(NamedTuple):
-    """A published dataset: the contents of registry.json, and the bytes of all files."""
+    """A published dataset: the content of registry.json, and the bytes of all files."""
 
     told: Mapping[str, Any]
     nbytes: int
 
 
 def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
-    """Write the answers of a dataset into a folder for readers: the same dataset is the same bytes.
+    """Write the answers of a dataset into a folder for readers, and return it; equal datasets give
+    equal bytes.
 
     Args:
-        out: the dataset; it may have parts that are not answered yet, whose rows are missing then.
-        folder: is empty, or holds what was published there before.
+        out: the dataset; parts that are not answered yet have no rows.
+        folder: is empty, or holds an earlier publication.
 
     Raises:
-        weighbridge.WeighbridgeError: a dataset that cannot be read, or a folder of others.
+        weighbridge.WeighbridgeError: a dataset that cannot be read, or a folder with other files.
     """
     import pyarrow.compute as arrow
 
-    _ours(folder)
+    _check_folder(folder)
     wrong = unreadable((out, plan))
     if wrong is not None:
         raise wrong
     view = ScanView(out, plan)
     models = view.table(ORDERED)
     keys = arrow.drop_null(models["key"].unique())
-    asked = {q.name: _asked(q) for q in plan.questions}
+    asked = {q.name: _question_as_json(q) for q in plan.questions}
     labels = tuple(dict.fromkeys(str(one["label"]) for one in asked.values()))
     tallies: dict[str, Any] = {}
     files = {
-        MODELS_FILE: _written(_numbered(models, keys), MODELS, GROUP),
-        KEYS_FILE: _written(_keys(view, models, keys, asked), _key_columns(labels), None),
-        ANSWERS_FILE: _answers(view, plan, keys, tallies),
+        MODELS_FILE: _parquet_bytes(_with_key_numbers(models, keys), MODELS, GROUP),
+        KEYS_FILE: _parquet_bytes(
+            _keys_table(view, models, keys, asked), _key_columns(labels), None
+        ),
+        ANSWERS_FILE: _answers_parquet(view, plan, keys, tallies),
     }
     if len(models) > GROUP:
-        files[NAMES_FILE] = _written(names_of(models["id"]), NAMES, GROUP)
+        files[NAMES_FILE] = _parquet_bytes(names_of(models["id"]), NAMES, GROUP)
     about = {
         "schema": SCHEMA,
         "weighbridge": __version__,
         "source": plan.source,
         "counts": dict(plan.counts),
         "questions": [{**one, **tallies[name]} for name, one in asked.items()],
-        "files": {name: _listed(content) for name, content in files.items()},
+        "files": {name: _file_facts(content) for name, content in files.items()},
     }
     (folder / NAMES_FILE).unlink(missing_ok=True)
     for name, content in files.items():
@@ -146,8 +155,8 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     return PublishedFolder(about, sum(len(content) for content in files.values()))
 
 
-def _ours(folder: Path) -> None:
-    """Raise UsageError for a folder that holds other files."""
+def _check_folder(folder: Path) -> None:
+    """Raise UsageError if a folder holds files that no publication wrote."""
     if folder.is_file():
         raise UsageError(sentence("site.is_file", folder=str(folder)))
     tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
@@ -157,10 +166,11 @@ def _ours(folder: Path) -> None:
         raise UsageError(sentence("scan.others", folder=str(folder)))
 
 
-def _asked(question: ScanQuestion) -> dict[str, Any]:
-    """Return a question as the page knows it: its name without the card, and the card."""
+def _question_as_json(question: ScanQuestion) -> dict[str, Any]:
+    """Return a question as the page reads it: its name, its name without the card, task, settings
+    and card."""
     typed = question.settings.get("gpu")
-    card = None if typed is None else _card(str(typed))
+    card = None if typed is None else _card_as_json(str(typed))
     return {
         "name": question.name,
         "label": question.label,
@@ -170,7 +180,7 @@ def _asked(question: ScanQuestion) -> dict[str, Any]:
     }
 
 
-def _card(typed: str) -> dict[str, Any]:
+def _card_as_json(typed: str) -> dict[str, Any]:
     try:
         part = find(typed)
     except WeighbridgeError:  # a plan of another release
@@ -178,7 +188,7 @@ def _card(typed: str) -> dict[str, Any]:
     return {"typed": typed, "id": part.part.id, "name": part.part.name, "count": part.count}
 
 
-def _numbered(table: Any, keys: Any) -> Any:
+def _with_key_numbers(table: Any, keys: Any) -> Any:
     """Return a table with the numbers of its keys in place of the keys."""
     import pyarrow.compute as arrow
 
@@ -186,8 +196,11 @@ def _numbered(table: Any, keys: Any) -> Any:
     return table.set_column(table.schema.get_field_index("key"), "key", numbers)
 
 
-def _keys(view: ScanView, models: Any, keys: Any, asked: Mapping[str, Mapping[str, Any]]) -> Any:
-    """Return a row for each key: what is known of it, and the smallest cards."""
+def _keys_table(
+    view: ScanView, models: Any, keys: Any, asked: Mapping[str, Mapping[str, Any]]
+) -> Any:
+    """Return a table with a row per key: its number, parameters and models, and the smallest cards
+    that fit."""
     counts = Counter(models["key"].to_pylist())
     known = {row["key"]: row for row in view.table(OF_MODELS).to_pylist()}
     of_label: dict[str, list[str]] = {}
@@ -201,7 +214,7 @@ def _keys(view: ScanView, models: Any, keys: Any, asked: Mapping[str, Mapping[st
         {**known.get(key, {}), "key": key, "number": number, "models": counts[key]}
         for number, key in enumerate(keys.to_pylist())
     ]
-    return _table(rows, _key_columns(tuple(of_label)))
+    return _arrow_table(rows, _key_columns(tuple(of_label)))
 
 
 def _key_columns(labels: Sequence[str]) -> tuple[FlatColumn, ...]:
@@ -211,7 +224,7 @@ def _key_columns(labels: Sequence[str]) -> tuple[FlatColumn, ...]:
     return (*KEYS[:4], *smallest, *KEYS[4:])
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) -> Any:
+def _arrow_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) -> Any:
     import pyarrow
 
     values = {c.name: [row.get(c.name) for row in rows] for c in columns}
@@ -219,7 +232,7 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) -> 
 
 
 def _schema(columns: Sequence[FlatColumn]) -> Any:
-    """Return the types of published columns: numbers of keys and counts have 32 bits."""
+    """Return the Arrow schema of published columns: numbers of keys and counts have 32 bits."""
     import pyarrow
 
     short = ("key", "number", "models", "model", "count")
@@ -249,7 +262,7 @@ def _writer(to: BytesIO, columns: Sequence[FlatColumn], *, paged: bool = False) 
     )
 
 
-def _written(table: Any, columns: Sequence[FlatColumn], group: int | None) -> bytes:
+def _parquet_bytes(table: Any, columns: Sequence[FlatColumn], group: int | None) -> bytes:
     written = BytesIO()
     paged = columns is MODELS and len(table) > GROUP
     with _writer(written, columns, paged=paged) as file:
@@ -258,40 +271,43 @@ def _written(table: Any, columns: Sequence[FlatColumn], group: int | None) -> by
     return written.getvalue()
 
 
-def _answers(view: ScanView, plan: ScanPlan, keys: Any, tallies: dict[str, Any]) -> bytes:
-    """Return the answers, one row group per question in the plan's order. Adds to `tallies` what
-    all answers of a question share, and how often each verdict came."""
+def _answers_parquet(view: ScanView, plan: ScanPlan, keys: Any, tallies: dict[str, Any]) -> bytes:
+    """Return the answers as Parquet, one row group per question in the plan's order. Adds to
+    `tallies`, by question, the values that all its answers share, and the counts of its
+    verdicts."""
     names = ", ".join(f'"{c.name}"' for c in ANSWERS)
     written = BytesIO()
     with _writer(written, ANSWERS) as file:
         for question in plan.questions:
             table = view.table(f"select {names} from answers where question = ?", [question.name])
-            rows = _numbered(table, keys).sort_by("key").cast(_schema(ANSWERS))
+            rows = _with_key_numbers(table, keys).sort_by("key").cast(_schema(ANSWERS))
             file.write_table(rows, row_group_size=max(1, len(rows)))
             tallies[question.name] = _tally(rows)
     return written.getvalue()
 
 
 def _tally(rows: Any) -> dict[str, Any]:
-    """Return what the page says of a question before it has read its answers."""
+    """Return the facts that the page shows of a question before it has read its answers: shared
+    values, rows, and verdict -> count."""
     fits = Counter(fit or REFUSED for fit in rows["fits"].to_pylist())
-    common = {name: _only(rows[name].drop_null().unique()) for name in COMMON}
+    common = {name: _only_value(rows[name].drop_null().unique()) for name in COMMON}
     return {**common, "rows": len(rows), "verdicts": dict(sorted(fits.items()))}
 
 
-def _only(values: Any) -> Any:
-    """Return the one value that there is; None where there are several."""
+def _only_value(values: Any) -> Any:
+    """Return the only value; None if there are several or none."""
     return values[0].as_py() if len(values) == 1 else None
 
 
-def _listed(content: bytes) -> dict[str, Any]:
-    """Return what a reader has to know of a Parquet file: where its own list of columns begins."""
+def _file_facts(content: bytes) -> dict[str, Any]:
+    """Return the facts that a reader needs about a Parquet file: its `bytes`, the bytes of its
+    `footer`, and its `sha256`."""
     footer = int.from_bytes(content[-8:-4], "little") + 8
     return {"bytes": len(content), "footer": footer, "sha256": sha256(content).hexdigest()}
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name and place of each file of a published folder that the page reads."""
+    """Yield (name, path) for each file of a published folder that the page reads."""
     for name in (LIST, MODELS_FILE, KEYS_FILE, ANSWERS_FILE):
         yield name, folder / name
 
@@ -311,7 +327,7 @@ from named order by word, model
 
 
 def names_of(ids: Any) -> Any:
-    """Return a row for each word of each name; `ids` is a column of Arrow's."""
+    """Return an Arrow table with a row per word of each name; `ids` is an Arrow column of names."""
     import duckdb
     import pyarrow
 

@@ -1,5 +1,5 @@
-"""SQL over a dataset, by DuckDB: views `models`, `answers`, `weighed`, which is both joined, and
-`unweighed`, the models that have no answer.
+"""SQL over a dataset, by DuckDB: the views `models`, `answers`, `weighed`, which joins both, and
+`unweighed`, the models without an answer.
 
 A query sees these views and nothing else of the machine: files are handed over as Arrow datasets,
 or named to DuckDB, which reads them faster; then all other access from within SQL is closed, and it
@@ -39,7 +39,7 @@ select m.id, m.sha, m.downloads, m.key, coalesce(m.unread, a.message) as why
 from models m left join (select * from answers where question = '{MODEL}') a using (key)
 where m.unread is not null or a.code <> 0
 """
-CLOSED = (  # no file, no address, no library of DuckDB's, no variable of this program
+CLOSED = (  # closes files, addresses, DuckDB's extensions, and variables of this program
     "set python_enable_replacements = false",
     "set temp_directory = ''",
     "set enable_external_access = false",
@@ -61,14 +61,14 @@ order by usable, gpu
 
 
 class ScanResult(NamedTuple):
-    """The answer to a query."""
+    """The answer to a query: column names and rows."""
 
     names: tuple[str, ...]
     rows: list[tuple[Any, ...]]
 
 
 class ScanView:
-    """A dataset that is open for queries."""
+    """A dataset that is open for SQL queries."""
 
     def __init__(self, out: Path, plan: ScanPlan) -> None:
         import duckdb
@@ -88,7 +88,7 @@ class ScanView:
             self._connection.execute(line)
 
     def _opened(self, paths: Mapping[str, Path]) -> None:
-        """Let DuckDB read these files itself, each as a view, and no others."""
+        """Let DuckDB read these files, each as a view, and no other files."""
         texts = {name: str(path.resolve()).replace("'", "''") for name, path in paths.items()}
         allowed = ", ".join(f"'{text}'" for text in texts.values())
         try:
@@ -100,7 +100,8 @@ class ScanView:
             raise unread(error, self._of) from None
 
     def _checked(self, sql: str) -> None:
-        """Raise UsageError if SQL would do more than read: DuckDB may write what it may read."""
+        """Raise UsageError if SQL would do more than read: DuckDB may write the files that it may
+        read."""
         for statement in self._connection.extract_statements(sql):
             if statement.type != self._reads:
                 raise UsageError(sentence("sql.reads"))
@@ -111,7 +112,7 @@ class ScanView:
         try:
             self._checked(sql)
             done = self._connection.execute(sql, list(values))
-            if done is None:  # of no statement at all
+            if done is None:  # the SQL has no statement
                 raise UsageError(sentence("sql.empty"))
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
@@ -121,20 +122,22 @@ class ScanView:
             ) from None
 
     def table(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        """Return the answer to a query of ours as an Arrow table, which holds millions of rows."""
+        """Return the answer to one of weighbridge's queries as an Arrow table, which holds millions
+        of rows."""
         try:
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
         except duckdb_error() as error:
             raise unread(error, self._of) from None
 
     def unweighed(self) -> Unweighed:
-        """Return the models without any answer; of those, the most downloaded by name."""
+        """Return the number of models without any answer, and the five most downloaded of them by
+        name."""
         (count,) = self.ask("select count(*) from unweighed").rows[0]
         return Unweighed(count, tuple(self.ask(FIRST_UNWEIGHED).rows))
 
     def summary(self, plan: ScanPlan, most: int, place: Path | None = None) -> ScanSummary:
         """Return up to `most` models with all their answers, the most downloaded first, else the
-        largest. `place` is where the dataset stays."""
+        largest. `place` is the dataset's folder, None if that is temporary."""
         first = self.ask(FIRST, [most]).rows
         labels = {q.name: q.label for q in plan.questions}
         by_model: dict[str, dict[str, list[ScanCell]]] = defaultdict(lambda: defaultdict(list))
@@ -168,8 +171,8 @@ def duckdb_error() -> type[Exception]:
 
 
 def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
-    """Return the error to raise for one of DuckDB's if a file of these datasets is damaged, else
-    None. An error in the SQL itself is about no file."""
+    """Return the error to raise in place of a DuckDB error if a file of these datasets is damaged,
+    else None. An error in the SQL itself is about no file."""
     import duckdb
 
     of_sql = duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException
@@ -177,13 +180,13 @@ def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError 
 
 
 def unread(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError:
-    """Return the error to raise if a query of ours fails."""
+    """Return the error to raise if one of weighbridge's queries fails."""
     unreadable = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
     return damaged(error, *datasets) or unreadable
 
 
 def models_of(out: Path) -> Any:
-    """Return the table of models, for SQL."""
+    """Return the models of a dataset as an Arrow dataset, for SQL."""
     path = out / "models.parquet"
     if not path.exists():
         raise BadFileError(sentence("scan.missing"), where=str(path))
@@ -191,7 +194,8 @@ def models_of(out: Path) -> Any:
 
 
 def answers_of(out: Path, plan: ScanPlan) -> Any:
-    """Return the answers so far, without files that no note of this plan knows."""
+    """Return the answers so far as an Arrow dataset, without files that no note of this plan
+    lists."""
     whole = packed(out)
     paths = (
         [whole]

@@ -1,4 +1,4 @@
-"""One model of a registry, and its config as bytes: JSON, or what is wrong with it."""
+"""One model of a registry, and its config as JSON, or the reason why it cannot be read."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -14,8 +14,9 @@ CONFIG = "config.json"
 
 
 class RegisteredModel(NamedTuple):
-    """One model. With `unread`, a reason, it has no config. `weights` is the path of its files if
-    they are local, and `header` a hash of what they list (`with_headers`)."""
+    """One model of a registry. With `unread`, the reason, it has no config. `weights` is the path
+    of its files if they are local, and `header` a hash of the tensors they list
+    (`with_headers`)."""
 
     id: str
     sha: str | None
@@ -27,7 +28,8 @@ class RegisteredModel(NamedTuple):
 
 
 def parsed(model: RegisteredModel, raw: bytes) -> RegisteredModel:
-    """Return the model with its config, or with what is wrong with it."""
+    """Return the model with the config `raw`, or with the reason why that is no valid JSON
+    object."""
     try:
         config = strict_json(raw, constants=True)
     except BadFileError as error:
@@ -49,8 +51,9 @@ GGUF, WEIGHTS = ".gguf", ".safetensors"
 
 
 def with_headers(model: RegisteredModel, place: Path) -> RegisteredModel:
-    """Return a model with its weights, a folder or a GGUF file; or with what is wrong with them. A
-    model of no known class stays as its config says: the answers have the reason."""
+    """Return a model with its weights, a folder or a GGUF file at `place`; or with the reason why
+    they cannot be read. A model of no known class keeps its config only: the answers have the
+    reason."""
     from weighbridge.faces.api import prepare
 
     try:

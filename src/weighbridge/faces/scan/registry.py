@@ -1,8 +1,8 @@
 """The models of a registry, one by one, each with its config.
 
-A SOURCE is a folder (every config.json and GGUF file below it) of this machine; a folder of an
+A SOURCE is a folder of this machine (every config.json and GGUF file below it); a folder of an
 object store, as a URI; a text file with a reference per line; JSON Lines or Parquet with a model
-per row (`id` and `config`, and `sha` and `downloads` if they are known); or what a Hub lists. A
+per row (`id` and `config`, and `sha` and `downloads` if they are known); or a Hub's listing. A
 Parquet file that lists a Hub, with `siblings`, has no sizes in its configs: those are fetched.
 """
 
@@ -33,8 +33,8 @@ from weighbridge.models.sources.select import parts
 
 SCHEME = "hub:"
 URI = re.compile(r"[a-z][a-z0-9+]*://")
-OWN = ("id", "sha", "downloads", "config")  # columns of a model
-SIBLINGS = "siblings"  # and of a Hub's listing: the files of a repository
+OWN = ("id", "sha", "downloads", "config")  # columns of a row that the model takes
+SIBLINGS = "siblings"  # column of a Hub's listing: the files of a repository
 BATCH = 1024  # rows of Parquet that are read at once
 LONG = 1 << 16  # characters of a reference
 
@@ -42,8 +42,8 @@ LONG = 1 << 16  # characters of a reference
 def models(
     source: str | Path, *, offline: bool = False, store: Path | None = None
 ) -> Iterator[RegisteredModel]:
-    """Yield the models of a SOURCE. Raises WeighbridgeError if it is none; what is wrong with one
-    model is reported in its place. `store` is the file that keeps what a Hub sends."""
+    """Yield the models of a SOURCE. Raises WeighbridgeError if it is none; a model that cannot be
+    read has the reason. `store` is the file that keeps configs fetched from a Hub."""
     text = str(source)
     if text.startswith(SCHEME):
         from weighbridge.faces.scan import hub
@@ -52,12 +52,13 @@ def models(
             raise UsageError(sentence("scan.offline"), where=text)
         return hub.models(text, store)
     if URI.match(text):
-        return _objects(text)
-    return _here(Path(source), None if offline else store, offline=offline)
+        return _stored_models(text)
+    return _local_models(Path(source), None if offline else store, offline=offline)
 
 
 def named(source: str) -> str:
-    """Return a SOURCE for people: a file or a folder by its name, an address without its login."""
+    """Return a SOURCE as people read it: a file or a folder by its name, an address without its
+    login."""
     if source.startswith(SCHEME):
         return source
     if not URI.match(source):
@@ -67,22 +68,22 @@ def named(source: str) -> str:
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
-def _here(source: Path, store: Path | None, *, offline: bool) -> Iterator[RegisteredModel]:
+def _local_models(source: Path, store: Path | None, *, offline: bool) -> Iterator[RegisteredModel]:
     if source.is_dir():
-        return _folder(source)
+        return _folder_models(source)
     if not source.exists():
         raise NotFoundError(sentence("scan.no_source"), where=str(source))
     reading: dict[str, Callable[[Path], Iterator[RegisteredModel]]] = {
-        ".parquet": lambda path: _parquet(path, store),
-        ".jsonl": _lines,
-        ".txt": lambda path: _references(path, offline),
+        ".parquet": lambda path: _parquet_models(path, store),
+        ".jsonl": _json_lines,
+        ".txt": lambda path: _referenced_models(path, offline),
     }
     if source.suffix not in reading:
         raise UsageError(sentence("scan.sources", known=", ".join(reading)), where=str(source))
     return reading[source.suffix](source)
 
 
-def _objects(uri: str) -> Iterator[RegisteredModel]:
+def _stored_models(uri: str) -> Iterator[RegisteredModel]:
     """Yield the models below a folder of an object store (s3://, gs://, abfss://, hdfs://, ...),
     opened by pyarrow with the logins of its environment."""
     from pyarrow import ArrowException, fs
@@ -97,25 +98,25 @@ def _objects(uri: str) -> Iterator[RegisteredModel]:
         ) from None
     for path in sorted(one.path for one in infos if one.base_name == CONFIG and one.is_file):
         folder = path.removesuffix(CONFIG).removeprefix(root).strip("/")
-        yield _object(store, path, folder or root.rstrip("/").rpartition("/")[2])
+        yield _stored_model(store, path, folder or root.rstrip("/").rpartition("/")[2])
 
 
-def _object(store: Any, path: str, name: str) -> RegisteredModel:
+def _stored_model(store: Any, path: str, name: str) -> RegisteredModel:
     try:
         with store.open_input_file(path) as file:
-            return _of_bytes(name, file.read(MAX_CONFIG + 1))
+            return _from_bytes(name, file.read(MAX_CONFIG + 1))
     except OSError as error:
         return RegisteredModel(name, None, None, None, one_line(str(error)))
 
 
-def _folder(root: Path) -> Iterator[RegisteredModel]:
+def _folder_models(root: Path) -> Iterator[RegisteredModel]:
     shut: list[OSError] = []
-    for path in sorted(_files(root, shut)):
+    for path in sorted(_model_files(root, shut)):
         if path.suffix == GGUF:
-            yield from _gguf(path, path.relative_to(root).as_posix())
+            yield from _gguf_model(path, path.relative_to(root).as_posix())
             continue
         name = path.parent.relative_to(root).as_posix()
-        model = _read(root.name if name == "." else name, path)
+        model = _read_config(root.name if name == "." else name, path)
         weighed = model.config is not None and any(path.parent.glob(f"*{WEIGHTS}"))
         yield with_headers(model, path.parent) if weighed else model
     for error in sorted(shut, key=lambda error: str(error.filename)):
@@ -123,15 +124,16 @@ def _folder(root: Path) -> Iterator[RegisteredModel]:
         yield RegisteredModel(name, None, None, None, f"the folder: {error.strerror}")
 
 
-def _files(root: Path, shut: list[OSError]) -> Iterator[Path]:
-    """Yield each config and GGUF file below a folder, broken links included, and add to `shut` why
-    folders cannot be read. Links to folders are not followed: they may form loops."""
+def _model_files(root: Path, shut: list[OSError]) -> Iterator[Path]:
+    """Yield each config and GGUF file below a folder, broken links included, and add to `shut` the
+    errors of folders that cannot be read. Links to folders are not followed: they may form
+    loops."""
     for folder, _, names in os.walk(root, onerror=shut.append):
         yield from (Path(folder, n) for n in names if n == CONFIG or n.endswith(GGUF))
 
 
-def _gguf(path: Path, name: str) -> Iterator[RegisteredModel]:
-    """Yield the model of a GGUF file; of a split one only that of its first part."""
+def _gguf_model(path: Path, name: str) -> Iterator[RegisteredModel]:
+    """Yield the model of a GGUF file; of a split model only the first part yields it."""
     try:
         first, *_ = parts(path.name)
     except BadFileError as error:
@@ -141,20 +143,20 @@ def _gguf(path: Path, name: str) -> Iterator[RegisteredModel]:
         yield with_headers(RegisteredModel(name, None, None, None), path)
 
 
-def _read(name: str, path: Path) -> RegisteredModel:
+def _read_config(name: str, path: Path) -> RegisteredModel:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_CONFIG + 1)
     except OSError as error:
         return RegisteredModel(name, None, None, None, str(error.strerror))
-    return _of_bytes(name, raw)
+    return _from_bytes(name, raw)
 
 
-def _of_bytes(name: str, raw: bytes) -> RegisteredModel:
+def _from_bytes(name: str, raw: bytes) -> RegisteredModel:
     return parsed(RegisteredModel(name, hashlib.sha256(raw).hexdigest(), None, None), raw)
 
 
-def _lines(path: Path) -> Iterator[RegisteredModel]:
+def _json_lines(path: Path) -> Iterator[RegisteredModel]:
     with path.open("rb") as file:
         number = 0
         while line := file.readline(2 * MAX_CONFIG):
@@ -166,10 +168,10 @@ def _lines(path: Path) -> Iterator[RegisteredModel]:
                 row = strict_json(line, 2 * MAX_CONFIG, constants=True)
             except BadFileError as error:
                 raise BadFileError(f"{where}: {error}") from None
-            yield _row(row, where)
+            yield _row_model(row, where)
 
 
-def _parquet(path: Path, store: Path | None) -> Iterator[RegisteredModel]:
+def _parquet_models(path: Path, store: Path | None) -> Iterator[RegisteredModel]:
     from pyarrow import ArrowInvalid
     from pyarrow import parquet as files
 
@@ -179,38 +181,38 @@ def _parquet(path: Path, store: Path | None) -> Iterator[RegisteredModel]:
         raise BadFileError(sentence("scan.no_parquet", why=str(error)), where=str(path)) from None
     names = file.schema_arrow.names
     if SIBLINGS not in names:
-        for number, row in enumerate(_rows(file, OWN), 1):
-            yield _row(row, f"{path}, row {number}")
+        for number, row in enumerate(_batched_rows(file, OWN), 1):
+            yield _row_model(row, f"{path}, row {number}")
         return
     if store is None:
         raise UsageError(sentence("scan.lists_hub"), where=str(path))
     from weighbridge.faces.scan import hub
 
     listed: list[Any] = []
-    for number, row in enumerate(_rows(file, (*OWN, SIBLINGS, "gated")), 1):
-        model = _row(row, f"{path}, row {number}")
-        if _sized(model.config):
+    for number, row in enumerate(_batched_rows(file, (*OWN, SIBLINGS, "gated")), 1):
+        model = _row_model(row, f"{path}, row {number}")
+        if _has_sizes(model.config):
             yield model
         else:
             listed.append(row)
     yield from hub.of_listing(listed, store)
 
 
-def _rows(file: Any, wanted: tuple[str, ...]) -> Iterator[Any]:
+def _batched_rows(file: Any, wanted: tuple[str, ...]) -> Iterator[Any]:
     here = [name for name in wanted if name in file.schema_arrow.names]
     for batch in file.iter_batches(BATCH, columns=here):
         yield from batch.to_pylist()
 
 
-def _sized(config: Any) -> bool:
-    """Return whether a config has sizes, itself or nested; what a Hub lists has only names."""
+def _has_sizes(config: Any) -> bool:
+    """Return whether a config has sizes, itself or nested; a Hub's listing has only names."""
     if isinstance(config, Mapping):
-        return any(_sized(value) for value in config.values())
+        return any(_has_sizes(value) for value in config.values())
     return type(config) is int
 
 
-def _row(row: Any, where: str) -> RegisteredModel:
-    """Return the model of a row. Its config may be an object, or the text of one."""
+def _row_model(row: Any, where: str) -> RegisteredModel:
+    """Return the model of a row. Its config may be an object, or text with one."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise BadFileError(sentence("scan.no_id"), where=where)
     sha, downloads, config = row.get("sha"), row.get("downloads"), row.get("config")
@@ -227,15 +229,15 @@ def _row(row: Any, where: str) -> RegisteredModel:
     return with_config(model, config)
 
 
-def _references(path: Path, offline: bool) -> Iterator[RegisteredModel]:
+def _referenced_models(path: Path, offline: bool) -> Iterator[RegisteredModel]:
     with path.open(encoding="utf-8", errors="replace") as file:
         while line := file.readline(LONG):
             name = line.partition("#")[0].strip()
             if name:
-                yield _referred(name, offline)
+                yield _referenced_model(name, offline)
 
 
-def _referred(name: str, offline: bool) -> RegisteredModel:
+def _referenced_model(name: str, offline: bool) -> RegisteredModel:
     """Return the model that a reference leads to, from its config only."""
     from weighbridge.faces.api import prepare
 

@@ -1,8 +1,8 @@
-"""A hash of what answers of one family depend on: if it changes, they are asked again.
+"""A hash of the files that answers of one family depend on: if it changes, they are asked again.
 
-It covers the files of this package that such an answer may read, those that read the headers of
-local weights included. Folders that only show are left out, and so are the rules of other engines;
-what no list leaves out counts.
+It covers the files of this package that such an answer may read, also those that read the headers
+of local weights. Folders that only show answers are left out, and so are the rules of other
+engines; all files that no list leaves out count.
 """
 
 import re
@@ -25,9 +25,9 @@ ASIDE = frozenset(
         *(f"base/words/{each}.json" for each in ("charts", "oom", "page", "screens")),
     )
 )
-NAMES = "models/catalogue"  # whose entries few engines read
+NAMES = "models/catalogue"  # the folder whose entries few engines read
 TRAINING, TRAINED = "training", "train"  # the folder, and the family that reads it
-FORWARD = "forward"  # its folder that engines read, too
+FORWARD = "forward"  # the folder of training that engines read, too
 ROWS = "faces/scan/answers.py"
 # Files of every engine that answers of others read: those for a question, those for a process that
 # only loads a file, and those of formats, since a refusal names the engines that read one
@@ -38,7 +38,7 @@ MODULE = re.compile(r"from weighbridge\.engines\.(\w+)\.(\w+) import")
 
 @cache
 def rules(family: str) -> str:
-    """Return 12 hexadecimal digits that stay while the answers of a family do."""
+    """Return a hash of 12 hexadecimal digits, which changes if answers of a family may change."""
     digest = sha256()
     for path in files(family):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
@@ -47,11 +47,13 @@ def rules(family: str) -> str:
 
 def files(family: str) -> Iterator[Path]:
     """Yield the files that answers of a family may read, in order."""
-    folders = _folders(family)
+    folders = _engine_folders(family)
     others = set(FOLDERS.values()) - folders
-    paths = set(_told())
+    paths = set(_shared_files())
     entries = any(
-        "weighbridge.models.catalogue" in text for folder in folders for text in _texts(folder)
+        "weighbridge.models.catalogue" in text
+        for folder in folders
+        for text in _engine_sources(folder)
     )
     for path in sorted(ROOT.rglob("*")):
         place = path.relative_to(ROOT)
@@ -67,12 +69,13 @@ def files(family: str) -> Iterator[Path]:
 
 
 def _in(place: Path, rooms: Set[str]) -> bool:
-    """Return whether a file of the package is in one of `rooms`, or is one."""
+    """Return whether a file of the package lies in one of `rooms`, or is one of them."""
     return not rooms.isdisjoint(path.as_posix() for path in (place, *place.parents))
 
 
-def _told() -> Iterator[Path]:
-    """Yield the files of every engine that answers of other engines read, and what those import."""
+def _shared_files() -> Iterator[Path]:
+    """Yield the files of every engine that answers of other engines read, and the modules that
+    those import."""
     engines = ROOT / "engines"
     for folder, name in product(FOLDERS.values(), EVERY):
         path = engines / folder / name
@@ -81,22 +84,22 @@ def _told() -> Iterator[Path]:
             yield from (engines / f / f"{m}.py" for f, m in MODULE.findall(path.read_text("utf-8")))
 
 
-def _folders(family: str) -> set[str]:
-    """Return the folders of an engine and of those whose rules it shares. Loading and training use
-    the usual engine."""
+def _engine_folders(family: str) -> set[str]:
+    """Return the folders of an engine and of the engines whose rules it imports. Loading and
+    training use the default engine."""
     folders: set[str] = set()
-    if family == MODEL:  # is read before any engine is asked
+    if family == MODEL:  # the config is read before any engine is asked
         return folders
     wanted = {FOLDERS.get(family, FOLDERS[usual().name])}
     while wanted:
         folder = wanted.pop()
         folders.add(folder)
-        for text in _texts(folder):
+        for text in _engine_sources(folder):
             wanted |= set(IMPORTED.findall(text)) & set(FOLDERS.values()) - folders
     return folders
 
 
-def _texts(folder: str) -> Iterator[str]:
-    """Yield the sources of one engine."""
+def _engine_sources(folder: str) -> Iterator[str]:
+    """Yield the Python sources of one engine."""
     for path in sorted((ROOT / "engines" / folder).rglob("*.py")):
         yield path.read_text("utf-8")

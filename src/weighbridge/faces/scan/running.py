@@ -1,7 +1,7 @@
-"""Parts that are not answered yet, by processes of this machine.
+"""Parts that are not answered yet, answered by processes of this machine.
 
-A part is answered wholly by one process, written, and noted. Whoever answers it, and however often,
-the files are the same: so runs may be killed, repeated, and split over machines.
+One process answers a complete part, writes and notes it. Whoever answers it, and however often, the
+files are equal: so runs may be killed, repeated, and split over machines.
 """
 
 from collections import Counter
@@ -48,8 +48,8 @@ class PartDone(NamedTuple):
 
 
 def share(text: str) -> tuple[int, int, int]:
-    """Return (first, last, of) of a share of the parts: "0-3/8" are the first four of eight, and
-    "3/8" is the fourth. Raises UsageError."""
+    """Return (first, last, of) for a share of the parts: "0-3/8" is the first four eighths, "3/8"
+    the fourth eighth. Raises UsageError for another form."""
     wanted, sign, of = text.partition("/")
     first, _, last = wanted.partition("-")
     try:
@@ -62,7 +62,7 @@ def share(text: str) -> tuple[int, int, int]:
 
 
 def left(out: Path, plan: ScanPlan, part: int) -> tuple[str, ...]:
-    """Return the families whose answers of a part are missing or damaged, or were given by other
+    """Return the families whose answers of a part are missing or damaged, or come from other
     rules."""
 
     def done(family: str) -> bool:
@@ -75,7 +75,7 @@ def left(out: Path, plan: ScanPlan, part: int) -> tuple[str, ...]:
 
 
 def todo(out: Path, plan: ScanPlan, shared: tuple[int, int, int] = (0, 0, 1)) -> list[int]:
-    """Return the parts of a share with something left to answer."""
+    """Return the numbers of the parts of a share that are not completely answered."""
     low, high, whole = shared
     mine = (n for n in range(plan.parts) if low <= n * whole // plan.parts <= high)
     return [n for n in mine if left(out, plan, n)]
@@ -84,8 +84,8 @@ def todo(out: Path, plan: ScanPlan, shared: tuple[int, int, int] = (0, 0, 1)) ->
 def run(
     out: Path, plan: ScanPlan, parts: Sequence[int], jobs: int, limits: ScanLimits
 ) -> Iterator[PartDone]:
-    """Answer parts by `jobs` processes, and yield each when it is written. An error on the way (a
-    full disk) ends the run; what was written stays."""
+    """Answer parts by `jobs` processes, and yield each when it is written. An error (a full disk)
+    ends the run; files already written stay."""
     weighers: SimpleQueue[Weigher] = SimpleQueue()
     started = [Weigher(limits) for _ in range(min(jobs, len(parts)))]
     for weigher in started:
@@ -100,14 +100,14 @@ def run(
 
     pool = ThreadPoolExecutor(max(1, len(started)))
     try:
-        yield from _finished(pool, answer, parts)
+        yield from _results(pool, answer, parts)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for weigher in started:
             weigher.end()
 
 
-def _finished(
+def _results(
     pool: ThreadPoolExecutor, answer: Callable[[int], PartDone], parts: Sequence[int]
 ) -> Iterator[PartDone]:
     waiting: set[Future[PartDone]] = {pool.submit(answer, number) for number in parts}
@@ -118,22 +118,23 @@ def _finished(
 
 
 def do_part(out: Path, plan: ScanPlan, number: int, weigher: Weigher) -> PartDone:
-    """Answer what is left of one part, and write it: each family in a file, then its note."""
+    """Answer the families of one part that are left, and write each into a file and then its
+    note."""
     wanted = left(out, plan, number)
     answers: dict[str, list[AnswerRow]] = {family: [] for family in wanted}
-    unread = set() if MODEL in wanted else _unread(out, number)
+    unread = set() if MODEL in wanted else _unread_keys(out, number)
     configs = rows_of(checked_configs(out, plan, number))
     before = earlier.answers(out, plan, [config["key"] for config in configs], wanted)
     cpu = 0.0
     for config in configs:
         key = config["key"]
-        if key in unread:  # which its row says already
+        if key in unread:  # its row has the reason already
             continue
         for family in wanted:
             answers[family] += before.get((family, key), [])
         missing = [family for family in wanted if (family, key) not in before]
         if missing:
-            rows, seconds = _asked(plan, missing, config, weigher)
+            rows, seconds = _ask(plan, missing, config, weigher)
             cpu += seconds
             for row in rows:
                 answers[str(row["family"])].append(row)
@@ -142,10 +143,11 @@ def do_part(out: Path, plan: ScanPlan, number: int, weigher: Weigher) -> PartDon
     return PartDone(number, sum(map(len, answers.values())), cpu)
 
 
-def _asked(
+def _ask(
     plan: ScanPlan, wanted: Sequence[str], config: Mapping[str, Any], weigher: Weigher
 ) -> tuple[list[AnswerRow], float]:
-    """Return the answers of some families about a config, and the seconds that they took."""
+    """Return the answers of the `wanted` families about a config, and the CPU seconds that they
+    took."""
     asked = [q for q in plan.questions if q.family in wanted]
     replies = weigher.ask(config["config"], asked)
     rows = replies.rows if MODEL in wanted else each_refused(replies.rows, asked)
@@ -158,8 +160,8 @@ def _asked(
     return answered, replies.cpu
 
 
-def _unread(out: Path, number: int) -> set[str]:
-    """Return the keys of a part whose configs are not read, from the answers on disk."""
+def _unread_keys(out: Path, number: int) -> set[str]:
+    """Return the keys of a part whose configs cannot be read, from the answers on disk."""
     rows = rows_of(answers_file(out, MODEL, number), "key", "code")
     return {row["key"] for row in rows if row["code"]}
 
@@ -186,7 +188,8 @@ def _write(
 
 
 def manifest(out: Path, plan: ScanPlan) -> dict[str, Any]:
-    """Return what is in a dataset: versions, rules, checksums, and why questions have no answer."""
+    """Return the content of a dataset: versions, rules, checksums, and the counted reasons of
+    questions without an answer."""
     notes = [
         note
         for family in plan.families

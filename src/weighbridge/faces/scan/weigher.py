@@ -1,7 +1,7 @@
 """A process that answers about one config after the other, with limits of memory and time.
 
-What a stranger's config does to the process costs that config its answer, and nothing else: one
-that dies is started again and asked once more, and one that takes too long is ended.
+A stranger's config can cost only its own answer: a process that dies is started and asked once
+more, and one that takes too long is ended.
 """
 
 import signal
@@ -21,13 +21,14 @@ from weighbridge.base.units import GIB
 from weighbridge.faces.scan.answers import AnswerRow, failed, rows
 from weighbridge.faces.scan.asking import ScanQuestion
 
-COLLECT_AFTER = 32  # configs: objects of a model refer back to it
+COLLECT_AFTER = 32  # configs between garbage collections, since objects of a model refer back to it
 BEGIN = 300  # seconds that a process may take to start
 Answering = Callable[[str, Sequence[ScanQuestion]], list[AnswerRow]]
 
 
 class ScanLimits(NamedTuple):
-    """Limits for one config. If the system cannot bound memory, only seconds count."""
+    """Limits for one config: seconds, and bytes of memory. If the system cannot bound memory, only
+    the seconds apply."""
 
     seconds: float = 120.0
     memory: int = 8 * GIB
@@ -43,12 +44,12 @@ def answered(config: str, questions: Sequence[ScanQuestion]) -> list[AnswerRow]:
 
 
 class ScanEndedError(Exception):
-    """The run was ended while somebody waited for an answer."""
+    """Raised to a caller that waits for an answer when the run is ended."""
 
 
 class Weigher:
-    """One process, started when it is first asked. `answering` is the function that it runs, which
-    another process must be able to import."""
+    """One answering process, started at its first question. `answering` is the function that it
+    runs, which another process must be able to import."""
 
     def __init__(self, limits: ScanLimits | None = None, answering: Answering = answered) -> None:
         self._limits, self._answering = limits or ScanLimits(), answering
@@ -69,14 +70,14 @@ class Weigher:
         self.end()
 
     def ask(self, config: str, questions: Sequence[ScanQuestion]) -> WeighedConfig:
-        """Return the answers about a config: whatever it does, there is a row.
+        """Return the answers about a config; a config that breaks the process has one row, too.
 
         Raises:
             weighbridge.UsageError: no process can be started.
             ScanEndedError: the run was ended meanwhile.
         """
-        for _ in range(2):  # it may die of memory that others take: once is no proof
-            pipe = self._started()
+        for _ in range(2):  # other processes may have taken the memory: dying once is no proof
+            pipe = self._ready_pipe()
             try:
                 pipe.send((config, tuple(questions)))
                 if not pipe.poll(self._limits.seconds):
@@ -88,8 +89,8 @@ class Weigher:
                 self._stop()
         return WeighedConfig(failed(DIED), 0.0)
 
-    def _started(self) -> Connection:
-        """Return the pipe to a process that is ready."""
+    def _ready_pipe(self) -> Connection:
+        """Return the pipe to a process that is ready to answer, started now if there is none."""
         if self._pipe is None:
             pipe = self._start()
             try:
@@ -138,7 +139,7 @@ DIED = "its process died twice: memory may have run out"
 
 
 def _serve(pipe: Connection, memory: int, answering: Answering) -> None:
-    """Answer what comes through the pipe until it is closed."""
+    """Answer the configs that come through the pipe, until it is closed."""
     import gc
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
@@ -160,7 +161,7 @@ def _serve(pipe: Connection, memory: int, answering: Answering) -> None:
 
 
 def bounded(memory: int) -> None:
-    """Bound the memory that this process can ask for, where the system can."""
+    """Bound the bytes of memory that this process can ask for, where the system can."""
     try:
         import resource
     except ImportError:  # Windows
