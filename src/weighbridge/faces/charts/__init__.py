@@ -1,7 +1,8 @@
-"""Charts: reports, timelines and records in; SVG, HTML or PNG out. Imported when one is asked for.
+"""Charts: reports, timelines and records in; SVG, HTML or PNG out. The modules are imported only
+when a chart is drawn.
 
-reports.py sides.py fits.py tapes.py quality.py layouts.py    what is shown -> Figure (figure.py)
-svg.py (bars.py, plots.py on canvas.py)                       Figure -> SVG, a page, a bitmap
+    reports.py sides.py fits.py tapes.py quality.py layouts.py    data -> Figure (figure.py)
+    svg.py (bars.py, plots.py on canvas.py)                       Figure -> SVG, a page, a bitmap
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ FORMS = (".svg", ".png", ".html")
 
 
 def notebook(report: "Report") -> str:
-    """Return a report's stacked bars and their table, folded up, to show below its screen."""
+    """Return HTML with a report's stacked bars and their table, folded up, to show below its
+    screen."""
     from weighbridge.faces.charts.reports import bars
     from weighbridge.faces.charts.svg import part
 
@@ -22,7 +24,7 @@ def notebook(report: "Report") -> str:
 
 
 def ready(form: str) -> None:
-    """Raise UsageError if a file of that form cannot be drawn here."""
+    """Raise UsageError if a file with the ending `form` cannot be drawn on this machine."""
     if form == ".png":
         from weighbridge.faces.charts.svg import ready as png_ready
 
@@ -30,7 +32,7 @@ def ready(form: str) -> None:
 
 
 def drawn(figure: "Figure", form: str) -> bytes:
-    """Return the content of a file whose name ends in `form`, one of FORMS."""
+    """Return the content of a file with the ending `form`, one of FORMS."""
     if form == ".png":
         from weighbridge.faces.charts.svg import png
 

@@ -1,4 +1,5 @@
-"""Horizontal bars: one row per phase, one group per device, its memory as a dashed line."""
+"""Horizontal bars: one row per phase, one group per device, the device's memory as a dashed
+line."""
 
 from collections.abc import Iterator
 
@@ -8,11 +9,11 @@ from weighbridge.faces.charts.plots import DASHED, HAZE, MARGIN, SMALL, WIDE, na
 from weighbridge.faces.charts.scale import apart, place
 
 THICK, ROW = 22, 40
-GUTTER = 280  # pixels of labels, at most
+GUTTER = 280  # most pixels of labels
 GROUP = 13  # size of a group's name
-GAP = 1.5  # between segments
+GAP = 1.5  # pixels between segments
 CUT_END = 28  # pixels at the end of an axis without text: a bar may be cut there
-MARK = 16  # pixels of a verdict's sign
+MARK = 16  # pixels that a verdict's sign takes
 MARKS = {  # drawn, as not every font has them: in a square of 9
     "yes": "m0 5l3.5 4l5.5-9",
     "no": "m0.5 0.5l8 8m0-8l-8 8",
@@ -42,46 +43,46 @@ def bars(canvas: Canvas, plot: Bars, y: float) -> float:
     rows = RowPositions(canvas, plot)
     ends = [y]
     for group in plot.groups:
-        ends.append(ends[-1] + _head(group) + ROW * len(group.bars) + 8)
-    _grid(rows, y + 6, ends[-1])
+        ends.append(ends[-1] + _head_height(group) + ROW * len(group.bars) + 8)
+    _draw_grid(rows, y + 6, ends[-1])
     for group, top in zip(plot.groups, ends, strict=False):
-        _group(rows, group, top)
-    return _foot(rows, ends[-1])
+        _draw_group(rows, group, top)
+    return _draw_foot(rows, ends[-1])
 
 
-def _head(group: BarGroup) -> float:
+def _head_height(group: BarGroup) -> float:
     return (24 if group.label else 4) + (20 if group.limit else 0)
 
 
-def _grid(rows: RowPositions, top: float, bottom: float) -> None:
+def _draw_grid(rows: RowPositions, top: float, bottom: float) -> None:
     for tick in rows.plot.axis.ticks:
         x = rows.x(tick.value)
         rows.canvas.line([(x, top), (x, bottom + 4)], "grid")
 
 
-def _group(rows: RowPositions, group: BarGroup, top: float) -> None:
+def _draw_group(rows: RowPositions, group: BarGroup, top: float) -> None:
     canvas = rows.canvas
-    first = top + _head(group)
+    first = top + _head_height(group)
     if group.label:
         words = cut(group.label, GROUP, WIDE - 2 * MARGIN, bold=True)
         wide = width(words, GROUP, bold=True)
         canvas.rect(MARGIN, top + 3, (wide + 6, 18), "page")  # grid lines stop at text
         canvas.text(MARGIN, top + 17, words, size=GROUP, bold=True)
     if group.limit is not None:
-        _band(rows, group.limit, first, first + ROW * len(group.bars) - 4)
+        _shade_uncertain(rows, group.limit, first, first + ROW * len(group.bars) - 4)
     for i, bar in enumerate(group.bars):
-        _bar(rows, bar, first + ROW * i, group.limit)
+        _draw_bar(rows, bar, first + ROW * i, group.limit)
     if group.limit is not None:
-        _limit(rows, group.limit, first, first + ROW * len(group.bars) - 4)
+        _draw_limit(rows, group.limit, first, first + ROW * len(group.bars) - 4)
 
 
-def _band(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
+def _shade_uncertain(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
     """Shade the memory between what a process surely has and what it may have at best."""
     low, high = rows.x(limit.low), rows.x(limit.high)
     rows.canvas.rect(low, top - 6, (high - low, bottom - top + 6), "warn", HAZE)
 
 
-def _limit(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
+def _draw_limit(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
     canvas, x = rows.canvas, rows.x(limit.low)
     canvas.line([(x, top - 6), (x, bottom)], "edge", ' stroke-width="5" stroke-opacity="0.75"')
     canvas.line([(x, top - 6), (x, bottom)], "limit", DASHED)
@@ -92,7 +93,7 @@ def _limit(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
     canvas.text(start, top - 10, words, size=SMALL, paint="warn", bold=True)
 
 
-def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> None:
+def _draw_bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> None:
     canvas = rows.canvas
     end = rows.left - 10
     if bar.mark:
@@ -109,26 +110,27 @@ def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> N
         if wide > 0:
             canvas.filled(block(x, y, wide, THICK), style)
             seen = wide - CUT_END if end >= rows.right else wide
-            for start, room in _free(x, seen, rows.x(limit.low) if limit else None):
-                if _inside(canvas, (start, y, room), segment.told, style):
+            for start, room in _text_room(x, seen, rows.x(limit.low) if limit else None):
+                if _write_inside(canvas, (start, y, room), segment.told, style):
                     break
     if left > rows.plot.axis.high:
-        _cut_off(canvas, rows.x(left), y)
+        _draw_cut(canvas, rows.x(left), y)
     if bar.low != bar.high and bar.low < rows.plot.axis.high:
         canvas.whisker(y + THICK + 6, rows.x(bar.low), rows.x(bar.high))
     value = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
     canvas.text(WIDE - MARGIN, y + 15, value, size=SMALL, bold=bar.strong, anchor="end")
 
 
-def _cut_off(canvas: Canvas, x: float, y: float) -> None:
+def _draw_cut(canvas: Canvas, x: float, y: float) -> None:
     """Draw two gaps near the end of a bar that is longer than the axis."""
     for back in (14, 22):
         ends = [(x - back + 4, y - 2), (x - back - 4, y + THICK + 2)]
         canvas.line(ends, "edge", ' stroke-width="3.5"')
 
 
-def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, float]]:
-    """Yield (x, width) of the room for text in a segment, on both sides of the memory line."""
+def _text_room(x: float, wide: float, line: float | None) -> Iterator[tuple[float, float]]:
+    """Yield (x, width) in pixels of the room for text in a segment, left and right of the memory
+    line."""
     if line is None or not x < line < x + wide:
         yield x, wide
         return
@@ -136,8 +138,8 @@ def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, fl
     yield line + 2, x + wide - line - 2
 
 
-def _inside(canvas: Canvas, place: tuple[float, float, float], text: str, style: int) -> bool:
-    """Write text on a segment, on a plate without pattern; return False if there is no room."""
+def _write_inside(canvas: Canvas, place: tuple[float, float, float], text: str, style: int) -> bool:
+    """Write text on a segment, on a plate without pattern; return whether there was room for it."""
     x, y, wide = place
     taken = width(text, SMALL)
     if not text or taken + 12 > wide:
@@ -147,7 +149,7 @@ def _inside(canvas: Canvas, place: tuple[float, float, float], text: str, style:
     return True
 
 
-def _foot(rows: RowPositions, y: float) -> float:
+def _draw_foot(rows: RowPositions, y: float) -> float:
     canvas, axis = rows.canvas, rows.plot.axis
     widths = (width(t.text, SMALL) for t in axis.ticks)
     for tick in apart(axis, rows.right - rows.left, widths):

@@ -1,8 +1,8 @@
 """Elements of a picture as SVG text; names come from strangers, so every text is escaped here.
 
 Each element has its light colour as an attribute, which every reader of SVG obeys, and a class, by
-which a style sheet gives the dark one. Ids carry a digest of the picture, so that several pictures
-on one page keep their own styles.
+which a style sheet sets the dark one. Ids carry a digest of the picture, so that several pictures
+on one page keep separate styles.
 """
 
 import unicodedata
@@ -14,8 +14,8 @@ from weighbridge.base.records import dataclass, field
 from weighbridge.base.wording import printable
 from weighbridge.faces.charts.palette import PAINTS, PATTERNS
 
-ID = "@picture@"  # stands for the id until the picture is whole
-CAP = 4  # half the height of a whisker's ends
+ID = "@picture@"  # placeholder of the id until the picture is complete
+CAP = 4  # pixels, half the height of a whisker's ends
 FONTS = (  # Chinese fonts come last, as they have Latin letters too
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'PingFang SC', "
     "'Microsoft YaHei', 'Noto Sans CJK SC', 'WenQuanYi Micro Hei', sans-serif"
@@ -31,12 +31,12 @@ _WIDTHS = """
 """
 WIDTHS = tuple(map(int, _WIDTHS.split()))
 BOLD = 1.12  # width of DejaVu Sans Bold: the median ratio of the same characters
-HAIR = 0.001  # of a pixel: what sums of fractions may be off by
-SQUARE = 1000  # width of every other character, at most
+HAIR = 0.001  # pixels, the rounding error of sums of fractions
+SQUARE = 1000  # most width of other characters, in thousandths of the font size
 
 
 def number(value: float) -> str:
-    """Write a number with at most two decimals: 12, 12.5, 0.07."""
+    """Return a number as text with at most two decimals: "12", "12.5", "0.07"."""
     return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
 
 
@@ -46,7 +46,7 @@ def clean(words: str) -> str:
 
 @dataclass
 class Canvas:
-    """A picture being drawn; y grows downwards."""
+    """A picture being drawn, as a list of SVG elements; y grows downwards."""
 
     wide: float
     parts: list[str] = field(default_factory=list)
@@ -57,19 +57,20 @@ class Canvas:
         w, h = size
         if w > 0 and h > 0:
             place = f'x="{number(x)}" y="{number(y)}" width="{number(w)}" height="{number(h)}"'
-            self.parts.append(f"<rect {place} {_painted(paint)}{more}/>")
+            self.parts.append(f"<rect {place} {_paint(paint)}{more}/>")
 
     def line(self, points: Iterable[tuple[float, float]], paint: str, more: str = "") -> None:
-        self.path(_d(points), paint, f' fill="none"{more}')
+        self.path(_path_data(points), paint, f' fill="none"{more}')
 
     def shape(self, points: Iterable[tuple[float, float]], paint: str, more: str = "") -> None:
-        self.path(f"{_d(points)}Z", paint, more)
+        self.path(f"{_path_data(points)}Z", paint, more)
 
     def path(self, d: str, paint: str, more: str = "") -> None:
-        self.parts.append(f'<path d="{d}" {_painted(paint)}{more}/>')
+        self.parts.append(f'<path d="{d}" {_paint(paint)}{more}/>')
 
     def text(self, x: float, y: float, words: str, **style: object) -> None:
-        """Write text. `size` in pixels, `paint`, `anchor` (start, middle, end), `bold`."""
+        """Write text at a baseline. `style`: `size` in pixels, `paint`, `anchor` (start, middle,
+        end), `bold`."""
         if not words:
             return
         size, paint = style.get("size", 12), str(style.get("paint", "ink"))
@@ -77,10 +78,10 @@ class Canvas:
         more = "" if anchor == "start" else f' text-anchor="{anchor}"'
         more += ' font-weight="600"' if style.get("bold") else ""
         place = f'x="{number(x)}" y="{number(y)}" font-size="{size}"'
-        self.parts.append(f"<text {place} {_painted(paint)}{more}>{clean(words)}</text>")
+        self.parts.append(f"<text {place} {_paint(paint)}{more}>{clean(words)}</text>")
 
     def filled(self, d: str, style: int) -> None:
-        """Draw a surface in the colour of a series, with its pattern over it."""
+        """Draw a surface in the colour of a series, with the pattern of the series over it."""
         if PATTERNS[style]:
             self.parts.append(f'<path d="{d}" fill="url(#{ID}-p{style})"/>')
         else:
@@ -97,16 +98,17 @@ def block(x: float, y: float, w: float, h: float) -> str:
     return f"M{number(x)} {number(y)}h{number(w)}v{number(h)}h{number(-w)}Z"
 
 
-def _d(points: Iterable[tuple[float, float]]) -> str:
+def _path_data(points: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
 
 
-def _painted(paint: str) -> str:
+def _paint(paint: str) -> str:
     return f'class="{paint}" {PAINTS[paint].css}="{PAINTS[paint].light}"'
 
 
 def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) -> str:
-    """Return the picture, self-contained: no script, no font, no address but SVG's namespace."""
+    """Return the complete SVG, self-contained: no script, no font, no address but SVG's
+    namespace."""
     w, h = number(canvas.wide), number(high)
     body = "\n".join([_definitions(canvas.parts), *canvas.parts])
     picture = (
@@ -115,15 +117,15 @@ def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) 
         f'aria-labelledby="{ID}-t {ID}-d" font-family="{FONTS}" '
         'style="max-width:100%;height:auto">\n'
         f'<title id="{ID}-t">{clean(title)}</title>\n'
-        f'<desc id="{ID}-d">{_lines(description)}</desc>\n'
-        f"{_sheet(body)}\n"
-        f'<rect width="{w}" height="{h}" {_painted("page")}/>\n'
+        f'<desc id="{ID}-d">{_clean_lines(description)}</desc>\n'
+        f"{_dark_sheet(body)}\n"
+        f'<rect width="{w}" height="{h}" {_paint("page")}/>\n'
         f"{body}\n</svg>\n"
     )
     return picture.replace(ID, f"wb{sha256(picture.encode()).hexdigest()[:8]}")
 
 
-def _lines(words: str) -> str:
+def _clean_lines(words: str) -> str:
     return "\n".join(clean(line) for line in words.split("\n"))
 
 
@@ -131,15 +133,15 @@ def _definitions(parts: list[str]) -> str:
     used = "\n".join(parts)
     patterns = "".join(
         f'<pattern id="{ID}-p{i}" width="8" height="8" patternUnits="userSpaceOnUse">'
-        f'<rect width="8" height="8" {_painted(f"s{i}")}/>'
-        f'<path d="{d}" {_painted(f"h{i}")} stroke-width="1.2" stroke-opacity="0.45"/></pattern>'
+        f'<rect width="8" height="8" {_paint(f"s{i}")}/>'
+        f'<path d="{d}" {_paint(f"h{i}")} stroke-width="1.2" stroke-opacity="0.45"/></pattern>'
         for i, d in enumerate(PATTERNS)
         if f"#{ID}-p{i})" in used
     )
     return f"<defs>{patterns}</defs>" if patterns else ""
 
 
-def _sheet(body: str) -> str:
+def _dark_sheet(body: str) -> str:
     """Return the style sheet for dark pages, with only those classes that the picture uses."""
     rules = "".join(
         f"#{ID} .{name}{{{paint.css}:{paint.dark}}}"
@@ -153,12 +155,12 @@ def _sheet(body: str) -> str:
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """Return the pixels that `text` takes at most, as written: without control characters."""
-    units = sum(_units(c) for c in printable(text))
+    """Return the most pixels that `text` may take, without its control characters."""
+    units = sum(_character_width(c) for c in printable(text))
     return units * size / 1000 * (BOLD if bold else 1)
 
 
-def _units(c: str) -> int:
+def _character_width(c: str) -> int:
     if " " <= c <= "~":
         return WIDTHS[ord(c) - 32]
     return 0 if unicodedata.combining(c) else SQUARE
@@ -175,7 +177,8 @@ def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
 
 
 def folded(text: str, size: float, room: float, *, bold: bool = False, most: int = 2) -> list[str]:
-    """Break `text` between words into at most `most` lines; the last one is cut."""
+    """Return `text` broken between words into at most `most` lines of `room` pixels; the last one
+    is cut."""
     lines: list[str] = []
     words = text.split(" ")
     while words and len(lines) < most - 1:

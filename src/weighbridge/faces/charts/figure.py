@@ -1,7 +1,7 @@
 """Charts as frozen records: builders make them, svg.py draws them.
 
-Values are bytes on an axis of memory. Nothing here knows about pixels or colours: a series has a
-number, which palette.py turns into a colour and a pattern.
+Values are bytes on an axis of memory. Records hold no pixels and no colours: a series has a number,
+which palette.py turns into a colour and a pattern.
 """
 
 from weighbridge.base.records import NamedTuple
@@ -11,7 +11,7 @@ MOST = 6  # series with a style of their own
 
 
 class Series(NamedTuple):
-    """One kind of segment, area, line or dot, and the number of its style."""
+    """One kind of segment, area, line or dot: its name, and the number of its style."""
 
     name: str
     style: int
@@ -23,7 +23,8 @@ class Tick(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The range that is drawn. `log`: equal ratios have equal lengths."""
+    """An axis of a plot: the range that is drawn, with its ticks. `log`: equal ratios have equal
+    lengths."""
 
     label: str
     low: float
@@ -33,7 +34,7 @@ class Axis(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """The memory that a process can have: `low` for sure, `high` at best."""
+    """The memory that a process can have: `low` bytes for sure, `high` at best."""
 
     low: float
     high: float
@@ -41,7 +42,7 @@ class Limit(NamedTuple):
 
 
 class FigureSegment(NamedTuple):
-    """A part of a bar. `told` is written into it if there is room."""
+    """A part of a bar. `told` is text to write into the segment if there is room."""
 
     series: int
     value: float
@@ -49,7 +50,7 @@ class FigureSegment(NamedTuple):
 
 
 class FigureBar(NamedTuple):
-    """One row: segments in a line, and the interval of their sum."""
+    """One row of a bar chart: segments in a line, and the interval of their sum."""
 
     label: str
     segments: tuple[FigureSegment, ...]
@@ -61,7 +62,7 @@ class FigureBar(NamedTuple):
 
 
 class BarGroup(NamedTuple):
-    """Rows that share a device, and the memory of that device."""
+    """Rows of bars that share a device, and the memory of that device."""
 
     label: str
     bars: tuple[FigureBar, ...]
@@ -69,7 +70,8 @@ class BarGroup(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """Horizontal bars, stacked where they have several segments. `more`: what is not drawn."""
+    """Horizontal bars, stacked if they have several segments. `more`: a note on the bars that are
+    not drawn."""
 
     groups: tuple[BarGroup, ...]
     series: tuple[Series, ...]
@@ -111,7 +113,7 @@ class Areas(NamedTuple):
 
 
 class CurvePoint(NamedTuple):
-    """A value with its interval."""
+    """A point of a curve: its value `y` with the bounds `low` and `high`."""
 
     x: float
     low: float
@@ -126,7 +128,7 @@ class Curve(NamedTuple):
 
 
 class LinePlot(NamedTuple):
-    """Lines with interval bands."""
+    """A plot of lines, each with the band of its interval."""
 
     curves: tuple[Curve, ...]
     x: Axis
@@ -142,7 +144,7 @@ class Dot(NamedTuple):
 
 
 class Dots(NamedTuple):
-    """Named points."""
+    """A plot of named points."""
 
     dots: tuple[Dot, ...]
     series: tuple[Series, ...]
@@ -151,8 +153,8 @@ class Dots(NamedTuple):
 
 
 class FigureTable(NamedTuple):
-    """The data in words and numbers. `words`: the leading columns that hold text; `caption`: the
-    unit of sizes."""
+    """The data of a figure as a table of texts. `words`: the number of leading text columns;
+    `caption`: the unit of sizes."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -164,11 +166,11 @@ Plot = Bars | Areas | LinePlot | Dots
 
 
 class Figure(NamedTuple):
-    """A picture with all that it says in words."""
+    """A picture with its title, sentences and table."""
 
     title: str
-    answer: str  # in one sentence; "" where there is none
-    notes: tuple[str, ...]  # how to read it
+    answer: str  # the answer in one sentence, "" without one
+    notes: tuple[str, ...]  # how to read the picture
     description: str  # the picture in words, for screen readers
     plots: tuple[Plot, ...]
     table: FigureTable

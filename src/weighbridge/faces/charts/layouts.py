@@ -1,5 +1,5 @@
-"""Layouts of a run or a server over several cards, a dot for each that fits. Every plot has what
-costs time along x, and another cost or benefit along y.
+"""The chart of layouts of a run or a server over several cards: a dot for each that fits. Every
+plot has a cost in time along x, and another cost or benefit along y.
 
     train    x: work that is recomputed, and time that stages wait     y: bytes that a card sends
     infer    x: weights that are read one after another per token      y: cached tokens, bytes sent
@@ -24,14 +24,15 @@ Row = Mapping[str, Any]
 
 
 class LayoutMeasure(NamedTuple):
-    """A cost or benefit of layouts. `sized`: in bytes, else a plain number."""
+    """A cost or benefit of layouts; `of` reads its value from a row. `sized`: in bytes, else a
+    plain number."""
 
     word: str
     of: Callable[[Row], float]
     sized: bool = True
 
 
-def _work(row: Row) -> float:
+def _extra_time(row: Row) -> float:
     """Return the percent by which a step takes longer: recomputed work and pipeline bubble."""
     return 100 * float(row["computed_again"] + row["bubble"])
 
@@ -41,9 +42,11 @@ FAR = LayoutMeasure("axis.far", lambda row: float(row["far_bytes"]))
 TURN = LayoutMeasure("axis.turn", lambda row: float(row["read_in_turn_bytes"]))
 CACHED = LayoutMeasure("axis.cached", lambda row: float(row["cached_tokens"]), sized=False)
 HOST = LayoutMeasure("axis.ram_read", lambda row: float(row["read_from_host_bytes"]))
-WORK = LayoutMeasure("axis.work", _work, sized=False)
+WORK = LayoutMeasure("axis.work", _extra_time, sized=False)
 NEEDS = LayoutMeasure("axis.needs", lambda row: float(row["peak_bytes"]))
-MEASURES: Mapping[str, tuple[LayoutMeasure, ...]] = {  # along x, and then along y
+MEASURES: Mapping[
+    str, tuple[LayoutMeasure, ...]
+] = {  # question -> the measure along x, then those along y
     "train": (WORK, NEAR, FAR),
     "infer": (TURN, CACHED, NEAR, FAR),
     "placed": (HOST, TURN, CACHED),
@@ -53,8 +56,8 @@ MEASURES: Mapping[str, tuple[LayoutMeasure, ...]] = {  # along x, and then along
 def layouts(
     ranking: Ranking, *, every: bool = False, unit: str | None = None, lang: str = "en"
 ) -> Figure:
-    """Draw the layouts that fit. A note says if these are `every` one or only those that no other
-    one betters. Raises UsageError if none fits."""
+    """Return the figure of the layouts that fit. A note says whether the rows are all of them
+    (`every`) or only those that no other layout betters. Raises UsageError if none fits."""
     say = words_in(lang, "charts")
     rows = ranking.fitting
     if not rows:
@@ -82,13 +85,15 @@ def _notes(ranking: Ranking, every: bool, say: Words) -> Iterator[str]:
 def _plot(
     rows: tuple[Row, ...], x: LayoutMeasure, y: LayoutMeasure, words: tuple[Words, str | None]
 ) -> Dots:
-    dots = tuple(sorted(Dot(x.of(row), y.of(row), _name(row, rows, (x, y)), 0) for row in rows))
+    dots = tuple(sorted(Dot(x.of(row), y.of(row), _dot_name(row, rows, (x, y)), 0) for row in rows))
     axes = (_axis(rows, each, words) for each in (x, y))
     return Dots(dots, (Series(words[0]("layouts"), 0),), *axes)
 
 
-def _name(row: Row, rows: tuple[Row, ...], measures: tuple[LayoutMeasure, LayoutMeasure]) -> str:
-    """Return the name of a dot; "" if another is better in one measure and not worse in any."""
+def _dot_name(
+    row: Row, rows: tuple[Row, ...], measures: tuple[LayoutMeasure, LayoutMeasure]
+) -> str:
+    """Return the name of a dot; "" if another dot is better in one measure and not worse in any."""
 
     def costs(of: Row) -> tuple[float, ...]:
         return tuple(-m.of(of) if m is CACHED else m.of(of) for m in measures)

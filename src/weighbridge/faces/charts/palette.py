@@ -6,7 +6,7 @@ from weighbridge.base.records import NamedTuple
 
 
 class Paint(NamedTuple):
-    """The colours of one CSS property of a class of elements."""
+    """The light and the dark colour of one CSS property, for a class of elements."""
 
     css: str
     light: str
@@ -24,7 +24,7 @@ FILLS = (
     ("#ba2351", "#ae5557"),
     ("#7a828c", "#8d96a0"),
 )
-INKS = (  # colours of text on them
+INKS = (  # light and dark colour of the text on each fill
     (LIGHT_INK, DARK_INK),
     (DARK_INK, DARK_INK),
     (LIGHT_INK, LIGHT_INK),
@@ -33,8 +33,8 @@ INKS = (  # colours of text on them
     (LIGHT_INK, LIGHT_INK),
     (DARK_INK, DARK_INK),
 )
-SECOND = len(FILLS)  # from this number on, styles have the colours of the first ones, with dots
-CHANGED = 2 * SECOND  # the style of the memory needed after a change, which is no part
+SECOND = len(FILLS)  # from this number on, styles repeat the first colours, with dots
+CHANGED = 2 * SECOND  # style of the memory needed after a change
 COLOURS = (*range(SECOND), *range(SECOND), SECOND - 1)  # the colour of each style
 _PAINTS = """
 page fill #ffffff #14171a

@@ -1,4 +1,4 @@
-"""Components as segments: under everyday names, the same ones in every bar of a chart."""
+"""Components as segments of bars: under everyday names, equal ones in every bar of a chart."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,8 +55,8 @@ def sums(phase: Instant) -> Sums:
 
 
 def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
-    """Return at most `count` parts, those that are largest in any bar, and activations, in the
-    order of ORDER."""
+    """Return the names of at most `count` parts, in the order of ORDER: those that are largest in
+    any bar, and activations."""
     bars = list(every)
     fullest = max((s.total() for s in bars), default=0)
     most: Sums = Counter()
@@ -75,9 +75,10 @@ def series(names: Sequence[str], say: Words, otherwise: Mapping[str, str]) -> tu
 
 
 def otherwise(reports: "Sequence[Report]") -> dict[str, str]:
-    """Return the other names of parts, if they apply to all of these answers."""
+    """Return part -> other name, if it applies to all of these reports: frozen weights, a driver
+    that is not CUDA's."""
     renamed = {}
-    if all(_adapted(r) for r in reports):
+    if all(_has_adapters(r) for r in reports):
         renamed["weights"] = "frozen_weights"
     cards = [r.verdict for r in reports if r.verdict is not None and r.verdict.marketed_gb]
     if cards and not any(v.accelerator_id.startswith("nvidia") for v in cards):
@@ -85,7 +86,7 @@ def otherwise(reports: "Sequence[Report]") -> dict[str, str]:
     return renamed
 
 
-def _adapted(report: "Report") -> bool:
+def _has_adapters(report: "Report") -> bool:
     phases = (p for d in report.devices for p in d.phases)
     return any(c.name == "adapters" for p in phases for c in p.components)
 

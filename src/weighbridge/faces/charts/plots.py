@@ -46,7 +46,7 @@ class Box:
                 free = y - SMALL - 6
 
     def foot(self) -> float:
-        """Draw ticks and the name of the x axis. Returns the y below them, in pixels."""
+        """Draw the ticks and the name of the x axis. Returns the y below them, in pixels."""
         for tick in apart(self.x, self.right - self.left, self._widths()):
             x = self.at(tick.value, self.y.low)[0]
             self.canvas.line([(x, self.bottom), (x, self.bottom + 4)], "grid")
@@ -62,12 +62,13 @@ class Box:
         return (width(t.text, SMALL) for t in self.x.ticks)
 
     def head(self, y: float) -> None:
-        """Write the name of the y axis, above it."""
+        """Write the name of the y axis, above the axis."""
         words = cut(self.y.label, SMALL, WIDE - 2 * MARGIN)
         self.canvas.text(MARGIN, y, words, size=SMALL, paint="faint")
 
     def limit(self, limit: Limit, *, right: bool = True, drop: float = 0) -> None:
-        """Draw a line across, its interval as a band, and its label above the line."""
+        """Draw a limit as a line across the plot, its interval as a band, and its label above the
+        line."""
         low, high = self.up(limit.low), self.up(limit.high)
         self.canvas.rect(self.left, high, (self.right - self.left, low - high), "warn", HAZE)
         self.canvas.line([(self.left, low), (self.right, low)], "limit", DASHED)
@@ -88,7 +89,7 @@ def named(canvas: Canvas, label: str, y: float) -> None:
 
 # Memory over time: stacked layers, phases named above, the peak marked
 
-HEAD = 62  # above the plot: its name, the name of the y axis, the phases
+HEAD = 62  # pixels above the plot: its name, the name of the y axis, the phases
 
 
 def areas(canvas: Canvas, plot: Areas, y: float) -> float:
@@ -97,42 +98,42 @@ def areas(canvas: Canvas, plot: Areas, y: float) -> float:
     if plot.label:
         words = cut(plot.label, 13, box.right - MARGIN, bold=True)
         canvas.text(MARGIN, y + 16, words, size=13, bold=True)
-    _bands(box, plot)
+    _draw_phases(box, plot)
     box.grid()
     canvas.text(MARGIN, top - 26, cut(plot.y.label, SMALL, 740), size=SMALL, paint="faint")
     base = [0.0] * len(plot.xs)
     for layer, series in zip(plot.layers, plot.series, strict=True):
         over = [a + max(0.0, b) for a, b in zip(base, layer, strict=True)]
-        _layer(box, plot.xs, (base, over), series.style)
+        _draw_layer(box, plot.xs, (base, over), series.style)
         base = over
     outline = list(_steps(box, plot.xs, plot.line))
-    walked = _walked(outline)
+    walked = _step_path(outline)
     canvas.path(walked, "edge", ' fill="none" stroke-width="3.6"')
     canvas.path(walked, "rule", ' fill="none" stroke-width="1.6"')
     middle = (plot.x.low + plot.x.high) / 2
     if plot.limit is not None:
         box.limit(plot.limit, right=plot.peak.x < middle)
     if plot.refused is not None:
-        _refused(box, plot.refused)
-    _peak(box, plot)
-    return _named_line(canvas, plot, box.foot())
+        _draw_refused(box, plot.refused)
+    _draw_peak(box, plot)
+    return _draw_line_name(canvas, plot, box.foot())
 
 
-def _layer(
+def _draw_layer(
     box: Box, xs: Sequence[float], between: tuple[Sequence[float], Sequence[float]], style: int
 ) -> None:
     low, high = between
     if high == low:
         return
     there, back = list(_steps(box, xs, high)), list(_steps(box, xs, low))
-    box.canvas.filled(f"{_walked([*there, *reversed(back)])}Z", style)
+    box.canvas.filled(f"{_step_path([*there, *reversed(back)])}Z", style)
 
 
-def _walked(points: Sequence[tuple[float, float]]) -> str:
+def _step_path(points: Sequence[tuple[float, float]]) -> str:
     """Return an SVG path of level and upright lines, without the points within a level line."""
     x, y = (f"{v:.1f}" for v in points[0])
     d = [f"M{x} {y}"]
-    level = ""  # where a level stretch has come to
+    level = ""  # x that a level stretch has reached
     for point in points[1:]:
         nx, ny = (f"{v:.1f}" for v in point)
         if ny == y:
@@ -154,7 +155,7 @@ def _steps(box: Box, xs: Sequence[float], values: Sequence[float]) -> Iterator[t
         before = y
 
 
-def _bands(box: Box, plot: Areas) -> None:
+def _draw_phases(box: Box, plot: Areas) -> None:
     """Draw the phases: every second one shaded, with names if there is room for them."""
     free = box.left
     for i, band in enumerate(plot.bands):
@@ -170,7 +171,7 @@ def _bands(box: Box, plot: Areas) -> None:
             free = low + 4 + wide + 6
 
 
-def _peak(box: Box, plot: Areas) -> None:
+def _draw_peak(box: Box, plot: Areas) -> None:
     """Draw a dot at the peak, and its label above, towards the middle."""
     x, y = box.at(plot.peak.x, plot.peak.y)
     words = cut(plot.peak.label, SMALL, (box.right - box.left) * 0.8, bold=True)
@@ -185,7 +186,7 @@ def _peak(box: Box, plot: Areas) -> None:
     box.canvas.path(circle, "ink")
 
 
-def _refused(box: Box, mark: Mark) -> None:
+def _draw_refused(box: Box, mark: Mark) -> None:
     """Draw an upright line where the card was full, and its label at the foot of the plot."""
     x, y = box.at(mark.x, mark.y)
     words = cut(mark.label, SMALL, (box.right - box.left) * 0.8, bold=True)
@@ -198,8 +199,8 @@ def _refused(box: Box, mark: Mark) -> None:
     box.canvas.path(cross, "rule", ' fill="none" stroke-width="2"')
 
 
-def _named_line(canvas: Canvas, plot: Areas, y: float) -> float:
-    """Name the line below the plot at its left, beside the name of the x axis."""
+def _draw_line_name(canvas: Canvas, plot: Areas, y: float) -> float:
+    """Name the plot's line below the plot on the left; return the y below the name, in pixels."""
     words = cut(plot.line_name, SMALL, 380)
     canvas.line([(MARGIN, y - 12), (MARGIN + 22, y - 12)], "rule", ' stroke-width="1.6"')
     canvas.text(MARGIN + 28, y - 8, words, size=SMALL)
@@ -226,7 +227,7 @@ def lines(canvas: Canvas, plot: LinePlot, y: float) -> float:
     box.head(y + 16)
     box.grid()
     for curve in plot.curves:
-        _band(box, curve)
+        _draw_interval(box, curve)
     free = float("inf")  # limits from the lowest up: words of close ones stand higher
     for limit in sorted(plot.limits):
         words = box.up(limit.high) - 6
@@ -234,19 +235,19 @@ def lines(canvas: Canvas, plot: LinePlot, y: float) -> float:
         box.limit(limit, right=False, drop=drop)
         free = words - drop - SMALL - 4
     for curve in plot.curves:
-        _curve(box, curve)
+        _draw_curve(box, curve)
     if len(plot.curves) == 1:
-        _values(box, plot.curves[0])
+        _write_values(box, plot.curves[0])
     return box.foot()
 
 
-def _band(box: Box, curve: Curve) -> None:
+def _draw_interval(box: Box, curve: Curve) -> None:
     there = [box.at(p.x, p.high) for p in curve.points]
     back = [box.at(p.x, p.low) for p in reversed(curve.points)]
     box.canvas.shape([*there, *back], f"s{curve.series.style}", ' fill-opacity="0.18"')
 
 
-def _curve(box: Box, curve: Curve) -> None:
+def _draw_curve(box: Box, curve: Curve) -> None:
     style = curve.series.style
     spots = [box.at(p.x, p.y) for p in curve.points]
     box.canvas.line(spots, f"l{style}", ' stroke-width="2.4" stroke-linejoin="round"')
@@ -254,7 +255,7 @@ def _curve(box: Box, curve: Curve) -> None:
         box.canvas.path(f"M{x:.1f} {y:.1f}{SHAPES[style]}", f"s{style}")
 
 
-def _values(box: Box, curve: Curve) -> None:
+def _write_values(box: Box, curve: Curve) -> None:
     """Write the values of a single line below its points, if they do not touch."""
     free = box.left
     for point in curve.points:
@@ -271,8 +272,8 @@ def _values(box: Box, curve: Curve) -> None:
 # Named points; a name stands at the first place around its point that is free.
 
 TALL = 400  # pixels of the plot
-LINE = 16  # pixels: a name further off has a line from its dot
-LONGEST = 180  # pixels of a name
+LINE = 16  # pixels: a name further off gets a line to its dot
+LONGEST = 180  # most pixels of a name
 
 
 class Area(NamedTuple):
@@ -297,33 +298,34 @@ def dots(canvas: Canvas, plot: Dots, y: float) -> float:
         style = plot.series[dot.series].style
         canvas.path(f"M{x:.1f} {y:.1f}{SHAPES[style]}", f"s{style}")
         if dot.label:
-            _name(box, (x, y), cut(dot.label, SMALL, LONGEST), taken)
+            _write_name(box, (x, y), cut(dot.label, SMALL, LONGEST), taken)
     return box.foot()
 
 
-def _name(box: Box, point: tuple[float, float], words: str, taken: list[Area]) -> None:
-    """Write a name beside its point. If no place is free nothing is written: the table has it."""
+def _write_name(box: Box, point: tuple[float, float], words: str, taken: list[Area]) -> None:
+    """Write a name beside its point. If no place is free it is left out: the table has it."""
     wide = width(words, SMALL)
-    for x, y in _around(*point, wide):
+    for x, y in _name_places(*point, wide):
         spot = Area(x, y - SMALL + 1, x + wide, y + 3)
         inside = spot.left >= box.left and spot.right <= box.right
         inside = inside and spot.top >= box.top and spot.bottom <= box.bottom
         if inside and not any(spot.meets(other) for other in taken):
             taken.append(spot)
-            _lead(box, point, spot)
+            _draw_leader(box, point, spot)
             box.canvas.text(x, y, words, size=SMALL)
             return
 
 
-def _lead(box: Box, point: tuple[float, float], spot: Area) -> None:
+def _draw_leader(box: Box, point: tuple[float, float], spot: Area) -> None:
     x = min(max(point[0], spot.left), spot.right)
     y = min(max(point[1], spot.top), spot.bottom)
     if abs(x - point[0]) + abs(y - point[1]) > LINE:
         box.canvas.line([point, (x, y)], "leader")
 
 
-def _around(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:
-    """Yield baselines right, left, above and below a point, then further off."""
+def _name_places(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:
+    """Yield (x, y) of possible baselines of a name: right, left, above and below a point, then
+    further off."""
     for far in (8, 14, 20, 28, 38, 50, 64, 80, 96):
         yield x + far, y + 4
         yield x - far - wide, y + 4

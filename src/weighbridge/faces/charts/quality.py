@@ -1,8 +1,8 @@
-"""Quality against size: a dot for each format, as llama.cpp's articles draw it.
+"""The chart of quality against size: a dot per format, as in llama.cpp's articles.
 
-Values of different sources are not comparable (other texts, other windows); what each loses
-against its own baseline is. So the axis is the loss in percent; of a metric whose baseline is zero
-(a divergence) it is the value itself. It is logarithmic: good formats differ by little.
+Values of different sources are not comparable (other texts, other windows); the loss of each
+against the baseline of its source is. So the axis is the loss in percent; for a metric whose
+baseline is zero (a divergence) it is the value. It is logarithmic: good formats differ by little.
 """
 
 import re
@@ -20,12 +20,12 @@ from weighbridge.models.quantization.quality import QualityRow, QualityTable, sc
 if TYPE_CHECKING:
     from weighbridge.memory.report import ModelFacts, Report
 
-WIDE = 3  # sizes of which the largest is more than WIDE times the least have a logarithmic axis
+WIDE = 3  # ratio of the largest to the least size from which their axis is logarithmic
 BESIDE = 1.2  # room at the ends of a logarithmic axis of sizes, for names beside dots
 ROOM = 1.1  # room beyond the values
 LEAST = 0.01  # percent: the smallest loss that is drawn
 BITS = 64  # bits per weight at most: a greater `size` is bytes
-MANY = 4  # formats that a table needs, to be worth a picture
+MANY = 4  # fewest formats of a table that is drawn
 UNPACKED = "float16"  # format of a baseline: such pages call it FP16 or F16
 PERPLEXITY = "perplexity"  # the metric that is drawn
 
@@ -60,7 +60,7 @@ def quality(
     plot = Dots(
         tuple(sorted(dots)),
         tuple(Series(s, i) for i, s in enumerate(sources[:MOST])),
-        _sizes(records, unit, say),
+        _size_axis(records, unit, say),
         scale.ratios(label, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
     )
     edge = (say("edge"),) if min(losses) < floor else ()
@@ -75,23 +75,23 @@ def quality(
     )
 
 
-def _dots(groups: Iterable[Sequence[Quality]]) -> Iterator[Dot]:
+def _perplexity_dots(groups: Iterable[Sequence[Quality]]) -> Iterator[Dot]:
     for number, group in enumerate(groups):
         for record in group:
             yield Dot(record.size, record.value, record.format, number)
 
 
 def perplexities(groups: Mapping[str, Sequence[Quality]], *, lang: str = "en") -> Figure:
-    """Return the perplexity of several models against their size, a series for each: figures of
-    one page and one text, which can be compared as they are."""
+    """Return the figure of several models' perplexities against their sizes, a series per model:
+    values of one page and one text, which can be compared as they are."""
     say = words_in(lang, "charts")
     records = [record for group in groups.values() for record in group]
     unit = scale.unit(max(r.size for r in records))
     low, high = min(r.value for r in records), max(r.value for r in records)
     plot = Dots(
-        tuple(sorted(_dots(groups.values()))),
+        tuple(sorted(_perplexity_dots(groups.values()))),
         tuple(Series(name, number) for number, name in enumerate(groups)),
-        _sizes(records, unit, say),
+        _size_axis(records, unit, say),
         scale.ratios(PERPLEXITY, low / ROOM, high * ROOM),
     )
     return Figure(
@@ -106,11 +106,11 @@ def perplexities(groups: Mapping[str, Sequence[Quality]], *, lang: str = "en") -
 
 
 def loss(record: Quality) -> float:
-    """Return percent above the baseline, 0 below it (noise); without a baseline the value."""
+    """Return the percent above the baseline, 0 below it (noise); without a baseline the value."""
     return max(0.0, 100 * (record.value / record.baseline - 1)) if record.baseline else record.value
 
 
-def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: Words) -> Axis:
+def _size_axis(records: Sequence[Quality], unit: scale.ByteUnit | None, say: Words) -> Axis:
     low, high = min(r.size for r in records), max(r.size for r in records)
     label = say("axis.size", unit=unit.name) if unit else say("axis.bits")
     if high > WIDE * low:
@@ -146,13 +146,13 @@ def _table(
 
 
 def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str) -> Figure:
-    """Draw the losses of formats against their sizes, from `load` of the model. The losses are of
-    one table of one page: that of the nearest model with a table of several formats. Raises
-    UsageError if none is published."""
+    """Return the figure of the losses of formats against their sizes, from `load` of the model. The
+    losses are of one table of one page: that of the nearest model with a table of several formats.
+    Raises UsageError if none is published."""
     facts = load(remedies=False).model
     experts = facts.active_parameters < facts.parameters
     for table in scoreboards(facts.name, facts.parameters, experts=experts):
-        sizes = dict(_weight_sizes(load, table, settings)) if _drawable(table) else {}
+        sizes = dict(_weight_sizes(load, table, settings)) if _is_drawable(table) else {}
         if len(sizes) >= MANY:
             records = [
                 Quality(
@@ -163,20 +163,20 @@ def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str
                     source=_source(table),
                     baseline_format=table.baseline_name,
                 )
-                for row in _ours(table)
+                for row in _known_rows(table)
                 if row.formats[0] in sizes
             ]
             return quality(records, model=facts.name, lang=lang)
     return quality([], model=facts.name, lang=lang)
 
 
-def _by_page(facts: "Iterable[ModelFacts]") -> Iterable[Mapping[str, QualityTable]]:
-    """Return tables of perplexities by model's name: a group for each page, text and setting."""
+def _tables_by_page(facts: "Iterable[ModelFacts]") -> Iterable[Mapping[str, QualityTable]]:
+    """Return tables of perplexities by model's name, a group for each page, text and setting."""
     groups: dict[tuple[str, str, str], dict[str, QualityTable]] = {}
     for each in facts:
         experts = each.active_parameters < each.parameters
         for table in scoreboards(each.name, each.parameters, experts=experts, same=True):
-            if table.metric == PERPLEXITY and table.baseline and _ours(table):
+            if table.metric == PERPLEXITY and table.baseline and _known_rows(table):
                 page = (table.page, table.text, table.under)
                 groups.setdefault(page, {}).setdefault(each.name, table)
     return groups.values()
@@ -185,30 +185,33 @@ def _by_page(facts: "Iterable[ModelFacts]") -> Iterable[Mapping[str, QualityTabl
 def beside(
     loads: "Sequence[Callable[..., Report]]", settings: Mapping[str, Any], lang: str
 ) -> Figure:
-    """Draw perplexities of several models against their sizes, from `loads`: those of the page with
-    the most figures of all of them on one text. Raises UsageError if there is none, and for more
-    models than a picture tells apart."""
+    """Return the figure of several models' perplexities against their sizes, from `loads`.
+
+    The figures are of the page with the most figures of all these models on one text. Raises
+    UsageError if there is none, and for more models than a picture tells apart.
+    """
     facts = [load(remedies=False).model for load in loads]
     names = [each.name for each in facts]
     if len(names) > MOST:
         raise UsageError(sentence("draw.many", count=len(names), most=MOST))
-    whole = [group for group in _by_page(facts) if len(group) == len(names)]
+    whole = [group for group in _tables_by_page(facts) if len(group) == len(names)]
     if not whole:
         raise UsageError(sentence("draw.perplexity", names=", ".join(names)))
-    chosen = max(whole, key=lambda group: sum(len(_ours(t)) for t in group.values()))
+    chosen = max(whole, key=lambda group: sum(len(_known_rows(t)) for t in group.values()))
     pairs = zip(names, loads, strict=True)
     return perplexities(
-        {name: list(_of(chosen[name], load, settings)) for name, load in pairs}, lang=lang
+        {name: list(_figures_of_model(chosen[name], load, settings)) for name, load in pairs},
+        lang=lang,
     )
 
 
-def _of(
+def _figures_of_model(
     table: QualityTable, load: "Callable[..., Report]", settings: Mapping[str, Any]
 ) -> Iterator[Quality]:
     """Yield the figures of one model, its baseline first."""
     baseline = table.baseline or 0.0
     first = QualityRow(table.baseline_name, (UNPACKED,), baseline, None)
-    rows = [first, *(row for row in _ours(table) if row.formats)]
+    rows = [first, *(row for row in _known_rows(table) if row.formats)]
     sizes = dict(_weight_sizes(load, table._replace(rows=tuple(rows)), settings))
     for row in rows:
         form = row.formats[0]
@@ -224,11 +227,11 @@ def _of(
             )
 
 
-def _drawable(table: QualityTable) -> bool:
-    return table.metric == PERPLEXITY and len({r.formats for r in _ours(table)}) >= MANY
+def _is_drawable(table: QualityTable) -> bool:
+    return table.metric == PERPLEXITY and len({r.formats for r in _known_rows(table)}) >= MANY
 
 
-def _ours(table: QualityTable) -> list[QualityRow]:
+def _known_rows(table: QualityTable) -> list[QualityRow]:
     return [row for row in table.rows if row.formats]
 
 
@@ -237,7 +240,7 @@ def _weight_sizes(
 ) -> Iterator[tuple[str, int]]:
     """Yield (format, bytes of the weights) for each format of the table that the model can have."""
     same = {name: settings[name] for name in ("engine_version", "base_model")}
-    for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
+    for form in dict.fromkeys(row.formats[0] for row in _known_rows(table)):
         how = {"dtype": form} if form == UNPACKED else {"quantization": form}
         try:
             report = load(**how, remedies=False, **same)
@@ -247,8 +250,11 @@ def _weight_sizes(
 
 
 def _source(table: QualityTable, *, whose: bool = True) -> str:
-    """Return whose figures they are: the model, the text, the method, the page."""
+    """Return the source of a table's figures: the model (if `whose`), the text, the method, the
+    page."""
     model = table.model.rpartition("/")[2] if whose else ""
     parts = (model, table.text, table.under, table.caution)
-    page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
+    page = re.sub(
+        r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page
+    )  # shortens the commit and the address
     return f"{', '.join(filter(None, parts))}: {page.removeprefix('https://')}"

@@ -1,4 +1,5 @@
-"""A report as stacked bars: a row for each phase of each device, and the device's memory."""
+"""The chart of a report as stacked bars: a row for each phase of each device, and the device's
+memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
     from weighbridge.memory.report.verdict import Verdict
 
-ROWS = 24  # rows that are drawn; the table has all
+ROWS = 24  # most rows that are drawn; the table has all
 AXES = {"gpu": "axis.card", "host": "axis.host", "disk": "axis.disk"}
-SHARE = 1  # the style of one device's share of a model that is split
-NARROW = 0.02  # of the usable memory: a smaller interval is written as one size
-WORDS = 2  # columns of words in the table
+SHARE = 1  # style of one device's share of a model that is split
+NARROW = 0.02  # fraction of the usable memory; a smaller interval is written as one size
+WORDS = 2  # number of text columns in the table
 
 
 class AlikeDevices(NamedTuple):
-    """Devices that hold the same in every phase."""
+    """Devices whose components are equal in every phase: their label and number, one of them, and
+    their memory."""
 
     label: str
     number: int
@@ -42,7 +44,7 @@ class AlikeDevices(NamedTuple):
 
 
 class BarSettings(NamedTuple):
-    """Settings that every bar of a chart is made with."""
+    """Settings for all bars of a chart: words, unit, names of parts, and series."""
 
     say: Words
     unit: scale.ByteUnit
@@ -55,11 +57,11 @@ class BarSettings(NamedTuple):
 
 
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
-    """Draw the devices of one report, phase by phase."""
+    """Return the figure of one report's devices, phase by phase."""
     say = words_in(lang, "charts")
     size = scale.unit(report.peak.expected, unit)
-    groups = list(_shared(report, say, size))
-    rows = _rows(report, groups, say, size)
+    groups = list(_alike_devices(report, say, size))
+    rows = _bar_settings(report, groups, say, size)
     return Figure(
         title=title(report, say),
         answer=said(report, say, size),
@@ -72,13 +74,15 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
 
 
 def _plots(report: "Report", alike: Sequence[AlikeDevices], rows: BarSettings) -> Iterator[Bars]:
-    """Yield the plots of the accelerators, the host and the disk, each with its own scale."""
-    split = _split(report, rows)
+    """Yield the plots of the accelerators, the host and the disk, each with a separate scale."""
+    split = _share_bar(report, rows)
     shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
     for kind in ("gpu", "host", "disk"):
         some = [s for s in alike if s.device.kind == kind]
         if some:
-            drawn, more = _drawn([_group(s, rows, len(some)) for s in some], some, rows)
+            drawn, more = _limited_groups(
+                [_device_group(s, rows, len(some)) for s in some], some, rows
+            )
             groups = (*split, *drawn) if kind == "gpu" else tuple(drawn)
             label = rows.say(AXES[kind], unit=rows.unit.name)
             axis = scale.memory(label, furthest(groups), rows.unit)
@@ -90,7 +94,7 @@ def title(report: "Report", say: Words) -> str:
     engine = w.get("framework") or w.get("engine") or ""
     version = w.get("framework_version") or w.get("engine_version") or ""
     kind = "pictures" if report.pictures and report.task == "infer" else report.task
-    if w.get("method") in LEARNS:  # its engines are those of its roles
+    if w.get("method") in LEARNS:  # the engines belong to the roles
         kind, version = "learns", w.get("framework_version") or ""
         engine = TITLES.get(str(engine), engine)
     return say(
@@ -102,7 +106,8 @@ def title(report: "Report", say: Words) -> str:
 
 
 def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
-    """Write a size in one unit, with its range if both ends print differently."""
+    """Return an interval as text in one unit: the expected size, with both bounds if they print
+    differently."""
     about = unit.told(interval.expected)
     if unit.number(interval.low) == unit.number(interval.high):
         return about
@@ -110,7 +115,8 @@ def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
 
 
 def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
-    """Return the verdict with needed and usable memory; without a card only the size."""
+    """Return a sentence with the verdict, the needed and the usable memory; without a card only the
+    size."""
     v = report.verdict
     if v is None or not v.count:
         host = all(d.kind == "host" for d in report.devices)
@@ -129,7 +135,7 @@ def limit(verdict: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit 
     return Limit(low, high, say("usable.span", low=unit.number(low), high=unit.told(high)))
 
 
-def _shared(report: "Report", say: Words, unit: scale.ByteUnit) -> Iterator[AlikeDevices]:
+def _alike_devices(report: "Report", say: Words, unit: scale.ByteUnit) -> Iterator[AlikeDevices]:
     """Yield the accelerators, equal ones once and the fullest first, then host and disk."""
     alike: dict[object, list[Device]] = {}
     for device in report.devices:
@@ -139,24 +145,24 @@ def _shared(report: "Report", say: Words, unit: scale.ByteUnit) -> Iterator[Alik
         alike.setdefault((device.kind, phases), []).append(device)
     gpus = sum(d.kind == "gpu" for d in report.devices)
     order = {"gpu": 0, "host": 1, "disk": 2}
-    groups = sorted(alike.values(), key=lambda ds: (order[ds[0].kind], -_full(ds[0])))
+    groups = sorted(alike.values(), key=lambda ds: (order[ds[0].kind], -_peak_bytes(ds[0])))
     for devices in groups:
         first = devices[0]
         if not any(p.needed.high for p in first.phases):
             continue
         if first.kind == "gpu":
-            label = _named(report, [d.index for d in devices], gpus, say)
+            label = _devices_label(report, [d.index for d in devices], gpus, say)
             yield AlikeDevices(label, len(devices), first, limit(report.verdict, say, unit))
         else:
             label = say("host") if first.kind == "host" else first.kind
-            yield AlikeDevices(label, len(devices), first, _ram(report, first, say, unit))
+            yield AlikeDevices(label, len(devices), first, _host_limit(report, first, say, unit))
 
 
-def _full(device: Device) -> int:
+def _peak_bytes(device: Device) -> int:
     return device.peak("driver").expected
 
 
-def _named(report: "Report", indices: list[int], gpus: int, say: Words) -> str:
+def _devices_label(report: "Report", indices: list[int], gpus: int, say: Words) -> str:
     v = report.verdict
     if gpus == 1 and v is not None and v.devices_used > 1:
         return say("gpu.whole")
@@ -167,14 +173,14 @@ def _named(report: "Report", indices: list[int], gpus: int, say: Words) -> str:
     return say("gpu.some", which=ranges(indices))
 
 
-def _ram(report: "Report", device: Device, say: Words, unit: scale.ByteUnit) -> Limit | None:
+def _host_limit(report: "Report", device: Device, say: Words, unit: scale.ByteUnit) -> Limit | None:
     h = report.verdict.host if report.verdict is not None else None
     if h is None or h.available is None or device.kind != "host":
         return None
     return Limit(h.available, h.available, say("ram", size=unit.told(h.available)))
 
 
-def _rows(
+def _bar_settings(
     report: "Report", groups: Sequence[AlikeDevices], say: Words, unit: scale.ByteUnit
 ) -> BarSettings:
     every = (phase for shared in groups for phase in shared.device.phases)
@@ -194,7 +200,7 @@ def bar(phase: Instant, rows: BarSettings, label: str, *, strong: bool) -> Figur
     )
 
 
-def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
+def _device_group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
     """Return the bars of all phases of a device, or of the fullest if there are many devices."""
     device = shared.device
     peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
@@ -206,26 +212,26 @@ def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
     return BarGroup(shared.label, tuple(drawn), shared.limit)
 
 
-def _drawn(
+def _limited_groups(
     groups: Sequence[BarGroup], alike: Sequence[AlikeDevices], rows: BarSettings
 ) -> tuple[list[BarGroup], str]:
-    """Keep as many groups as there is room for. If they are many, join the rows of one limit; the
-    second value says what is not drawn."""
+    """Return the groups for which there is room, and a note on what is not drawn. Many groups are
+    joined into one, a row per device."""
     if len(groups) <= ROWS // 3:
         return list(groups), ""
-    together = _together(groups)
+    together = _joined_group(groups)
     bars = together.bars
     if len(bars) <= ROWS:
         return [together], ""
     others = alike[ROWS:]
-    most = max(_full(s.device) for s in others)
+    most = max(_peak_bytes(s.device) for s in others)
     count = sum(s.number for s in others)
     label = rows.say("more", count=count, size=rows.unit.told(most))
     return [together._replace(bars=bars[:ROWS])], label
 
 
-def _together(groups: Sequence[BarGroup]) -> BarGroup:
-    """Join devices of one phase each into one group: one row per device, one line of memory."""
+def _joined_group(groups: Sequence[BarGroup]) -> BarGroup:
+    """Return one group for devices of one phase each: one row per device, one line of memory."""
     bars = (
         b._replace(label=group.label, strong=not i)
         for i, group in enumerate(groups)
@@ -234,8 +240,9 @@ def _together(groups: Sequence[BarGroup]) -> BarGroup:
     return BarGroup("", tuple(bars), groups[0].limit)
 
 
-def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
-    """Return the bar of one device's share, if the engine splits one model over several."""
+def _share_bar(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
+    """Return the bar of one device's share, if the engine splits one model over several devices;
+    else ()."""
     v = report.verdict
     gpus = sum(d.kind == "gpu" for d in report.devices)
     if v is None or v.devices_used < 2 or gpus != 1:
@@ -249,7 +256,7 @@ def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
 
 
 def furthest(groups: Sequence[BarGroup]) -> float:
-    """Return the bytes at which the longest bar, interval or limit ends: what the axis must
+    """Return the bytes at which the longest bar, interval or limit ends, which the axis must
     hold."""
     ends = [max(b.high, sum(s.value for s in b.segments)) for g in groups for b in g.bars]
     return max([*ends, *(g.limit.high for g in groups if g.limit is not None)], default=0)

@@ -1,4 +1,4 @@
-"""Several reports: memory as a line over the setting that grows, or a bar for each of them."""
+"""The chart of several reports: memory as a line over a growing setting, or a bar per report."""
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
@@ -34,14 +34,15 @@ ENDS = ("head.total", "head.low", "head.high", "head.usable")
 
 
 def sides(answers: Sequence["Report"], *, unit: str | None = None, lang: str = "en") -> Figure:
-    """Draw reports beside one another, or along the setting in which they differ."""
+    """Return the figure of reports side by side, or along the numeric setting in which they
+    differ."""
     if len(answers) == 1:
         return reports.bars(answers[0], unit=unit, lang=lang)
     say, size = words_in(lang, "charts"), scale.unit(max(peak(r).expected for r in answers), unit)
-    along = _along(answers)
+    along = _growing_setting(answers)
     if along is None:
-        return _beside(answers, say, size)
-    return _versus(answers, along, say, size)
+        return _bar_figure(answers, say, size)
+    return _line_figure(answers, along, say, size)
 
 
 def peak(report: "Report") -> Bytes:
@@ -54,13 +55,14 @@ def _values(reports: Sequence["Report"], name: str) -> list[object]:
     return [r.setting(name) for r in reports]
 
 
-def _along(reports: Sequence["Report"]) -> str | None:
-    """Return the first numeric setting of which each line has several values, none twice."""
+def _growing_setting(reports: Sequence["Report"]) -> str | None:
+    """Return the name of the first numeric setting of which each line has several values, none
+    twice; None without one."""
     for name in ALONG:
         values = _values(reports, name)
         if len(set(values)) < 2 or not all(isinstance(v, int) for v in values):
             continue
-        lines = _lines(reports, name)
+        lines = _reports_by_line(reports, name)
         several = all(len(rs) > 1 for rs in lines.values())
         if (
             several
@@ -71,28 +73,29 @@ def _along(reports: Sequence["Report"]) -> str | None:
     return None
 
 
-def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
-    """Group reports that differ only in the setting `along`: each group is a line of the plot."""
+def _reports_by_line(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
+    """Return label -> reports that differ only in the setting `along`: each group is a line of the
+    plot."""
     lines: dict[Hashable, list[Report]] = {}
     for report in reports:
-        lines.setdefault(_label(report, reports, skip=along), []).append(report)
+        lines.setdefault(_difference_label(report, reports, skip=along), []).append(report)
     return lines
 
 
-def _label(report: "Report", reports: Sequence["Report"], *, skip: str = "") -> str:
-    """Return the words that tell a report apart from the others."""
+def _difference_label(report: "Report", reports: Sequence["Report"], *, skip: str = "") -> str:
+    """Return the values that tell a report apart from the others, as text."""
     words = []
     if len({r.model.name for r in reports}) > 1:
         words.append(report.model.name)
     words += [
-        _told(name, report)
+        _value_text(name, report)
         for name in (*APART, *ALONG)
         if name != skip and name in report.workload and len(set(_values(reports, name))) > 1
     ]
     return ", ".join(dict.fromkeys(words))
 
 
-def _told(name: str, report: "Report") -> str:
+def _value_text(name: str, report: "Report") -> str:
     value = report.setting(name)
     if name == "gpu" and report.verdict is not None:
         v = report.verdict
@@ -106,14 +109,16 @@ def _models(reports: Sequence["Report"]) -> str:
     return ", ".join(dict.fromkeys(r.model.name for r in reports))
 
 
-def _versus(reports: Sequence["Report"], along: str, say: Words, unit: scale.ByteUnit) -> Figure:
+def _line_figure(
+    reports: Sequence["Report"], along: str, say: Words, unit: scale.ByteUnit
+) -> Figure:
     what = say.named("along", along)
-    lines = _lines(reports, along)
+    lines = _reports_by_line(reports, along)
     curves = []
     for i, (label, some) in enumerate(lines.items()):
         ordered = sorted(some, key=lambda r: r.setting(along))
         curves.append(Curve(Series(str(label), i), tuple(_point(r, along, unit) for r in ordered)))
-    limits = tuple(dict.fromkeys(x for r in reports if (x := _limit(r, reports, say, unit))))
+    limits = tuple(dict.fromkeys(x for r in reports if (x := _limit_line(r, reports, say, unit))))
     most = max(p.high for c in curves for p in c.points)
     high = max([most, *(x.high for x in limits)]) * (1.06 if limits else 1)
     plot = LinePlot(
@@ -124,11 +129,11 @@ def _versus(reports: Sequence["Report"], along: str, say: Words, unit: scale.Byt
     )
     return Figure(
         title=say("title.versus", what=what, model=_models(reports)),
-        answer=_fitting(lines, along, say),
+        answer=_fitting_sentence(lines, along, say),
         notes=(say("bands" if limits else "bands.alone"),),
         description=say("described.lines", what=what),
         plots=(plot,),
-        table=_points(lines, along, say, unit),
+        table=_points_table(lines, along, say, unit),
         lang=say.lang,
     )
 
@@ -138,8 +143,9 @@ def _cards(reports: Sequence["Report"]) -> list[str]:
     return list(dict.fromkeys(v.accelerator for v in known if v is not None and v.count))
 
 
-def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
-    """Return the sentence on how far along each line surely fits."""
+def _fitting_sentence(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
+    """Return a sentence with the largest value at which each line surely fits; "" without a
+    verdict."""
     sentences = []
     for label, some in lines.items():
         if any(r.verdict is None for r in some):
@@ -157,10 +163,11 @@ def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
     return CurvePoint(report.setting(along), b.low, b.expected, b.high, unit.number(b.expected))
 
 
-def _limit(
+def _limit_line(
     report: "Report", answers: Sequence["Report"], say: Words, unit: scale.ByteUnit
 ) -> Limit | None:
-    """Make the line of the limit, named by its card where there are several."""
+    """Return the line of a report's limit, with the card's name if there are several cards; None
+    without a card."""
     known = reports.limit(report.verdict, say, unit)
     if known is None or report.verdict is None:
         return None
@@ -170,7 +177,7 @@ def _limit(
     return known._replace(label=f"{report.verdict.accelerator}: {known.label}")
 
 
-def _points(
+def _points_table(
     lines: dict[Hashable, list["Report"]], along: str, say: Words, unit: scale.ByteUnit
 ) -> FigureTable:
     ends = say.each(*ENDS)
@@ -193,16 +200,19 @@ def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
     return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
 
 
-def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
-    """Draw the peak of each report in parts; those of one card share a line of memory."""
+def _bar_figure(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
+    """Return the figure of each report's peak in parts; reports on one card share a line of
+    memory."""
     phases = [r.fullest.binding() for r in answers]
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(answers)))
     shown = answers[: reports.ROWS]
     together: dict[Limit | None, list[FigureBar]] = {}
     for report in shown:
-        limit = _limit(report, answers, say, unit)
-        together.setdefault(limit, []).append(held_in(report, rows, _label(report, answers)))
+        limit = _limit_line(report, answers, say, unit)
+        together.setdefault(limit, []).append(
+            held_in(report, rows, _difference_label(report, answers))
+        )
     groups = tuple(BarGroup("", tuple(some), limit) for limit, some in together.items())
     left = len(answers) - len(shown)
     axis = scale.memory(say("axis.card", unit=unit.name), reports.furthest(groups), unit)
@@ -214,7 +224,7 @@ def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Fi
         plots=(Bars(groups, rows.series, axis, f"+ {left}" if left else ""),),
         table=FigureTable(
             (say("head.what"), *say.each(*ENDS)),
-            tuple((_label(r, answers), *cells(r, unit)) for r in answers),
+            tuple((_difference_label(r, answers), *cells(r, unit)) for r in answers),
             1,
             rows.caption,
         ),
@@ -223,7 +233,8 @@ def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Fi
 
 
 def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
-    """Return the bar of the fullest phase in parts; in one if a device holds a share of them."""
+    """Return the bar of the fullest phase in parts; in one part if a device holds only a share of
+    them."""
     phase = report.fullest.binding()
     row = reports.bar(phase, rows, label, strong=False)
     whole = peak(report)

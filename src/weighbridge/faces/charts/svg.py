@@ -1,6 +1,6 @@
-"""A figure in; an SVG, a page or a PNG out.
+"""The drawing of figures: a figure in; an SVG, a page or a PNG out.
 
-The SVG is self-contained, for light and dark pages, the same bytes every time.
+The SVG is self-contained, for light and dark pages, with equal bytes every time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from weighbridge.faces.charts.figure import (
 from weighbridge.faces.charts.palette import PAINTS
 from weighbridge.faces.charts.plots import MARGIN, SHAPES, WIDE, areas, dots, lines
 
-TITLE, NOTE, KEY = 17, 12.5, 12  # sizes of text
+TITLE, NOTE, KEY = 17, 12.5, 12  # pixels, sizes of text
 SHEET = text_beside(__file__, "page.css")
 SHARP = 2.0  # pixels of a PNG per pixel of the picture
 LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg>'
@@ -33,17 +33,17 @@ LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg
 
 def svg(figure: Figure) -> str:
     canvas = Canvas(WIDE)
-    y = _heading(canvas, figure)
+    y = _draw_heading(canvas, figure)
     explained: tuple[Series, ...] = ()
     for plot in figure.plots:
-        series = _series(plot)
-        y = y if series == explained else _key(canvas, plot, y)
+        series = _series_of(plot)
+        y = y if series == explained else _draw_legend(canvas, plot, y)
         explained = series
-        y = _drawn(canvas, plot, y)
-    return whole(canvas, y + MARGIN / 2, figure.title, _described(figure), figure.lang)
+        y = _draw_plot(canvas, plot, y)
+    return whole(canvas, y + MARGIN / 2, figure.title, _in_words(figure), figure.lang)
 
 
-def _drawn(canvas: Canvas, plot: Plot, y: float) -> float:
+def _draw_plot(canvas: Canvas, plot: Plot, y: float) -> float:
     if isinstance(plot, Bars):
         return bars(canvas, plot, y)
     if isinstance(plot, Areas):
@@ -53,8 +53,8 @@ def _drawn(canvas: Canvas, plot: Plot, y: float) -> float:
     return dots(canvas, plot, y)
 
 
-def _heading(canvas: Canvas, figure: Figure) -> float:
-    """Draw the title, the answer and the notes; return the y below them."""
+def _draw_heading(canvas: Canvas, figure: Figure) -> float:
+    """Draw the title, the answer and the notes; return the y below them, in pixels."""
     y, room = MARGIN + TITLE, WIDE - 2 * MARGIN
     for line in folded(figure.title, TITLE, room, bold=True):
         canvas.text(MARGIN, y, line, size=TITLE, bold=True)
@@ -69,13 +69,14 @@ def _heading(canvas: Canvas, figure: Figure) -> float:
     return y + 4
 
 
-def _key(canvas: Canvas, plot: Plot, y: float) -> float:
-    """Draw the legend of colours and patterns, in drawing order; return the y below it."""
-    entries = _series(plot)
+def _draw_legend(canvas: Canvas, plot: Plot, y: float) -> float:
+    """Draw the legend of colours and patterns, in drawing order; return the y below it, in
+    pixels."""
+    entries = _series_of(plot)
     if len(entries) < 2 and not isinstance(plot, Areas):
         return y
     row = y + KEY
-    for x, top, series in _placed(entries, row):
+    for x, top, series in _legend_places(entries, row):
         row = top
         if isinstance(plot, LinePlot | Dots):
             canvas.path(
@@ -83,30 +84,30 @@ def _key(canvas: Canvas, plot: Plot, y: float) -> float:
             )
         else:
             canvas.filled(block(x, row - 10, 12, 12), series.style)
-        canvas.text(x + 17, row, _cut(series.name), size=KEY)
+        canvas.text(x + 17, row, _cut_name(series.name), size=KEY)
     return row + 14
 
 
-def _series(plot: Plot) -> tuple[Series, ...]:
+def _series_of(plot: Plot) -> tuple[Series, ...]:
     return plot.series if not isinstance(plot, LinePlot) else tuple(c.series for c in plot.curves)
 
 
-def _cut(name: str) -> str:
+def _cut_name(name: str) -> str:
     return folded(name, KEY, 300, most=1)[0]
 
 
-def _placed(entries: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
+def _legend_places(entries: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
     x = MARGIN
     for series in entries:
-        wide = 17 + width(_cut(series.name), KEY) + 18
+        wide = 17 + width(_cut_name(series.name), KEY) + 18
         if x + wide > WIDE - MARGIN and x > MARGIN:
             x, y = MARGIN, y + 20
         yield x, y, series
         x += wide
 
 
-def _described(figure: Figure) -> str:
-    """Return the picture in words: its description, and each row of its data on a line."""
+def _in_words(figure: Figure) -> str:
+    """Return the picture in words: its description, and each row of its table on a line."""
     rows = (" | ".join(row) for row in (figure.table.head, *figure.table.rows))
     return "\n".join(filter(None, [figure.description, figure.table.caption, *rows]))
 
@@ -115,7 +116,7 @@ def _described(figure: Figure) -> str:
 
 
 def ready() -> None:
-    """Raise UsageError if the library or every font is lacking."""
+    """Raise UsageError if the library that draws PNG is missing, or the machine has no font."""
     if find_spec("resvg_py") is None:
         raise UsageError(sentence("draw.resvg"))
     if _rasterized(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _rasterized(
@@ -125,7 +126,7 @@ def ready() -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """Return the light picture as a bitmap, for programs that show no SVG."""
+    """Return the light picture as a PNG, for programs that show no SVG."""
     ready()
     return _rasterized(svg(figure), zoom=SHARP)
 
@@ -149,7 +150,8 @@ def html(figure: Figure) -> str:
 
 
 def part(figure: Figure) -> str:
-    """Return the picture and the table, folded up, that a notebook shows below a screen."""
+    """Return HTML with the picture and its table, folded up, which a notebook shows below a
+    screen."""
     return (
         f"<details><summary>{clean(figure.title)}</summary>\n{svg(figure)}"
         f"{table(figure.table, _caption(figure))}</details>"

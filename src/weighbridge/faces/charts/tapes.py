@@ -1,5 +1,5 @@
-"""A timeline (`weighbridge.timeline/1`) as layers over events: at most COLUMNS moments per device,
-the fullest of each stretch, so that the peak is among them."""
+"""The chart of a timeline (`weighbridge.timeline/1`) as layers over events: at most COLUMNS moments
+per device, the fullest of each stretch, so that the peak is among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,8 +20,8 @@ from weighbridge.faces.charts.figure import (
 )
 
 COLUMNS = 500
-DEVICES = 4  # devices that are drawn
-BANDS = 60  # phases in a row that are marked
+DEVICES = 4  # most devices that are drawn
+BANDS = 60  # most phases that are marked
 NEAR = 1.6  # the card's memory is drawn if it is at most NEAR times the peak
 
 Lines = Mapping[str, Any]
@@ -29,7 +29,7 @@ Lines = Mapping[str, Any]
 
 def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "en") -> Figure:
     say = words_in(lang, "charts")
-    devices = _distinct([d for d in timeline["devices"] if d["length"]])
+    devices = _distinct_courses([d for d in timeline["devices"] if d["length"]])
     most = max((max(d["reserved"]) for _, d in devices), default=0)
     size = scale.unit(most, unit)
     plots = tuple(_areas(timeline, label, d, (say, size)) for label, d in devices[:DEVICES])
@@ -46,11 +46,12 @@ def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "
     )
 
 
-def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
-    """Return each course of memory once, with the names of the devices that had it."""
+def _distinct_courses(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
+    """Return (name, device) for each different course of memory; the name lists the devices that
+    had it, "" for a single one."""
     groups: list[tuple[list[int], Lines]] = []
     for d in devices:
-        like = next((g for g in groups if _same(g[1], d)), None)
+        like = next((g for g in groups if _is_equal(g[1], d)), None)
         if like is None:
             groups.append(([d["index"]], d))
         else:
@@ -60,7 +61,7 @@ def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
     return [(f"cuda:{ranges(which)}" if len(devices) > 1 else "", d) for which, d in groups]
 
 
-def _same(a: Lines, b: Lines) -> bool:
+def _is_equal(a: Lines, b: Lines) -> bool:
     return bool(a["allocated"] == b["allocated"] and a["reserved"] == b["reserved"])
 
 
@@ -68,8 +69,8 @@ def _areas(
     timeline: Mapping[str, Any], label: str, device: Lines, words: tuple[Words, scale.ByteUnit]
 ) -> Areas:
     say, unit = words
-    fullest = list(_fullest(device["allocated"]))
-    names = _names(device["roles"])
+    fullest = list(_fullest_moments(device["allocated"]))
+    names = _largest_roles(device["roles"])
     remaining = [n for n in device["roles"] if n not in names]
     layers = [tuple(max(0, device["roles"][n][i]) for i in fullest) for n in names]
     others = tuple(sum(max(0, device["roles"][n][i]) for n in remaining) for i in fullest)
@@ -78,8 +79,8 @@ def _areas(
         layers.append(others)
         series.append(Series(say("part.other"), OTHER))
     top = max(device["reserved"])
-    refused = _refused(device, say, unit)
-    limit = _limit(timeline["memory"], top, say, unit, always=refused is not None)
+    refused = _refused_mark(device, say, unit)
+    limit = _card_limit(timeline["memory"], top, say, unit, always=refused is not None)
     high = max(top * 1.18, limit.high * 1.08 if limit else 0)
     return Areas(
         label=label,
@@ -88,8 +89,8 @@ def _areas(
         series=tuple(series),
         line=tuple(device["reserved"][i] for i in fullest),
         line_name=say("reserved"),
-        bands=_bands(device, say),
-        peak=_peak(device, say, unit),
+        bands=_phase_bands(device, say),
+        peak=_peak_mark(device, say, unit),
         x=scale.plain(say("axis.events"), 0, max(1, device["length"] - 1)),
         y=scale.memory(say("axis.pytorch", unit=unit.name), high, unit),
         limit=limit,
@@ -97,8 +98,9 @@ def _areas(
     )
 
 
-def _fullest(allocated: Sequence[int]) -> Iterator[int]:
-    """Yield the moment with the most bytes in each of COLUMNS stretches, and the last moment."""
+def _fullest_moments(allocated: Sequence[int]) -> Iterator[int]:
+    """Yield the index of the moment with the most bytes in each of COLUMNS stretches, and of the
+    last moment."""
     count = len(allocated)
     width = max(1, ceil_div(count, COLUMNS))
     last = -1
@@ -109,14 +111,14 @@ def _fullest(allocated: Sequence[int]) -> Iterator[int]:
         yield count - 1
 
 
-def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the names of the MOST roles with the largest maxima, in their given order."""
+def _largest_roles(roles: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return the names of the MOST roles with the largest maxima, in the order of `roles`."""
     most = {name: max(values, default=0) for name, values in roles.items()}
     large = sorted((n for n in most if most[n] > 0), key=lambda n: -most[n])[:MOST]
     return [n for n in roles if n in large]
 
 
-def _limit(
+def _card_limit(
     memory: int | None, top: int, say: Words, unit: scale.ByteUnit, *, always: bool
 ) -> Limit | None:
     if memory is None or (memory > NEAR * top and not always):
@@ -124,8 +126,9 @@ def _limit(
     return Limit(memory, memory, say("card", size=unit.told(memory)))
 
 
-def _refused(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
-    """Return a mark at the first request that did not fit, at the bytes it would have led to."""
+def _refused_mark(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
+    """Return a mark at the first request that did not fit, at the bytes it would have led to; None
+    without one."""
     first = next(iter(device.get("refused", ())), None)
     if first is None:
         return None
@@ -133,7 +136,7 @@ def _refused(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
     return Mark(first["event"], first["reserved"] + first["requested"], label)
 
 
-def _bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
+def _phase_bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
     bands = device["bands"][:BANDS]
     named = [AxisBand(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
     if len(device["bands"]) > BANDS:
@@ -141,7 +144,7 @@ def _bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
     return tuple(b._replace(high=min(b.high, max(1, device["length"] - 1))) for b in named)
 
 
-def _peak(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
+def _peak_mark(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
     index = max(range(len(device["allocated"])), key=device["allocated"].__getitem__)
     event, nbytes = device["events"][index], device["allocated"][index]
     name = next((b["phase"] for b in device["bands"] if b["first"] <= event <= b["last"]), "")
@@ -150,7 +153,8 @@ def _peak(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
 
 
 def _table(devices: Sequence[tuple[str, Lines]], say: Words, unit: scale.ByteUnit) -> FigureTable:
-    """Return the peaks of each phase; a phase that occurs several times has one row."""
+    """Return the table of peak bytes per device and phase; a phase that occurs several times has
+    one row."""
     rows = []
     for label, d in devices:
         most: dict[str, tuple[int, int]] = {}

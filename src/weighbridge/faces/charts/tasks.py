@@ -1,4 +1,5 @@
-"""Loading, training and inference as three bars: from a model's answers, or a script's peaks."""
+"""The chart of loading, training and inference as three bars: from a model's answers, or a script's
+peaks."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,9 +37,10 @@ PARTS = {  # role of a traced tensor -> name of its part
 
 
 class TaskPeak(NamedTuple):
-    """Bytes at a script's fullest moment of one task, and the most that PyTorch reserved."""
+    """Bytes at a script's fullest moment of one task, in all and by role of tensors, and the most
+    that PyTorch reserved."""
 
-    name: str  # of TASKS
+    name: str  # one of TASKS
     allocated: int
     reserved: int
     roles: Mapping[str, int]
@@ -47,7 +49,7 @@ class TaskPeak(NamedTuple):
 def _bars(
     known: "Sequence[Report]", labels: Sequence[str], rows: reports.BarSettings, *, marked: bool
 ) -> Iterator[FigureBar]:
-    """Yield a bar for each answer; `marked` ones show the sign of their verdict."""
+    """Yield a bar for each answer; with `marked`, it shows the sign of its verdict."""
     for answer, label in zip(known, labels, strict=True):
         bar, verdict = held_in(answer, rows, label), answer.verdict
         yield bar._replace(mark=verdict.fits if verdict is not None else "") if marked else bar
@@ -60,14 +62,14 @@ def tasks(
     unit: str | None = None,
     lang: str = "en",
 ) -> Figure:
-    """Draw answers about one model by the name of their question, each in its own process.
-    `refused` are the reasons of questions without an answer."""
+    """Return the figure of the answers about one model, by the name of their question, each in a
+    separate process. `refused` has the reasons of questions without an answer."""
     say, known = words_in(lang, "charts"), list(answers.values())
     phases = [r.fullest.binding() for r in known]
     size = scale.unit(max(p.needed.expected for p in phases), unit)
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, size, names, parts.series(names, say, parts.otherwise(known)))
-    labels = [_named(name, r, say) for name, r in answers.items()]
+    labels = [_question_name(name, r, say) for name, r in answers.items()]
     limit = reports.limit(known[0].verdict, say, size)
     bars = _bars(known, labels, rows, marked=limit is not None)
     group = BarGroup("", tuple(bars), limit)
@@ -92,14 +94,15 @@ def tasks(
     )
 
 
-def _named(question: str, report: "Report", say: Words) -> str:
-    """Return the name of a question, with the engine if one other than LOADS answers."""
+def _question_name(question: str, report: "Report", say: Words) -> str:
+    """Return the name of a question, with the engine if another than LOADS answers."""
     engine, name = report.workload.get("engine"), say(f"question.{question}")
     return name if engine in (None, LOADS) else f"{name} ({title(str(engine))})"
 
 
 def ratio(names: Sequence[str], levels: Sequence[int], say: Words) -> str:
-    """Return what tensors take in each task, as multiples of the first."""
+    """Return a sentence with the tensors' bytes in each task as multiples of the first; "" for a
+    single task."""
     if len(levels) < 2 or not levels[0]:
         return ""
     multiples = " : ".join(f"{n / levels[0]:.3g}" for n in levels)
@@ -109,10 +112,10 @@ def ratio(names: Sequence[str], levels: Sequence[int], say: Words) -> str:
 def traced(
     peaks: Sequence[TaskPeak], program: str, gpu: str, *, unit: str | None = None, lang: str = "en"
 ) -> Figure:
-    """Draw the peaks of a script's tasks, in one process."""
+    """Return the figure of the peaks of a script's tasks, in one process."""
     say = words_in(lang, "charts")
     size = scale.unit(max((p.allocated for p in peaks), default=0), unit)
-    sums = [_sums(p) for p in peaks]
+    sums = [_sums_by_part(p) for p in peaks]
     names = parts.chosen(sums)
     series = parts.series(names, say, {})
     labels = [say(f"task.{p.name}") for p in peaks]
@@ -145,7 +148,7 @@ def traced(
     )
 
 
-def _sums(peak: TaskPeak) -> parts.Sums:
+def _sums_by_part(peak: TaskPeak) -> parts.Sums:
     totals: Counter[str] = Counter()
     for role, nbytes in peak.roles.items():
         totals[PARTS.get(role, "other")] += nbytes
