@@ -1,8 +1,8 @@
-"""Renderers: a report in, a string out. Nothing here prints, computes or opens a file.
+"""Renderers: a report in, a string out. They print nothing, compute nothing and open no file.
 
-    json, quiet             of the answer itself (data.py)
-    human, markdown, html   of its screen (weighbridge.faces.view), which holds all words
-    bounded.py              the whole answer within 40,000 characters, for agents
+    json, quiet             from the answer itself (data.py)
+    human, markdown, html   from its screen (weighbridge.faces.view), which holds all words
+    bounded.py              the complete answer within 40,000 characters, for agents
 
 `RENDERERS` names the module of each format; a renderer is imported when it is first used.
 """
@@ -31,7 +31,7 @@ DATA = ("json", "quiet")  # forms that have no screen
 
 
 def renderer(name: str) -> Callable[..., str]:
-    """Return the function that writes one form."""
+    """Return the function that writes the output form `name`."""
     module, function = RENDERERS[name].split(":")
     render: Callable[..., str] = getattr(import_module(module), function)
     return render
@@ -42,8 +42,8 @@ def render(
     form: str,
     look: RenderOptions = RenderOptions(),  # noqa: B008
 ) -> str:
-    """Return a report, or an answer of `fit` or about several models at once, in one of the
-    forms."""
+    """Return an answer as text in one of the forms: a report, an answer of `fit`, or one about
+    several models together."""
     if form in DATA:
         return renderer(form)(answer)
     return draw(screen_of(answer, look), form, look)
@@ -55,7 +55,7 @@ def beside(
     form: str,
     look: RenderOptions = RenderOptions(),  # noqa: B008
 ) -> str:
-    """Return several answers of one command in one of the forms, each under its label."""
+    """Return several answers of one command as text in one of the forms, each under its label."""
     if form in DATA:
         from weighbridge.faces.render.data import several
 
@@ -68,7 +68,7 @@ def beside(
 def screen_of(
     answer: "Report | Fit | Services", look: RenderOptions, page: "ShownPage | None" = None
 ) -> "Screen":
-    """Return the screen of an answer; without `page` that of the command line."""
+    """Return the screen of an answer; that of the command line without a `page`."""
     from weighbridge.memory.report.together import Services
 
     if isinstance(answer, Services):
@@ -90,5 +90,5 @@ def screen_of(
 
 
 def draw(screen: "Screen", form: str, look: RenderOptions = RenderOptions()) -> str:  # noqa: B008
-    """Return a screen in one of the forms that people read."""
+    """Return a screen as text in one of the forms that people read."""
     return renderer(form)(screen, look)

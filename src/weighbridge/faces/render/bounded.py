@@ -1,4 +1,4 @@
-"""The whole answer, within a bound: clients cut what is longer, or refuse it.
+"""The complete answer within a limit of characters: clients cut longer ones, or refuse them.
 
 A report that is too long loses its least needed parts, and lists them in `left_out`.
 """
@@ -18,7 +18,8 @@ Body = dict[str, Any]
 
 
 def as_markdown(answer: Report | Fit, line: str = "") -> str:
-    """Return all components by phase and device, as tables. `line` is the command for the same."""
+    """Return all components by phase and device as Markdown tables, cut after MOST characters.
+    `line` is the command for the answer, "" without one."""
     look = RenderOptions(details=True)
     text = render(answer, "markdown", look)
     if len(text) <= MOST:
@@ -30,8 +31,8 @@ def as_markdown(answer: Report | Fit, line: str = "") -> str:
 
 
 def as_json(answer: Report | Fit, line: str = "") -> str:
-    """Return the JSON report (docs/report.md), or as much as fits, with the command that prints all
-    of it. `line` is the command for the same answer, "" if there is none."""
+    """Return the JSON report (docs/report.md), or as much as fits into MOST characters, with the
+    command that prints all of it. `line` is the command for the answer, "" without one."""
     whole = {"whole": f"{line} --json"} if line else {}
     left: list[str] = []
     body = answer.to_dict()
@@ -51,16 +52,17 @@ def dumped(body: Any) -> str:
     return safe_json(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
 
 
-def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
-    """Return an answer with each report in it changed: itself, or those of its questions."""
+def _change_reports(body: Body, change: Callable[[Body], Body]) -> Body:
+    """Return an answer with `change` applied to its report, or to the reports of its questions."""
     if "questions" not in body:
         return change(body)
     questions = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
     return {**body, "questions": questions}
 
 
-def _asked_alone(body: Body) -> Body:
-    """Return an answer of `fit` with only the report of its own question, and all verdicts."""
+def _with_one_report(body: Body) -> Body:
+    """Return an answer of `fit` with the report of only the question it is about, and all
+    verdicts."""
     if "questions" not in body:
         return body
     about = question_of(body["for"])
@@ -70,8 +72,8 @@ def _asked_alone(body: Body) -> Body:
     return {**body, "questions": rows}
 
 
-def _fullest_alone(body: Body) -> Body:
-    """Return reports with only their fullest accelerator, and their host."""
+def _with_fullest_device(body: Body) -> Body:
+    """Return an answer whose reports have only their fullest accelerator, and the host."""
 
     def change(report: Body) -> Body:
         gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
@@ -79,11 +81,11 @@ def _fullest_alone(body: Body) -> Body:
         devices = [d for d in report["devices"] if d["kind"] != "gpu" or d is first]
         return {**report, "devices": devices}
 
-    return _reports(body, change)
+    return _change_reports(body, change)
 
 
-def _peaks_alone(body: Body) -> Body:
-    """Return reports with only the phase of each device's peak."""
+def _with_peak_phases(body: Body) -> Body:
+    """Return an answer whose reports have only the phase of each device's peak."""
 
     def change(report: Body) -> Body:
         return {
@@ -94,36 +96,36 @@ def _peaks_alone(body: Body) -> Body:
             ],
         }
 
-    return _reports(body, change)
+    return _change_reports(body, change)
 
 
-def _bare(body: Body) -> Body:
-    """Return reports whose components have no arithmetic and no sources."""
+def _without_formulas(body: Body) -> Body:
+    """Return an answer whose components have no arithmetic and no sources."""
 
     def change(report: Body) -> Body:
-        return {**report, "devices": [_without(d) for d in report["devices"]]}
+        return {**report, "devices": [_device_without_formulas(d) for d in report["devices"]]}
 
-    return _reports(body, change)
+    return _change_reports(body, change)
 
 
-def _without(device: Body) -> Body:
-    phases = [{**p, "components": [*_few(p["components"])]} for p in device["phases"]]
+def _device_without_formulas(device: Body) -> Body:
+    phases = [{**p, "components": [*_short_components(p["components"])]} for p in device["phases"]]
     return {**device, "phases": phases}
 
 
-def _few(components: list[Mapping[str, Any]]) -> Iterator[Body]:
+def _short_components(components: list[Mapping[str, Any]]) -> Iterator[Body]:
     for c in components:
         yield {name: value for name, value in c.items() if name not in ("formula", "source")}
 
 
-def _no_devices(body: Body) -> Body:
-    return _reports(body, lambda report: {**report, "devices": [], "table": []})
+def _without_devices(body: Body) -> Body:
+    return _change_reports(body, lambda report: {**report, "devices": [], "table": []})
 
 
 LIGHTER: tuple[tuple[str, Callable[[Body], Body]], ...] = (
-    ("reports of the other questions", _asked_alone),
-    ("accelerators that hold less or as much", _fullest_alone),
-    ("phases below the peak", _peaks_alone),
-    ("arithmetic and sources of components", _bare),
-    ("devices and formats", _no_devices),
+    ("reports of the other questions", _with_one_report),
+    ("accelerators that hold less or as much", _with_fullest_device),
+    ("phases below the peak", _with_peak_phases),
+    ("arithmetic and sources of components", _without_formulas),
+    ("devices and formats", _without_devices),
 )

@@ -1,4 +1,4 @@
-"""Answers as data: JSON, whose bytes stay integers since a program reads it, and --quiet."""
+"""Answers as data: JSON, in which bytes stay integers for programs, and --quiet."""
 
 import json
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def as_json(answer: "Report | Fit | Services") -> str:
-    """Return the JSON form of a report or of an answer of `fit`."""
+    """Return an answer as a JSON document."""
     return json_text(answer.to_dict())
 
 
 def json_text(body: Any) -> str:
-    """Write a JSON document as every command prints one: indented, without control characters."""
+    """Return a JSON document as every command prints one: indented, without control characters."""
     return safe_json(json.dumps(body, indent=2, ensure_ascii=False)) + "\n"
 
 
 def quiet(answer: "Report | Fit | Services") -> str:
-    """Return one line: the expected bytes of a report's peak; for `fit` the verdict that the exit
-    code is about: yes, no or unknown."""
+    """Return one line: the peak of a report in expected bytes; for other answers the verdict: yes,
+    no or unknown."""
     from weighbridge.memory.report import Report
 
     if isinstance(answer, Report):
@@ -33,7 +33,7 @@ def quiet(answer: "Report | Fit | Services") -> str:
 
 
 def several(answers: "Sequence[Report | Fit]", form: str) -> str:
-    """Return several answers in one form; in JSON as a list of their reports."""
+    """Return several answers in one form; in JSON as a list."""
     if form == "json":
         return json_text([answer.to_dict() for answer in answers])
     return "".join(quiet(answer) for answer in answers)

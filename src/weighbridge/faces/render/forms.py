@@ -1,4 +1,4 @@
-"""The forms that an answer has by itself: `print(report)`, and its display in a notebook.
+"""The forms of an answer in Python: `print(report)`, and its display in a notebook.
 
 Records of answers import no renderer: they find these functions by name
 (`weighbridge.memory.report.Shown`).
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def text(answer: "Answer") -> str:
-    """Draw an answer as the command line prints it."""
+    """Return an answer as the text that the command line prints."""
     return draw(_screen(answer), "human")
 
 
 def markdown(answer: "Answer") -> str:
-    """Draw an answer as Markdown, a report without the lines that repeat the question for readers
-    of an issue."""
+    """Return an answer as Markdown, a report with all blocks of its screen."""
     screen = _screen(answer)
     return draw(screen._replace(brief=()) if isinstance(answer, Report) else screen, "markdown")
 
 
 def html(answer: "Answer") -> str:
-    """Draw a report (with charts) or a message as part of a page; other answers as a whole page."""
+    """Return a report (with charts) or an out-of-memory message as a part of an HTML page; other
+    answers as a complete page."""
     if isinstance(answer, Fit) or hasattr(answer, "runs"):
         return draw(_screen(answer), "html")
     from weighbridge.faces.charts import notebook
@@ -43,7 +43,7 @@ def html(answer: "Answer") -> str:
 
 
 def _screen(answer: "Answer") -> "Screen":
-    """Return the screen of an answer; that of a text is imported only when it is drawn."""
+    """Return the screen of an answer. The module for a screen of a text is imported only then."""
     look = RenderOptions()
     if isinstance(answer, Report | Fit):
         return screen_of(answer, look)

@@ -1,6 +1,6 @@
-"""A screen in HTML: the verdict, a bar to scale, tables. No script, nothing from elsewhere.
+"""A screen in HTML: the verdict, a bar to scale, tables. It has no script, and loads nothing.
 
-A notebook shows only the part; `--format html` prints a whole page. Text has the page's own colour;
+A notebook shows only the part; `--format html` prints a complete page. Text has the page's colour;
 the bar's colours are distinct on white and on black, and its legend is below it.
 """
 
@@ -26,21 +26,27 @@ if TYPE_CHECKING:
     from weighbridge.faces.view.records import RenderOptions
 
 MARKS: dict[Mark, str] = {"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}
-TURN = ("#4c78a8", "#e0862c", "#3a9d8f", "#b07aa1", "#8a8a8a")  # segments in turn; other is grey
+TURN = (
+    "#4c78a8",
+    "#e0862c",
+    "#3a9d8f",
+    "#b07aa1",
+    "#8a8a8a",
+)  # colours of segments in turn, the last for "other"
 OTHER = TURN[-1]
-WIDE, HIGH = 640, 22  # of the bar, in its own units
+WIDE, HIGH = 640, 22  # width and height of the bar, in units of its SVG
 STYLE = text_beside(__file__, "part.css")
 PAGE = text_beside(__file__, "page.html")
 
 
 def html(screen: Screen, look: "RenderOptions") -> str:
-    """Draw a screen as a whole page, which needs nothing else."""
+    """Return a screen as a complete HTML page that loads nothing."""
     title = escape(screen.title)
     return PAGE.format(lang=escape(screen.lang), title=title, part=part(screen))
 
 
 def part(screen: Screen) -> str:
-    """Return the part that a notebook or a page takes in."""
+    """Return a screen as the part of an HTML page that a notebook or a page takes in."""
     inside = [f"<style>{STYLE}</style>", f"<p><strong>{escape(screen.title)}</strong></p>"]
     inside += ["".join(drawn(block)) for block in screen.blocks]
     inside += [f'<p class="dim">{escape(text)}</p>' for text in screen.footer]
@@ -95,7 +101,7 @@ def _colors(block: Bar) -> Iterator[str]:
 
 
 def _rectangles(block: Bar) -> Iterator[str]:
-    """Yield the segments to scale, the room that is left, and a line at the capacity."""
+    """Yield SVG for the segments to scale, the room that is left, and a line at the capacity."""
     scale = max(block.total, block.capacity or 0, 1)
     done = 0
     for segment, color in zip(block.segments, _colors(block), strict=True):
@@ -124,7 +130,7 @@ def _lines(block: Lines) -> Iterator[str]:
 
 def _grid(block: Grid) -> Iterator[str]:
     shown = [i for i, c in enumerate(block.columns) if c.head or any(r[i].text for r in block.rows)]
-    yield '<table tabindex="0">'  # what scrolls can be reached by keys
+    yield '<table tabindex="0">'  # lets the keyboard reach a table that scrolls
     if block.heading:
         yield f"<caption>{escape(block.heading)}</caption>"
     if any(block.columns[i].head for i in shown):
@@ -136,7 +142,8 @@ def _grid(block: Grid) -> Iterator[str]:
 
 
 def _heads(block: Grid, shown: Iterable[int]) -> Iterator[str]:
-    """Yield the heads; a column without a name has none for a screen reader to announce."""
+    """Yield the heads of a table; a column without a name gets a plain cell, which a screen reader
+    does not announce."""
     for i in shown:
         name = "th" if block.columns[i].head else "td"
         yield f"<{name}{_right(block, i)}>{escape(block.columns[i].head)}</{name}>"

@@ -1,4 +1,4 @@
-"""A screen in Markdown: six lines for a ticket or a model card, all of it with `--details`."""
+"""A screen in Markdown: six lines for a ticket or a model card, or all of it with `--details`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def _lines(block: Lines) -> Iterator[str]:
 
 
 def _paste(block: Paste) -> Iterator[str]:
-    fence = "```" + "`" * block.text.count("`")  # longer than any run of them in a name
+    fence = "```" + "`" * block.text.count("`")  # longer than any run of backticks in a name
     yield from (safe_markdown(block.heading), "", f"{fence}{block.language}", block.text, fence)
 
 

@@ -1,4 +1,4 @@
-"""A screen on a terminal: widths, ANSI codes, and signs that its encoding has."""
+"""A screen on a terminal: widths, ANSI codes, and only characters that its encoding has."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ from weighbridge.faces.view.records import (
 if TYPE_CHECKING:
     from weighbridge.faces.view.records import RenderOptions
 
-WIDE = 80  # columns that a headline and a bar take at most
-BAR = 40  # columns of a bar at most, and at least
+WIDE = 80  # most columns of a headline and a bar
+BAR = 40  # most columns of a bar; LEAST are the fewest
 LEAST = 10
 NARROW = 60  # columns below which a grid drops no more columns: numbers are not cut
 INDENT = "  "
@@ -40,12 +40,13 @@ CODES = {  # ECMA-48, select graphic rendition
 
 
 class Signs(NamedTuple):
-    """Signs that screens are drawn with; a cp1252 or an ASCII terminal has others."""
+    """Signs that screens are drawn with; a cp1252 or an ASCII terminal gets others than a UTF-8
+    one."""
 
     marks: dict[Mark, str]
-    full: tuple[str, str]  # segments in turn
+    full: tuple[str, str]  # signs of segments in turn
     free: str
-    end: str  # where the capacity is
+    end: str  # sign at the capacity
 
 
 UNICODE = Signs({"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}, ("█", "▓"), "░", "│")
@@ -59,7 +60,7 @@ ASCII = Signs({"yes": "OK", "tight": "OK", "no": "NO", "unknown": "??"}, ("#", "
 
 
 class TerminalPage(NamedTuple):
-    """Width, colour and signs of the terminal that is drawn on."""
+    """Width in columns, colour and signs of the terminal that is drawn on."""
 
     width: int
     color: bool
@@ -110,7 +111,7 @@ def drawn(block: Block, page: TerminalPage) -> Iterator[str]:
 
 
 def _headline(block: Headline, page: TerminalPage) -> Iterator[str]:
-    """Yield the verdict on the left, its figures on the right, or below if there is no room."""
+    """Yield the verdict on the left and the figures on the right, or below if there is no room."""
     sign = "" if block.mark is None else f"{page.signs.marks[block.mark]} "
     style = "bold" if block.mark is None else COLORS[block.mark]
     left, wide = f"{sign}{block.verdict}", min(page.width, WIDE)
@@ -144,15 +145,15 @@ def _filled(block: Bar, size: int, page: TerminalPage) -> str:
     line, done = "", 0
     for index, part in enumerate(block.segments):
         done += part.nbytes
-        line += signs.full[index % 2] * (_at(done, scale, room) - len(line))
+        line += signs.full[index % 2] * (_column_of(done, scale, room) - len(line))
     line += signs.free * (room - len(line))
     if block.capacity is None:
         return line
-    mark = _at(block.capacity, scale, room)
+    mark = _column_of(block.capacity, scale, room)
     return f"{line[:mark]}{signs.end}{line[mark:]}"
 
 
-def _at(nbytes: int, scale: int, room: int) -> int:
+def _column_of(nbytes: int, scale: int, room: int) -> int:
     return (nbytes * room + scale // 2) // scale
 
 
@@ -173,12 +174,12 @@ def _cell(cell: Cell, page: TerminalPage) -> tuple[str, str]:
 def _grid(block: Grid, page: TerminalPage) -> Iterator[str]:
     if block.heading:
         yield from page.fold(block.heading, "bold")
-    rows = [_marked(row, block, page) for row in block.rows]
+    rows = [_row_texts(row, block, page) for row in block.rows]
     if any(c.head for c in block.columns):
         rows.insert(0, [(c.head, "dim") for c in block.columns])
     if not rows:
         return
-    shown = _kept(block, rows, page)
+    shown = _shown_columns(block, rows, page)
     columns = [block.columns[i] for i in shown]
     rows = [[row[i] for i in shown] for row in rows]
     widths = _widths(columns, rows, page.width, wide=block.wide)
@@ -186,8 +187,9 @@ def _grid(block: Grid, page: TerminalPage) -> Iterator[str]:
         yield from _row(columns, widths, row, page)
 
 
-def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[str, str]]:
-    """Return texts and styles of a row, with room for a mark in columns that have marks."""
+def _row_texts(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[str, str]]:
+    """Return (text, style) for the cells of a row, with room for a mark in columns that have
+    marks."""
     texts = []
     for index, cell in enumerate(row):
         column = [other[index] for other in block.rows]
@@ -202,17 +204,19 @@ def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[
 
 def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
     """Return a number padded on the left to its column's width, so that numbers are aligned at the
-    right."""
+    right; other text unchanged."""
     wide = max(cells(other.text) for other in column)
     return " " * (wide - cells(text)) + text if how.right and text else text
 
 
-def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: TerminalPage) -> list[int]:
-    """Return the indices of the columns that hold something and for which there is room."""
+def _shown_columns(
+    block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: TerminalPage
+) -> list[int]:
+    """Return the indices of the columns that hold text and for which there is room."""
     shown = [i for i in range(len(block.columns)) if any(row[i][0].strip() for row in rows)]
     while True:
         last = max(shown, key=lambda i: (block.columns[i].rank, i))
-        needed = sum(_needed(block.columns[i], [r[i][0] for r in rows]) for i in shown)
+        needed = sum(_needed_width(block.columns[i], [r[i][0] for r in rows]) for i in shown)
         if not block.columns[last].rank or block.wide:
             return shown
         if needed + len(INDENT) * (len(shown) + 1) <= max(page.width, NARROW):
@@ -220,7 +224,7 @@ def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: Terminal
         shown.remove(last)
 
 
-def _needed(column: Column, texts: Sequence[str]) -> int:
+def _needed_width(column: Column, texts: Sequence[str]) -> int:
     return LEAST if column.folds else max(map(cells, texts))
 
 
@@ -231,7 +235,7 @@ def _widths(
     *,
     wide: bool,
 ) -> list[int]:
-    """Return the width of each column in signs: the one that folds has what is left."""
+    """Return the width of each column in terminal columns: the one that folds gets what is left."""
     widths = [max(cells(row[i][0]) for row in rows) for i in range(len(columns))]
     over = sum(widths) + len(INDENT) * len(columns) - width
     for index, column in enumerate(columns):
@@ -265,7 +269,7 @@ def _row(
 
 
 class Styled(NamedTuple):
-    """Text in one style of CODES; "" is none."""
+    """Text in one style of CODES; "" is no style."""
 
     text: str
     style: str = ""
@@ -302,20 +306,22 @@ def _breaks(text: str, width: int) -> Iterator[int]:
 
 
 def _pieces(word: str, width: int) -> Iterator[str]:
-    """Yield parts of a long word, a list of flags say, that end at commas where they fit a line."""
+    """Yield parts of a long word (such as a list of flags) that end at commas if they fit a
+    line."""
     piece = ""
     for part in re.findall(r"[^,]*,+|[^,]+", word):
         if cells((piece + part).rstrip()) <= width:
             piece += part
             continue
-        *whole, last = _chopped(part, width)
+        *whole, last = _chop(part, width)
         yield from filter(None, (piece, *whole))
         piece = last
     yield piece
 
 
 def cells(text: str) -> int:
-    """Return the columns that `text` takes: some signs of other scripts take two, or none."""
+    """Return the columns that `text` takes on a terminal: some characters of other scripts take
+    two, or none."""
     if SINGLE.issuperset(text):
         return len(text)
     from rich.cells import cell_len
@@ -323,7 +329,7 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
-def _chopped(word: str, width: int) -> list[str]:
+def _chop(word: str, width: int) -> list[str]:
     if SINGLE.issuperset(word):
         return [word[start : start + width] for start in range(0, len(word), width)]
     from rich.cells import chop_cells
