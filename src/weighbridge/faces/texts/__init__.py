@@ -1,1 +1,1 @@
-"""Screens about texts of other people: run files, pastes and out-of-memory messages."""
+"""Screens about texts that people paste: run files, messages and out-of-memory logs."""

@@ -1,4 +1,5 @@
-"""The screen of an out-of-memory message: what filled the device, what to change, a line each."""
+"""The screen of an out-of-memory message: what filled the device, and what to change, one line
+each."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,28 +28,28 @@ from weighbridge.faces.view.shown import sizes
 from weighbridge.files.oom import figures
 from weighbridge.files.oom.record import Change, Match, Oom, OomReading
 
-SHOWN = 3  # changes on the first screen; all of them with --details
+SHOWN = 3  # most changes on the first screen; --details shows all
 SHELL = (
     *("export ", "nvidia-smi", "docker ", "sudo ", "cmake ", "rocm-smi", "npu-smi", "ollama "),
     *("vllm ", "python ", "llama-server "),
 )
 LOADERS = ("llama.cpp", "mlx")  # their messages count only the weights as allocated
 LEAST = 200  # a part below 1/LEAST of the device is not drawn
-TOLD = 2  # further causes that are shown
+TOLD = 2  # most further causes that are shown
 
 
 def view(oom: Oom, look: RenderOptions) -> Screen:
-    """Return the screen of an answer, for any renderer."""
+    """Return the screen of an answer about an out-of-memory message, for any renderer."""
     words = words_in(look.lang, "oom", unit=look.unit)
-    answer: Section = (_headline(oom, words), *_bar(oom, words), *_beside(oom, words))
+    answer: Section = (_headline(oom, words), *_bar(oom, words), *_model_sentences(oom, words))
     most = None if look.details else SHOWN
-    changes = tuple(b for change in oom.remedies[:most] for b in _change(change, words))
+    changes = tuple(b for change in oom.remedies[:most] for b in _change_blocks(change, words))
     heading = (Lines((), words("change.heading")),) if changes else ()
     sections: list[Section] = [answer, (*heading, *changes)]
     if look.explain:
         sections.append(tuple(_arithmetic(oom, words)))
     if look.details:
-        sections.append((_read(oom.reading, words),))
+        sections.append((_figures_table(oom.reading, words),))
     return Screen(
         title=_title(oom.reading, words),
         sections=tuple(section for section in sections if section),
@@ -60,7 +61,7 @@ def view(oom: Oom, look: RenderOptions) -> Screen:
 
 
 def _arithmetic(oom: Oom, words: Words) -> Iterator[Block]:
-    """Yield the sizes of the model that match the message, as products."""
+    """Yield lines with the model's sizes that match the message, as products."""
     texts = [
         f"{m.component}: {printable(m.formula)} = {words.size(m.nbytes)}" for m in oom.explained
     ]
@@ -68,7 +69,7 @@ def _arithmetic(oom: Oom, words: Words) -> Iterator[Block]:
         yield lines(*texts, heading=words("explain.heading"))
 
 
-def _read(reading: OomReading, words: Words) -> Grid:
+def _figures_table(reading: OomReading, words: Words) -> Grid:
     """Return a table of every figure of the message, by its name in the JSON form."""
     rows = []
     for name, value in reading.parsed.items():
@@ -93,24 +94,24 @@ def _headline(oom: Oom, words: Words) -> Headline:
     if judged.sure == "likely":
         verdict = words("sure.likely") + verdict
     mark: Mark = "no" if judged.cause else "unknown"
-    return Headline(verdict, _figures(oom.reading, words), mark, reason=_why(oom, words))
+    return Headline(verdict, _figures(oom.reading, words), mark, reason=_reason(oom, words))
 
 
-def _why(oom: Oom, words: Words) -> str:
+def _reason(oom: Oom, words: Words) -> str:
     request = next((m for m in oom.explained if m.matches == "request"), None)
     values: dict[str, Any] = {name: words.size(n) for name, n in oom.judged.figures.items()}
-    values |= {"formula": printable(request.formula) if request else "", **_counts(oom)}
+    values |= {"formula": printable(request.formula) if request else "", **_count_texts(oom)}
     sized = {
         name.removesuffix("_bytes"): n for name, n in oom.parsed.items() if name.endswith("_bytes")
     }
     values = {**{name: words.size(n) for name, n in sized.items() if isinstance(n, int)}, **values}
-    each = _of_each_token(oom, words) if oom.judged.why == "kv_bytes" else {}
+    each = _per_token_texts(oom, words) if oom.judged.why == "kv_bytes" else {}
     return words.filled(f"why.{oom.judged.why}{'.each' if each else ''}", {**values, **each})
 
 
-def _of_each_token(oom: Oom, words: Words) -> dict[str, str]:
-    """Return the KV cache per token, and what is lacking for the whole context; nothing if the
-    message does not say."""
+def _per_token_texts(oom: Oom, words: Words) -> dict[str, str]:
+    """Return texts for the KV cache per token (`each`) and the bytes lacking for the context
+    (`lacking`); {} if the message does not state them."""
     needed, there = oom.reading.size("needed_kv"), oom.reading.size("available_kv")
     tokens = oom.parsed.get("max_model_len")
     if not needed or there is None or not tokens:
@@ -118,7 +119,7 @@ def _of_each_token(oom: Oom, words: Words) -> dict[str, str]:
     return {"each": words.size(round(needed / tokens)), "lacking": words.size(needed - there)}
 
 
-def _counts(oom: Oom) -> dict[str, str]:
+def _count_texts(oom: Oom) -> dict[str, str]:
     named = {"asked": "max_model_len", "there": "max_tokens", "context": "n_ctx"}
     counts = {key: f"{oom.parsed[name]:,}" for key, name in named.items() if oom.parsed.get(name)}
     if "share" in oom.judged.figures:
@@ -126,7 +127,9 @@ def _counts(oom: Oom) -> dict[str, str]:
     return counts
 
 
-FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first with all figures known is shown
+FIGURES: tuple[
+    tuple[str, Mapping[str, str]], ...
+] = (  # the first sentence whose figures are all known is shown
     ("figures.kv", {"needed": "needed_kv_bytes", "there": "available_kv_bytes"}),
     ("figures.tokens", {"asked": "max_model_len", "there": "max_tokens"}),
     (
@@ -157,10 +160,10 @@ def _figures(reading: OomReading, words: Words) -> str:
 
 
 def _bar(oom: Oom, words: Words) -> Iterator[Bar]:
-    """Yield the bar of what the message says of the device, if it says enough."""
+    """Yield the bar of the device's memory as the message states it, if it states enough."""
     reading = oom.reading
     capacity = reading.size("capacity") or reading.size("allowed")
-    parts = list(_parts(reading))
+    parts = list(_memory_parts(reading))
     used = sum(nbytes for _, nbytes in parts)
     if not capacity or not parts or used > capacity * 1.05 or used == 0:
         return
@@ -175,7 +178,7 @@ def _bar(oom: Oom, words: Words) -> Iterator[Bar]:
     )
 
 
-def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
+def _memory_parts(reading: OomReading) -> Iterator[tuple[str, int]]:
     allocated = reading.size("allocated")
     if allocated is None:
         return
@@ -192,11 +195,11 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
     yield from ((key, nbytes) for key, nbytes in named.items() if nbytes > least)
 
 
-def _beside(oom: Oom, words: Words) -> Iterator[Block]:
-    """Yield the sentences on what the model explains, and on other possible causes."""
+def _model_sentences(oom: Oom, words: Words) -> Iterator[Block]:
+    """Yield sentences on the sizes that the model explains, and on other possible causes."""
     sentences: list[str] = []
     for match in oom.explained:
-        sentences += _match(oom, match, words)
+        sentences += _match_sentences(oom, match, words)
     verdict = oom.estimate.verdict if oom.estimate is not None else None
     if verdict is not None and verdict.fits == "yes":
         sentences.append(words("estimate.fits"))
@@ -211,15 +214,15 @@ def _beside(oom: Oom, words: Words) -> Iterator[Block]:
         yield Lines(tuple(Cell(line) for line in sentences))
 
 
-def _match(oom: Oom, match: Match, words: Words) -> list[str]:
+def _match_sentences(oom: Oom, match: Match, words: Words) -> list[str]:
     if match.matches == "device" or oom.judged.why == "model.request":
         return []
     return [words("needed", formula=printable(match.formula), size=words.size(match.nbytes))]
 
 
-def _change(change: Change, words: Words) -> Iterator[Block]:
-    """Yield a change with what it costs, and the line to paste below."""
-    sentence = _does(change, words)
+def _change_blocks(change: Change, words: Words) -> Iterator[Block]:
+    """Yield a change with its cost, and the line to paste below."""
+    sentence = _change_in_words(change, words)
     if change.peak_bytes is not None:
         sentence += f", {words('change.peak', size=words.size(change.peak_bytes))}"
     sentence += words("change.add") if change.paste.startswith("-") else ""
@@ -231,7 +234,7 @@ def _change(change: Change, words: Words) -> Iterator[Block]:
         yield Lines((Cell(sentence, None, "strong"),))
 
 
-def _does(change: Change, words: Words) -> str:
+def _change_in_words(change: Change, words: Words) -> str:
     """Return in words what a change sets: each setting with its new value."""
     changes = []
     for name, value in change.change.items():
@@ -246,8 +249,8 @@ def _language(paste: str) -> Any:
 
 
 def _program(oom: Oom, words: Words) -> str:
-    """Return the program that wrote the message, with the releases of that wording: torch-2.2..2.3,
-    torch-2.4.."""
+    """Return the program that wrote the message, with its releases that use this wording:
+    torch-2.2..2.3, torch-2.4.."""
     program = words(f"tool.{oom.reading.tool}")
     first, dots, last = oom.wording.removeprefix("torch-").partition("..")
     if not first[:1].isdigit():

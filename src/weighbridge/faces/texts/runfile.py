@@ -1,4 +1,5 @@
-"""The screen of a run file: the answer, then what was read of the file and what was not."""
+"""The screen of a run file: the answer, then the keys of the file that were read and those that
+were not."""
 
 import json
 from collections.abc import Iterator
@@ -34,16 +35,18 @@ from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report import Report
 from weighbridge.workload.train import LEARNS
 
-LONGEST = 48  # characters of a value that is shown
+LONGEST = 48  # most characters of a value that is shown
 ASKS = frozenset(("to_type", "to_type.lacking"))  # keys of sentences with a command to type
-COMMAND = 400  # characters of a launch line, which may be a whole script
+COMMAND = 400  # most characters of a launch line, which may be a complete script
 
 
 def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  # noqa: B008
-    """Return the screen of an answer, for any renderer."""
+    """Return the screen of an answer about a run file, for any renderer."""
     words = words_in(look.lang, unit=look.unit)
     screens = [
-        _run(each, answer, words, look) for each in answer.runs if not _only_said(each, answer)
+        _run_screen(each, answer, words, look)
+        for each in answer.runs
+        if not _is_explained_above(each, answer)
     ]
     if answer.message is not None:
         from weighbridge.faces.texts.oom import view as explained
@@ -66,8 +69,8 @@ def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen: 
     )
 
 
-def _only_said(weighed: WeighedRun, answer: WeighedFile) -> bool:
-    """Return whether a run has nothing to show but what is explained above it."""
+def _is_explained_above(weighed: WeighedRun, answer: WeighedFile) -> bool:
+    """Return whether a run has nothing to show beyond the explanation above it."""
     run = weighed.run
     if run.model and not ASKS.isdisjoint(keys_of(run.refused)):
         return False
@@ -78,14 +81,16 @@ def _only_said(weighed: WeighedRun, answer: WeighedFile) -> bool:
     return explained and not (run.model or run.refused or run.command)
 
 
-def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOptions) -> Screen:
-    read = _read(weighed.run, words, full=look.details)
+def _run_screen(
+    weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOptions
+) -> Screen:
+    read = _read_sections(weighed.run, words, full=look.details)
     head = (Lines((), printable(weighed.run.name)),) if len(answer.runs) > 1 else ()
     if weighed.report is None:
         headline = Headline(words("runfile.unanswered"), words.told(weighed.why), "unknown")
         sections: tuple[Section, ...] = ((*head, headline), *read)
         return Screen(title="", sections=sections, brief=(headline,))
-    report = _in_its_keys(weighed.report, weighed.run, answer.file)
+    report = _with_file_keys(weighed.report, weighed.run, answer.file)
     whole = screen(
         report,
         lang=look.lang,
@@ -95,8 +100,8 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
     )
     first, *others = whole.sections
     title = Lines((Cell(whole.title),), *(block.heading for block in head))
-    measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
-    asks = _asks(weighed.report, answer.file.text, words)
+    measured = _measured_table(weighed.measured, words, counts=weighed.by_the_log)
+    asks = _slurm_lines(weighed.report, answer.file.text, words)
     by_keys = any(
         r.flags and not r.flags.startswith("-") and not trains_less(weighed.run, r)
         for r in report.remedies
@@ -106,8 +111,9 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
     return whole._replace(sections=((title, *first), *measured, *read, *others, *asks, *fix))
 
 
-def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
-    """Return the report with changes as keys of the file: its user runs no script of ours."""
+def _with_file_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
+    """Return the report with its changes as keys of the file, since the file's user runs no script
+    of ours."""
     if run.task != "train" or run.command or run.settings.get("method") in LEARNS:
         return report
     changes, read = [], {one.key.lstrip("-") for one in run.understood}
@@ -121,23 +127,25 @@ def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
     return replace(report, remedies=tuple(changes))
 
 
-def _asks(report: Report, text: str, words: Words) -> Iterator[Section]:
-    """Yield the lines by which a batch script would request enough from Slurm, unless it fits:
-    those of `weighbridge sbatch`."""
+def _slurm_lines(report: Report, text: str, words: Words) -> Iterator[Section]:
+    """Yield the lines by which a batch script would request enough from Slurm, those of
+    `weighbridge sbatch`, unless the run fits."""
     if report.verdict is None or report.verdict.fits == "yes":
         return
     try:
         job = asked(text)
         advised = advice(job, report) if job.cards else None
-    except UsageError:  # no batch script, or its lines are reported as not read
+    except UsageError:  # not a batch script, or its lines are reported as not read
         return
     if advised is not None and advised.lines:
         yield (Paste(words("runfile.asks"), "\n".join(advised.lines)),)
 
 
-def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) -> Iterator[Section]:
-    """Yield the log's sizes next to the predicted ones, one row per part. With `counts` a note adds
-    that the log decides, as the prediction is far off."""
+def _measured_table(
+    parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool
+) -> Iterator[Section]:
+    """Yield a table of the log's sizes next to the predicted ones, one row per part. With `counts`
+    a note adds that the log decides, as the prediction is far off."""
     if not parts:
         return
     heads = words.each("runfile.head.part", "runfile.head.measured", "runfile.head.predicted")
@@ -155,19 +163,19 @@ def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) ->
     yield (grid, Note(words("runfile.overruled"))) if counts else (grid,)
 
 
-def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
-    """Yield what was understood of a run: its keys as the file writes them, and the defaults of the
-    program that reads it. With `full` each has its line number."""
+def _read_sections(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
+    """Yield the keys of a run that were understood, as the file writes them, and the defaults of
+    the program that reads it. With `full` each has its line number."""
     heading = words("runfile.read")
     # A key that decides several settings is listed once
     known = tuple({(u.file, u.line, u.key, str(u.value)): u for u in run.understood}.values())
     if full and known:
         heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
         columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
-        rows = tuple(row(_line(u), words.told(u.key), _value(u)) for u in known)
+        rows = tuple(row(_line_text(u), words.told(u.key), _value_text(u)) for u in known)
         yield (Grid(columns, rows, heading),)
     elif known or run.command:
-        told = " · ".join(f"{words.told(u.key)} {_value(u)}" for u in known)
+        told = " · ".join(f"{words.told(u.key)} {_value_text(u)}" for u in known)
         line = clipped(launch_line(run.command), COMMAND)
         cells = tuple(Cell(text) for text in (told, printable(line)) if text)
         yield (Lines(cells, heading),)
@@ -179,15 +187,15 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
         yield (Lines(lines, words("runfile.defaults")),)
 
 
-def _line(one: Understood) -> str:
+def _line_text(one: Understood) -> str:
     return printable(f"{one.file}:{one.line}") if one.file else str(one.line)
 
 
-def _value(one: Understood) -> str:
-    return clipped(printable(redacted(_text(one.value))), LONGEST)
+def _value_text(one: Understood) -> str:
+    return clipped(printable(redacted(_plain_value(one.value))), LONGEST)
 
 
-def _text(value: Any) -> str:
+def _plain_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
