@@ -160,7 +160,8 @@ def _checked_arguments(tool: Tool, arguments: Arguments) -> dict[str, Any]:
 
 
 def _check_length(name: str, value: Any) -> None:
-    """Raise UsageError if a text is longer than LONGEST, except in the arguments of LONG."""
+    """Check that a text has at most LONGEST characters, except in the arguments of LONG; raise
+    UsageError if not."""
     if name not in LONG and isinstance(value, str) and len(value) > LONGEST:
         raise UsageError(sentence("agent.long", name=name, most=LONGEST, value=shown(value)))
 

@@ -24,7 +24,8 @@ def notebook(report: "Report") -> str:
 
 
 def ready(form: str) -> None:
-    """Raise UsageError if a file with the ending `form` cannot be drawn on this machine."""
+    """Check that a file with the ending `form` can be drawn on this machine; raise UsageError if
+    not."""
     if form == ".png":
         from weighbridge.faces.charts.svg import ready as png_ready
 

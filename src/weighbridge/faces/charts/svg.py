@@ -116,7 +116,7 @@ def _in_words(figure: Figure) -> str:
 
 
 def ready() -> None:
-    """Raise UsageError if the library that draws PNG is missing, or the machine has no font."""
+    """Check that the library that draws PNG and a font are installed; raise UsageError if not."""
     if find_spec("resvg_py") is None:
         raise UsageError(sentence("draw.resvg"))
     if _rasterized(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _rasterized(

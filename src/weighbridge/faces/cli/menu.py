@@ -266,8 +266,8 @@ def _run(arguments: Sequence[str], name: str) -> int:
 
 
 def _refuse_files_as_options(arguments: Sequence[str]) -> None:
-    """Raise UsageError if an argument that begins with "-" is an existing file. A shell pattern, or
-    a list of changed files, may insert such names."""
+    """Refuse arguments that begin with "-" and are existing files, by UsageError. A shell pattern,
+    or a list of changed files, may insert such names."""
     for word in takewhile("--".__ne__, arguments):
         if word.startswith("-") and word != "-" and os.path.lexists(word):
             raise UsageError(sentence("file.as_option", name=shown(word), path=shown(f"./{word}")))

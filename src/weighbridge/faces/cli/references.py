@@ -175,8 +175,7 @@ def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
 
 
 def _refuse_file_among_models(references: Sequence[str]) -> None:
-    """Raise UsageError if one of several references is a run file; the error shows the line to
-    type."""
+    """Refuse a run file among several references, by UsageError with the line to type."""
     file = next((each for each in references if each != STDIN and starts(each)), None)
     if file is None:
         return

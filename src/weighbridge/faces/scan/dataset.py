@@ -94,7 +94,7 @@ def _told(question: ScanQuestion) -> dict[str, Any]:
 
 
 def needed(*modules: str, extra: str = "scan") -> None:
-    """Raise UsageError if a library of an extra is not installed."""
+    """Check that the libraries `modules` of an extra are installed; raise UsageError if not."""
     from importlib.util import find_spec
 
     missing = [name for name in modules if find_spec(name) is None]

@@ -53,7 +53,7 @@ def faults(out: Path) -> Iterator[str]:
 
 
 def _check(out: Path) -> None:
-    """Raise BadFileError if the saved answers are damaged."""
+    """Check that the saved answers are undamaged; raise BadFileError if not."""
     for wrong in faults(out):
         raise BadFileError(wrong)
 

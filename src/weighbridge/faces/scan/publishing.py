@@ -156,7 +156,8 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise UsageError if a folder holds files that no publication wrote."""
+    """Check that a folder holds only files of an earlier publication, or none; raise UsageError if
+    not."""
     if folder.is_file():
         raise UsageError(sentence("site.is_file", folder=str(folder)))
     tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)

@@ -100,8 +100,8 @@ class ScanView:
             raise unread(error, self._of) from None
 
     def _checked(self, sql: str) -> None:
-        """Raise UsageError if SQL would do more than read: DuckDB may write the files that it may
-        read."""
+        """Check that SQL only reads, since DuckDB may write the files that it may read; raise
+        UsageError if not."""
         for statement in self._connection.extract_statements(sql):
             if statement.type != self._reads:
                 raise UsageError(sentence("sql.reads"))

@@ -44,7 +44,7 @@ def answered(config: str, questions: Sequence[ScanQuestion]) -> list[AnswerRow]:
 
 
 class ScanEndedError(Exception):
-    """Raised to a caller that waits for an answer when the run is ended."""
+    """The error of a caller that waits for an answer when the run is ended."""
 
 
 class Weigher:

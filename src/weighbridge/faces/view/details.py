@@ -23,7 +23,7 @@ DIVISIONS, FORMATS = "division", "format"  # values of `basis`
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the sections of `--details`."""
+    """Yield the sections of `--details`: settings, components, phases, formats and facts."""
     yield (lines(*facts.asked(answer)),)
     yield (components(answer),)
     roles = {c.role for one in answer.device.phases for c in one.components}

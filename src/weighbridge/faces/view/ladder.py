@@ -158,7 +158,8 @@ def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool])
 
 
 def _remark(rung: Rung, words: Words) -> str:
-    """Return what a rung costs: another card, layers in RAM, or its format's published loss."""
+    """Return the cost of a rung in words: another card, layers in RAM, or its format's published
+    loss; "" if it has none."""
     if rung.undoes or rung.elsewhere:
         return _other_place(rung, words)
     if rung.layers is not None:

@@ -55,7 +55,8 @@ def view_of(view: Any) -> AnswerView:
 
 
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Raise UsageError if `value` is not among `known`."""
+    """Check that `value` is among `known`; raise UsageError if not. `name` is the key of the ask in
+    the message."""
     if value not in known:
         names = ", ".join(known)
         raise UsageError(sentence("is_one_of", name=name, known=names, value=shown(value)))

@@ -44,8 +44,8 @@ MOST_SIZE = 1 << 62
 
 
 class ShortError(Exception):
-    """Raised if more bytes of a dropped file are needed; `nbytes` is the number of first bytes to
-    send."""
+    """The error if more bytes of a dropped file are needed; `nbytes` is the number of first bytes
+    to send."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(f"the first {nbytes:,} bytes are needed")

@@ -34,14 +34,14 @@ class SolvedFields(Settings):
 
 
 class ListFilters(Settings):
-    """Filter of a list by its names."""
+    """The filter of a list: a part of its names."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     pattern: Str = word()
 
 
 class GpuFilters(ListFilters):
-    """Filters of the list of accelerators."""
+    """The filters of the list of accelerators, as fields of the page."""
 
     bf16: Switch = switch()
     fp8: Switch = switch()

@@ -91,8 +91,8 @@ def program(name: str) -> str:
 
 
 def _check_hash(path: Path, package: NpmPackage, otherwise: str) -> None:
-    """Raise BadFileError if the archive's SHA-512 is not the published one. `otherwise`: the advice
-    to print then."""
+    """Check that the archive's SHA-512 is the published one; raise BadFileError with the advice
+    `otherwise` if not."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
     if base64.b64encode(digest).decode() != package.sha512:

@@ -81,7 +81,7 @@ RANGE = re.compile(
 
 
 class RefusedRequestError(Exception):
-    """Raised for a request that is not answered, with the HTTP status and the reason."""
+    """The error for a request that is not answered, with the HTTP status and the reason."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -124,7 +124,7 @@ class Gate(NamedTuple):
         return parts[1]
 
     def _check_own_page(self, headers: Mapping[str, str]) -> None:
-        """Raise RefusedRequestError if an ask was not sent by this page."""
+        """Check that this page sent an ask; raise RefusedRequestError if not."""
         origin = headers.get("Origin")
         if origin is None or origin.lower() not in {f"http://{host}" for host in self.hosts}:
             raise RefusedRequestError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
@@ -185,7 +185,7 @@ class PageServer(ThreadingHTTPServer):
         self.awaited = Awaited()
 
     def server_bind(self) -> None:
-        """Bind without looking up this machine's name, which may take long."""
+        """Bind the port without looking up this machine's name, which may take long."""
         TCPServer.server_bind(self)
 
     @property
@@ -219,7 +219,7 @@ class PageServer(ThreadingHTTPServer):
             self.crowd.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: a client that leaves in the middle is no error of ours."""
+        """Log nothing, since a client that leaves in the middle is not an error of the server."""
 
 
 def _why(error: Exception) -> str:
@@ -277,7 +277,7 @@ class Handler(BaseHTTPRequestHandler):
         return f"weighbridge/{__version__}"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing: addresses hold the secret, and asks may hold a token."""
+        """Log nothing, since addresses hold the secret, and asks may hold a token."""
 
     def _answer_guarded(self, method: str) -> None:
         try:

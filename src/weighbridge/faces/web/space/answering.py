@@ -155,8 +155,8 @@ def _post(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
 
 
 def admit(request: Mapping[str, Any]) -> None:
-    """Raise UsageError for a request that only the owner of this machine may make; NoCardError for
-    `fit` without a card."""
+    """Check that a stranger may make a request; raise UsageError if only the owner of this machine
+    may, NoCardError for `fit` without a card."""
     model, workload = request.get("model"), request.get("workload")
     if isinstance(model, str):
         reference(model)
@@ -175,8 +175,8 @@ def admit(request: Mapping[str, Any]) -> None:
 
 
 def reference(text: str) -> None:
-    """Raise UsageError unless `text` names a model of the catalogue, the configured Hub or timm, or
-    a size."""
+    """Check that `text` names a model of the catalogue, the configured Hub or timm, or a size;
+    raise UsageError if not."""
     from weighbridge.models.checkpoint.gather import has_name
     from weighbridge.models.sources import endpoint
 
@@ -196,7 +196,7 @@ def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
 
 
 def _check_command(command: str) -> None:
-    """Raise UsageError for a launch command whose models `reference` refuses."""
+    """Check that `reference` accepts the models of a launch command; raise UsageError if not."""
     from weighbridge.engines.launch import parse
     from weighbridge.engines.launch.paths import model_of
 
