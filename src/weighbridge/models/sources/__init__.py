@@ -1,6 +1,8 @@
-"""The only I/O: a source lists files and reads ranges of them. Nothing here knows a format.
+"""Sources of model files, the only I/O: a source lists files and reads ranges of them, whatever
+their format.
 
-resolve(text) -> a reference: a path, a repository, a URL      open_source(reference) -> a source
+    resolve(text) -> a reference: a path, a repository, a URL
+    open_source(reference) -> a source
 """
 
 import os
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 def resolve(
     text: str, *, catalogue: Callable[[str], bool], revision: str | None = None, disk: bool = True
 ) -> Reference:
-    """Return the parsed reference: a local file unless `disk` is False, a catalogue name, or a
-    repository of the Hub in HF_ENDPOINT."""
+    """Return the reference that `text` names: a local file unless `disk` is False, a catalogue
+    name, or a repository of the Hub in HF_ENDPOINT."""
     return parse(
         text,
         revision=revision,
@@ -39,7 +41,8 @@ def resolve(
 
 
 def endpoint() -> str:
-    """Return the address of the configured Hub. Raises UsageError if it is invalid."""
+    """Return the address of the configured Hub, HF_ENDPOINT or huggingface.co. Raises UsageError if
+    it is invalid."""
     address = os.environ.get("HF_ENDPOINT")
     if not address:
         return ENDPOINT
@@ -55,7 +58,8 @@ def endpoint() -> str:
 
 
 def open_source(ref: Reference, options: "SourceOptions | None" = None) -> "Source":
-    """Open the source of a reference that names files."""
+    """Return the source of the files that a reference names. Raises UsageError if it names no
+    files."""
     from weighbridge.models.sources.base import (
         SourceOptions,  # which a name of the catalogue does without
     )

@@ -1,4 +1,4 @@
-"""An answer over HTTP, as those see it who read it, whichever client brought it."""
+"""HTTP responses as their readers see them, whichever client fetched them."""
 
 import threading
 import time
@@ -16,12 +16,12 @@ CHUNK = 1 << 16
 
 
 class UnreachableError(HubError):
-    """Raised if all tries ended without a usable answer."""
+    """The error if all tries ended without a usable response."""
 
 
 class Silence:
-    """A record of hosts that could not be reached a moment ago, so that a user of many models waits
-    once for a host, not once per model."""
+    """A record of hosts that could not be reached in the last 30 seconds, so that reading many
+    models waits once per host, not once per model."""
 
     SECONDS = 30
 
@@ -29,7 +29,7 @@ class Silence:
         self._failures: dict[str, tuple[float, str]] = {}
 
     def of(self, host: str) -> str:
-        """Return a host's recent failure, "" if it may be tried."""
+        """Return the recent failure of a host as text; "" if it may be tried."""
         since, failure = self._failures.get(host, (0.0, ""))
         return failure if failure and time.monotonic() - since < self.SECONDS else ""
 
@@ -46,7 +46,7 @@ class ResponseHeaders(Protocol):
 
 class Response(Protocol):
     """A response whose body has not been read. `punctual`: whether each step of `chunks` ends
-    within the read timeout; the body arrives decoded."""
+    within the read timeout. Chunks of the body are decoded."""
 
     punctual: bool
 
@@ -65,9 +65,9 @@ class Response(Protocol):
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """Return the result of `job`; raise TimeoutError after `seconds`, while `job` runs on to its
-    end: a server that sends a byte per second never exceeds the timeout of one read. Without
-    threads there is no limit: the browser's requests have their own."""
+    """Return the result of `job`; raise an error after `seconds`, while `job` runs on to its end: a
+    server that sends a byte per second never exceeds the timeout of one read. In a browser, which
+    has no threads, there is no limit: its requests have one of their own."""
     if surroundings.IN_BROWSER:
         return job()
     done: list[Any] = []
@@ -79,7 +79,7 @@ def within(seconds: float, job: Callable[[], T]) -> T:
         except BaseException as error:
             done.extend((False, error))
         if late.is_set() and done[0] and hasattr(done[1], "close"):
-            with suppress(Exception):  # which nobody would hear of, but for a traceback
+            with suppress(Exception):  # nobody waits for the result, so an error is dropped
                 done[1].close()  # a response that nobody waits for any more
 
     thread = threading.Thread(target=run, daemon=True)
@@ -103,5 +103,5 @@ def unreadable(why: object) -> UnreachableError:
 
 
 def one_line(error: object) -> str:
-    """Return an exception, or a text about one, as one line."""
+    """Return an exception, or a text about one, as one line of at most 120 characters."""
     return clipped(" ".join(str(error).split()) or type(error).__name__, 120)

@@ -1,4 +1,4 @@
-"""A source of files, and the loops that drive parsers over it."""
+"""The protocol of a source of files, and the loops that drive parsers over one."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (done, total)
 
-MAX_ENTRIES = 100_000  # the Hub's own advice for a repository; more is hostile
-WORKERS = 32  # requests wait, they do not work: 163 shards at 2 x 50 ms are 0.6 s
+MAX_ENTRIES = 100_000  # the Hub's advice for a repository; more files are hostile
+WORKERS = 32  # requests only wait: 163 shards at 2 x 50 ms take 0.6 s
 
 
 class SourceFile(NamedTuple):
-    """A file of a source; its size in bytes, None if the source does not know it."""
+    """A file of a source: its path, and its size in bytes, None if the source does not know it."""
 
     path: str
     size: int | None
@@ -38,16 +38,16 @@ class SourceOptions:
     token: str | bool | None = None
     cache_dir: str | None = None
     offline: bool = False
-    silence: "Silence | None" = None  # shared by models that are read one after the other
+    silence: "Silence | None" = None  # record shared by models that are read one after the other
 
 
 class Source(Protocol):
     """Files under one root: a folder, a repository at a revision, one URL, bytes in memory.
 
-    `read` returns bytes [start, stop) of a file, fewer where it ends; a negative start counts
-    from the end of the file, and stop is then 0. It raises NotFoundError or HubError, and may be
-    called from several threads. `notes` are for the user: a repository that has moved. `waits`
-    says whether a read waits for somebody else, so that several at a time are faster.
+    `read` returns bytes [start, stop) of a file, fewer where it ends; a negative start counts from
+    the end of the file, and stop is then 0. It raises NotFoundError or HubError, and may be called
+    from several threads. `notes` are texts for the user: a repository that has moved. `waits`:
+    whether a read waits for a network, so that several at a time are faster.
     """
 
     @property
@@ -71,8 +71,7 @@ class Source(Protocol):
 
 
 class Together(Generic[T]):
-    """Jobs that run in `workers` threads. These are daemons, and stop after the current job if the
-    rest is not needed."""
+    """Jobs that run in `workers` daemon threads; `stop` ends them after their current jobs."""
 
     def __init__(self, jobs: Sequence[Callable[[], T]], workers: int = 1) -> None:
         self._todo, self._lock, self._count = enumerate(jobs), threading.Lock(), len(jobs)
@@ -118,7 +117,7 @@ class Together(Generic[T]):
 
 
 def _run_now(job: Callable[[], T]) -> Callable[[], T]:
-    """Run `job` now; return a function that returns its result or raises its error."""
+    """Run `job` now, and return a function that returns its result or raises its error."""
     try:
         result = job()
     except BaseException as error:
@@ -136,7 +135,7 @@ def _run_now(job: Callable[[], T]) -> Callable[[], T]:
 
 
 def read_plan(plan: Plan[T], source: Source, path: str) -> T:
-    """Return what the parser `plan` reads from one file of a source; errors get the file's name."""
+    """Return what the parser `plan` reads from one file of a source; its errors name the file."""
     try:
         wanted = next(plan)
         while True:
@@ -158,18 +157,18 @@ def read_plans(
     """Return the results of one parser per file, several at once if reads wait. The first error
     ends all."""
     if len(entries) == 1 or not source.waits:
-        return tuple(_one_by_one(plan, source, entries, progress))
+        return tuple(_read_one_by_one(plan, source, entries, progress))
     return together(plan, source, entries).results(progress)
 
 
 def together(
     plan: Callable[[SourceFile], Plan[T]], source: Source, entries: Sequence[SourceFile]
 ) -> Together[T]:
-    """Start one parser per file, several at a time."""
+    """Start one parser per file, several at a time, and return them as `Together`."""
     return Together([partial(read_plan, plan(e), source, e.path) for e in entries], WORKERS)
 
 
-def _one_by_one(
+def _read_one_by_one(
     plan: Callable[[SourceFile], Plan[T]],
     source: Source,
     entries: Sequence[SourceFile],
@@ -190,8 +189,8 @@ def span(start: int, stop: int, size: int) -> tuple[int, int]:
 
 
 def inside(path: str) -> str:
-    """Return `path` if it stays below the root, else raise an error, since indexes and listings are
-    not trusted."""
+    """Return `path` if it stays below the root; raise BadFileError if not, since indexes and
+    listings are not trusted."""
     # A drive of Windows is refused everywhere, so that a repository is read alike on all systems.
     drive = path[1:2] == ":"
     if not path or drive or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
@@ -200,12 +199,12 @@ def inside(path: str) -> str:
 
 
 class Ahead:
-    """A source that starts to load some whole files before they are read."""
+    """A source that starts to load some complete files before they are read."""
 
     def __init__(self, source: Source, entries: Iterable[SourceFile]) -> None:
         self._source = source
         self.name, self.waits = source.name, source.waits
-        self._coming = {e.path: Together([_reading(source, e)]) for e in entries}
+        self._coming = {e.path: Together([_whole_file_reader(source, e)]) for e in entries}
 
     @property
     def revision(self) -> str | None:
@@ -227,6 +226,6 @@ class Ahead:
         return data[first:last]
 
 
-def _reading(source: Source, entry: SourceFile) -> Callable[[], bytes]:
+def _whole_file_reader(source: Source, entry: SourceFile) -> Callable[[], bytes]:
     size = entry.size or 0
     return lambda: source.read(entry.path, 0, size)

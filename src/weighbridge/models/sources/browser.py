@@ -1,12 +1,12 @@
-"""HTTP from a worker of a page: XMLHttpRequest, which waits there as Python does.
+"""HTTP from a worker of a page: XMLHttpRequest, which blocks there as Python does.
 
-Redirects are followed by the browser, which leaves the token behind where they lead to another
-origin (Fetch standard, HTTP-redirect fetch). An answer is handed over when it is whole, so time is
-the only bound on one that does not end; what is copied into Python's memory has the client's.
+The browser follows redirects, and leaves the token behind where they lead to another origin (Fetch
+standard, HTTP-redirect fetch). A response is handed over when it is complete, so time is the only
+limit on one that does not end; the client limits the bytes copied into Python's memory.
 
-Of an answer's headers a page sees only what the server exposes. huggingface.co exposes
+Of a response's headers a page sees only those that the server exposes. huggingface.co exposes
 X-Error-Code, X-Error-Message, ETag, Link, Accept-Ranges, Content-Range, X-Repo-Commit and
-X-Linked-Size, and not Retry-After; what its CDN may leave out follows from what was asked for
+X-Linked-Size, and not Retry-After; headers that its CDN may leave out follow from the request
 (`_filled`).
 """
 
@@ -22,12 +22,14 @@ from weighbridge.models.sources.surroundings import constants
 
 # The Hub and its CDNs: hubDomains, lfsDomains, cdnDomains of huggingface.co/.well-known/meta.json
 HOSTS = ("huggingface.co", "hf.co")
-SECONDS = 60  # for one answer, its body included
-FORBIDDEN = frozenset({"user-agent", "accept-encoding"})  # the browser's own (Fetch standard)
+SECONDS = 60  # seconds for one response, its body included
+FORBIDDEN = frozenset(
+    {"user-agent", "accept-encoding"}
+)  # headers that only the browser sets (Fetch standard)
 
 
 class BrowserResponse:
-    """One answer of a browser's request, complete."""
+    """The complete response to one of a browser's requests."""
 
     punctual = True
 
@@ -36,18 +38,18 @@ class BrowserResponse:
         self._length = int(self._body.byteLength)
         self.status_code = int(request.status)
         self.url = str(request.responseURL or url)
-        headers = _parsed(str(request.getAllResponseHeaders() or ""))
+        headers = _parse_headers(str(request.getAllResponseHeaders() or ""))
         self.headers: ResponseHeaders = _Headers(
             _filled(headers, self.status_code, wanted, self._length)
         )
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the body, piece by piece: bytes not asked for stay in the browser."""
+        """Yield the body in pieces of `size` bytes; bytes not requested stay in the browser."""
         for start in range(0, self._length, size):
             yield self._body.slice(start, min(start + size, self._length)).to_bytes()
 
     def close(self) -> None:
-        """Free the browser's memory."""
+        """Free the browser's memory of the response."""
         self._body, self._length = None, 0
 
 
@@ -61,7 +63,7 @@ class _Headers:
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> BrowserResponse:
     """Return the response after all redirects. Raises OSError if a second try may help. `timeout`
-    and `seconds` limit the headers, which come together with the body here."""
+    and `seconds` are ignored: a response with its body has `SECONDS`."""
     from js import XMLHttpRequest  # Pyodide's
 
     if not allowed(url):
@@ -71,7 +73,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
         request.open("GET", url, False)
         request.responseType = "arraybuffer"
         request.timeout = SECONDS * 1000
-        for name, value in _sent(url, headers).items():
+        for name, value in _sendable_headers(url, headers).items():
             request.setRequestHeader(name, value)
         request.send()
     except Exception as error:  # a DOMException, whatever Pyodide's version makes of it
@@ -95,7 +97,7 @@ def _hub() -> str:
     return address
 
 
-def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
+def _sendable_headers(url: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that a page may send; the token only if the address is the Hub's."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     ours = (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc)
@@ -106,8 +108,8 @@ def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _raise_failure(error: Exception) -> NoReturn:
-    """Raise the error that `get` documents. A browser does not tell a page why there was no
-    response."""
+    """Raise the error that `get` documents, from the browser's. A browser does not tell a page why
+    there was no response."""
     from js import navigator
 
     name = str(getattr(error, "name", "")) or str(error).partition(":")[0]
@@ -119,15 +121,15 @@ def _raise_failure(error: Exception) -> NoReturn:
     raise unreadable(error) from None
 
 
-def _parsed(text: str) -> dict[str, str]:
-    """Return the headers of a browser's text, by names in lower case."""
+def _parse_headers(text: str) -> dict[str, str]:
+    """Return the headers in a browser's text, by names in lower case."""
     lines = (line.partition(":") for line in re.split(r"\r?\n", text) if ":" in line)
     return {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
 def _filled(headers: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
-    """Return the headers, with those that the server hides from pages filled in: the body is
-    decoded, and a 206 has the requested range."""
+    """Return the headers, with those that the server hides from pages filled in: the body's length
+    is the decoded one, and a 206 has the requested range."""
     headers.pop("content-encoding", None)
     if status == 200:
         headers["content-length"] = str(length)

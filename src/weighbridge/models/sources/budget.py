@@ -1,7 +1,7 @@
-"""What a Hub still answers within its window: many threads ask, and none of them too often.
+"""The requests that a Hub still answers within its rate-limit window, shared by many threads.
 
-Its headers say so (huggingface.co/docs/hub/rate-limits): RateLimit: "resolvers";r=17;t=42 are 17
-requests in the next 42 seconds; a 429 may have Retry-After instead.
+Its headers state them (huggingface.co/docs/hub/rate-limits): RateLimit: "resolvers";r=17;t=42 are
+17 requests in the next 42 seconds; a 429 may have Retry-After instead.
 """
 
 import re
@@ -12,14 +12,14 @@ from threading import Lock
 from weighbridge.models.sources.answers import ResponseHeaders
 
 LEFT = re.compile(r"r=(\d{1,9})\b.*?t=(\d{1,6})\b")
-REFUSED = 60.0  # seconds to wait after a 429 that does not say how long
+REFUSED = 60.0  # seconds to wait after a 429 that states none
 ROUNDED = 1.0  # the Hub rounds windows to seconds: one that ends later is the next
-LONGEST = 600.0  # longest window that is believed
+LONGEST = 600.0  # seconds, the longest window that is believed
 
 
 class RequestBudget:
-    """The requests left in the Hub's rate-limit window, for all threads. Until the first response
-    nobody waits."""
+    """The requests left in the Hub's rate-limit window, for all threads. Before the first response
+    no thread waits."""
 
     def __init__(
         self,
@@ -49,7 +49,8 @@ class RequestBudget:
             return self._until - now
 
     def told(self, headers: ResponseHeaders, *, refused: bool) -> None:
-        """Store the requests that a response says are left; with `refused` (a 429), none are."""
+        """Store the number of requests that a response states as left; with `refused` (a 429), none
+        are."""
         found = LEFT.search(headers.get("RateLimit", ""))
         if found is None and not refused:
             return

@@ -1,12 +1,12 @@
-"""The Hub's cache on disk, read and filled without the client.
+"""The Hub's cache on disk, read and filled without huggingface_hub's client.
 
-    HF_HUB_CACHE/models--ORG--NAME/refs/REVISION            the commit that it was, as text
+    HF_HUB_CACHE/models--ORG--NAME/refs/REVISION            the revision's commit, as text
                                   /snapshots/COMMIT/FILE    links into ../../blobs
-                                  /blobs/ETAG               the files themselves
+                                  /blobs/ETAG               the files
 
 The layout is documented as stable (huggingface_hub docs, guides/manage-cache); the client's module
-for it takes longer to import than this needs. A file is there whole or not at all, however many
-processes write it.
+for it takes longer to import than this needs. A file is complete or missing, however many processes
+write it.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from weighbridge.base.sentences import sentence
 from weighbridge.models.sources import surroundings
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # of git's own files, and of LFS's
-SMALL = ".json"  # the files that are kept
+ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 of git's files, SHA-256 of LFS's
+SMALL = ".json"  # ending of the files that are cached
 
 
 class Revision(NamedTuple):
@@ -62,8 +62,8 @@ def snapshot(repo: Path, commit: str | None) -> Path | None:
 
 
 def chosen_snapshot(repo: Path, revision: str | None) -> Path:
-    """Return the snapshot of `revision` in a repository's cache folder; by default main's, or the
-    only one. Raises NotFoundError without one."""
+    """Return the snapshot folder of `revision` in a repository's cache folder; by default main's,
+    or the only one. Raises NotFoundError without one."""
     chosen = snapshot(repo, commit_of(repo, revision or "main"))
     snapshots = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
     if chosen is None and revision is None and len(snapshots) == 1:
@@ -85,7 +85,7 @@ def is_damaged(place: Path, data: bytes) -> bool:
 
 
 def is_of(etag: str, data: bytes) -> bool:
-    """Return whether an ETag fits the data: git's hash of it, or SHA-256 (LFS)."""
+    """Return whether an ETag is the hash of the data: git's, or SHA-256 (LFS)."""
     if len(etag) == 64:
         return hashlib.sha256(data).hexdigest() == etag
     head = b"blob %d\0" % len(data)
@@ -100,8 +100,8 @@ def forget(place: Path) -> None:
 
 
 def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:
-    """Write a file where huggingface_hub would (file_download.py@2.4). A cache that cannot be
-    written is left alone: nothing depends on it. A browser page has none."""
+    """Write a file into the cache where huggingface_hub would (file_download.py@2.4). A cache that
+    cannot be written is left alone: nothing depends on it. A browser page has none."""
     if surroundings.IN_BROWSER:
         return
     with suppress(OSError):
@@ -144,11 +144,11 @@ def _write_reference(repo: Path, revision: Revision) -> None:
     without a network, these are worth more than a newer config."""
     before = commit_of(repo, revision.name)
     older = snapshot(repo, before)
-    if before == revision.commit or (older is not None and _holds_more(older)):
+    if before == revision.commit or (older is not None and _has_large_files(older)):
         return
     if not {"", ".", ".."} & set(revision.name.split("/")):
         _write(repo / "refs" / revision.name, revision.commit.encode())
 
 
-def _holds_more(folder: Path) -> bool:
+def _has_large_files(folder: Path) -> bool:
     return any(not name.endswith(SMALL) for _, _, names in os.walk(folder) for name in names)

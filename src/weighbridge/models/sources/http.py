@@ -1,9 +1,9 @@
-"""Byte ranges over HTTP: requests, tries, and bounds of an answer.
+"""Byte ranges over HTTP: requests, retries, and limits of a response.
 
-Requests go by huggingface_hub's client (`session`) where anything is set up for it, and by the
-standard library's (`wire`) where nothing is. Neither bounds an answer, which is done here: it is
-never read beyond the bytes wanted, whether or not the server knows ranges; tries are repeated a few
-times, and only where that can help.
+Requests go through huggingface_hub's client (`session`) if anything is configured for it, and
+through the standard library's (`wire`) if nothing is. Neither limits a response, so this module
+does: it never reads beyond the bytes wanted, whether or not the server knows ranges; it retries a
+few times, and only if that can help.
 """
 
 import os
@@ -38,19 +38,19 @@ Get = Callable[[str, Mapping[str, str], float, float], Response]
 
 TRIES = 3
 BACKOFF = 0.25  # seconds before the second try, doubled for the third
-PATIENCE = 10  # seconds after which no further try is begun, waits included
-HEAD_SECONDS = 15  # for all headers of an answer, redirects included
-MAX_SECONDS = 60  # for one answer, so that a trickle ends as well
-SLOW_AFTER, SLOWEST = 8, 4096  # seconds after which so many bytes a second are the least
-MAX_SKIP = 64 * MIB  # what is read and thrown away where a server does not know ranges
+PATIENCE = 10  # seconds after which no further try begins, waits included
+HEAD_SECONDS = 15  # seconds for all headers of a response, redirects included
+MAX_SECONDS = 60  # seconds for one response, so that a trickle ends as well
+SLOW_AFTER, SLOWEST = 8, 4096  # seconds after which fewer bytes per second are an error
+MAX_SKIP = 64 * MIB  # most bytes read and dropped if a server does not know ranges
 WINDOWS = 12  # refusals for too many requests that are waited out: an hour of the Hub's windows
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @frozen_record
 class HttpResponse:
-    """A response. `size`: of the whole file, if stated; `url`: the address after redirects; `link`:
-    the Link header, where a listing continues."""
+    """A response with its data. `size`: bytes of the complete file, if stated; `url`: the address
+    after redirects; `link`: the Link header, with the next page of a listing."""
 
     data: bytes
     size: int | None
@@ -59,7 +59,8 @@ class HttpResponse:
 
 
 class RefusedAnswerError(HubError):
-    """A response that a second try will not change. `reason`: the Hub's X-Error-Code."""
+    """The error for a response that a second try will not change. `reason`: the Hub's
+    X-Error-Code."""
 
     def __init__(self, message: str, *, status: int, headers: ResponseHeaders) -> None:
         super().__init__(message)
@@ -79,11 +80,11 @@ class _TransientError(Exception):
 
 
 class _AwayError(_TransientError):
-    """Raised if there is no response at all."""
+    """The error if there is no response at all."""
 
 
 class Client:
-    """A client for one host: its headers, and a function that opens an address."""
+    """A client for requests with one set of headers, with retries and limits."""
 
     def __init__(
         self,
@@ -96,14 +97,14 @@ class Client:
         none. `budget` is shared by all heavy users of a host, which then wait out refusals."""
         self._budget = budget
         self._silence = silence or Silence()
-        self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
+        self._headers = {"User-Agent": surroundings.agent(), **_authorization_header(token)}
         self.authorized = "Authorization" in self._headers
         self._timeout: float = surroundings.constants().HF_HUB_ETAG_TIMEOUT
         self._get: Get | None = None
 
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
-        """Return the response with the bytes `wanted`, or with the whole of a file of at most
-        `limit` bytes."""
+        """Return the response with the bytes `wanted`, or with a complete file of at most `limit`
+        bytes."""
         begin, attempt, refusals, host = time.monotonic(), 1, 0, _host(url)
         if failed := self._silence.of(host):
             raise UnreachableError(failed)
@@ -112,7 +113,7 @@ class Client:
                 return self._attempt(url, limit, wanted)
             except _TransientError as failure:
                 if self._budget is not None and failure.counted and refusals < WINDOWS:
-                    refusals += 1  # the budget knows how long to wait
+                    refusals += 1  # the budget waits for the next window
                     continue
                 wait = failure.wait_after(attempt)
                 if attempt == TRIES or time.monotonic() - begin + wait > PATIENCE:
@@ -130,23 +131,23 @@ class Client:
         with self._asked(url, headers) as response:
             status = response.status_code
             if status == 416 and wanted is not None:
-                return _answer(
+                return _response_of(
                     response,
                     b"",
-                    _number(response.headers.get("Content-Range", "").rpartition("/")[2]),
+                    _parse_number(response.headers.get("Content-Range", "").rpartition("/")[2]),
                 )
-            _checked(response)
+            _check_status(response)
             if wanted is None and status == 206:
                 raise _TransientError(sentence("http.part"))
             if wanted is None:
-                return _whole(response, limit)
+                return _complete_response(response, limit)
             return _part(response, wanted) if status == 206 else _cut_out(response, wanted)
 
     @contextmanager
     def _asked(self, url: str, headers: Mapping[str, str]) -> Iterator[Response]:
         """Yield an open response, requested within the budget if there is one."""
         if self._get is None:
-            self._get = _way(url)
+            self._get = _client_function(url)
         if self._budget is not None:
             self._budget.take()
         with _opened(self._get, url, headers, self._timeout) as response:
@@ -156,7 +157,7 @@ class Client:
 
 
 def endpoint(address: str) -> str:
-    """Return a Hub's address, checked. Raises UsageError if it is no HTTP address."""
+    """Return a Hub's address unchanged. Raises UsageError if it is no HTTP address."""
     parts = urlsplit(address)
     try:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -167,7 +168,7 @@ def endpoint(address: str) -> str:
     return address
 
 
-def _way(url: str) -> Get:
+def _client_function(url: str) -> Get:
     if surroundings.IN_BROWSER:
         from weighbridge.models.sources import browser
 
@@ -183,7 +184,7 @@ def _way(url: str) -> Get:
     return session.get
 
 
-def _authorization(token: str | bool | None) -> Mapping[str, str]:
+def _authorization_header(token: str | bool | None) -> Mapping[str, str]:
     if token is None and not surroundings.constants().HF_HUB_DISABLE_IMPLICIT_TOKEN:
         token = _stored_token()
     if not isinstance(token, str):
@@ -194,17 +195,17 @@ def _authorization(token: str | bool | None) -> Mapping[str, str]:
 
 
 def _stored_token() -> str | None:
-    """Return the token that `huggingface_hub.get_token` would find, None without one. Without a
-    login, or with one that is not renewed, that is a variable or a file (utils/_auth.py@2.4);
-    importing it imports its client."""
+    """Return the token that `huggingface_hub.get_token` would find; None without one. Without a
+    login, or with one that is not renewed, that is a variable or a file (utils/_auth.py@2.4), read
+    here because importing huggingface_hub's function imports its client."""
     constants = surroundings.constants()
     exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
     if not exchanged:
         environment = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
-        if token := _cleaned(environment):
+        if token := _clean_token(environment):
             return token
         if "refresh_token" not in _file(constants.HF_STORED_TOKENS_PATH):
-            return _cleaned(_file(constants.HF_TOKEN_PATH))
+            return _clean_token(_file(constants.HF_TOKEN_PATH))
     from huggingface_hub.utils import get_token
 
     try:
@@ -214,7 +215,7 @@ def _stored_token() -> str | None:
     return stored
 
 
-def _cleaned(token: str) -> str | None:
+def _clean_token(token: str) -> str | None:
     return token.replace("\r", "").replace("\n", "").strip() or None
 
 
@@ -228,26 +229,27 @@ def _file(path: str) -> str:
 
 @contextmanager
 def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
-    """Yield a response after redirects, with its body unread; all failures become HubError."""
+    """Yield a response after redirects, with its body unread; all failures become errors of this
+    package."""
     if surroundings.constants().HF_HUB_OFFLINE:
         raise HubError(sentence("offline_mode"), where=_host(url))
     try:
         response = get(url, headers, timeout, HEAD_SECONDS)
     except OSError as error:
-        raise _AwayError(_unreached(url, error)) from None
+        raise _AwayError(_unreached_line(url, error)) from None
     try:
         yield response
     except OSError as error:
-        raise _TransientError(_unreached(url, error)) from None
+        raise _TransientError(_unreached_line(url, error)) from None
     finally:
         response.close()
 
 
-def _unreached(url: str, error: OSError) -> str:
-    return sentence("unreached", through=_through(url), why=one_line(error))
+def _unreached_line(url: str, error: OSError) -> str:
+    return sentence("unreached", through=_proxy_phrase(url), why=one_line(error))
 
 
-def _through(url: str) -> str:
+def _proxy_phrase(url: str) -> str:
     """Return a phrase on the proxy for requests to `url`, without its login; "" without a proxy."""
     from urllib.request import getproxies, proxy_bypass
 
@@ -259,7 +261,7 @@ def _through(url: str) -> str:
     return f" through the proxy {printable(proxy.rpartition('@')[2].rpartition('//')[2])}"
 
 
-def _chunks(response: Response, count: int) -> Iterator[bytes]:
+def _limited_chunks(response: Response, count: int) -> Iterator[bytes]:
     begin, read = time.monotonic(), 0
     size = min(CHUNK, count)
     for chunk in response.chunks(size):
@@ -272,16 +274,16 @@ def _chunks(response: Response, count: int) -> Iterator[bytes]:
 
 def _read(response: Response, count: int) -> bytes:
     if response.punctual:
-        return _first(response, count)
-    return within(MAX_SECONDS, lambda: _first(response, count))
+        return _first_bytes(response, count)
+    return within(MAX_SECONDS, lambda: _first_bytes(response, count))
 
 
-def _first(response: Response, count: int) -> bytes:
+def _first_bytes(response: Response, count: int) -> bytes:
     """Return the body's first `count` bytes, fewer if it ends; no more is fetched."""
     chunks, size = [], 0
     if count <= 0:
         return b""
-    for chunk in _chunks(response, count):
+    for chunk in _limited_chunks(response, count):
         chunks.append(chunk)
         size += len(chunk)
         if size >= count:
@@ -291,16 +293,16 @@ def _first(response: Response, count: int) -> bytes:
     return b"".join(chunks)
 
 
-def _whole(response: Response, limit: int) -> HttpResponse:
+def _complete_response(response: Response, limit: int) -> HttpResponse:
     why = sentence("http.large.listed" if limit < MIB else "http.large.ours")
     data = _read(response, limit + 1)
     if len(data) > limit:
         raise HubError(sentence("http.large", url=response.url, most=limit, why=why))
-    return _answer(response, data, len(data))
+    return _response_of(response, data, len(data))
 
 
 def _part(response: Response, wanted: ByteRange) -> HttpResponse:
-    """Return the range of a 206 response, whose header says which bytes follow."""
+    """Return the wanted bytes of a 206 response, whose header states which bytes follow."""
     first, last, total = _content_range(response)
     if wanted.start >= 0 and first != wanted.start:
         raise _TransientError(sentence("http.from", first=first, wanted=wanted.start))
@@ -308,23 +310,23 @@ def _part(response: Response, wanted: ByteRange) -> HttpResponse:
     data = _read(response, stop - first)
     if len(data) < stop - first:
         raise _TransientError(sentence("http.cut", size=len(data), wanted=stop - first))
-    return _answer(response, data, total)
+    return _response_of(response, data, total)
 
 
 def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
-    """Return the range from a 200 response, whose server ignored the range and sends the whole
-    file."""
-    length = _number(response.headers.get("Content-Length"))
+    """Return the wanted bytes of a 200 response, whose server ignored the range and sends the
+    complete file."""
+    length = _parse_number(response.headers.get("Content-Length"))
     total = None if response.headers.get("Content-Encoding") else length
     start = wanted.start if wanted.start >= 0 else None if total is None else total + wanted.start
     if start is None or start > MAX_SKIP:
         raise HubError(sentence("ranges", host=_host(response.url)))
     stop = total if wanted.start < 0 else wanted.stop
     data = _read(response, stop or 0)[max(0, start) :]
-    return _answer(response, data, total)
+    return _response_of(response, data, total)
 
 
-def _answer(response: Response, data: bytes, size: int | None) -> HttpResponse:
+def _response_of(response: Response, data: bytes, size: int | None) -> HttpResponse:
     link = response.headers.get("Link", "")
     return HttpResponse(data=data, size=size, url=response.url, link=link)
 
@@ -336,30 +338,30 @@ def _range_header(wanted: ByteRange) -> str:
 
 
 def _content_range(response: Response) -> tuple[int, int, int | None]:
-    """Return (first, last, total) of "bytes 0-99/1234"; total is None for "*"."""
+    """Return (first, last, total) of the header "bytes 0-99/1234"; total is None for "*"."""
     header = response.headers.get("Content-Range", "")
     span, _, total = header.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
-    if _number(first) is None or _number(last) is None:
+    if _parse_number(first) is None or _parse_number(last) is None:
         raise _TransientError(sentence("http.range", range=shown(header)))
-    return int(first), int(last), _number(total)
+    return int(first), int(last), _parse_number(total)
 
 
-def _number(text: str | None) -> int | None:
+def _parse_number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def _checked(response: Response) -> None:
-    """Raise an error unless the response has what was requested."""
+def _check_status(response: Response) -> None:
+    """Check that a response has what was requested; raise an error if not."""
     if response.status_code in TRANSIENT:
-        _again(response)
+        _raise_transient(response)
     if response.status_code not in (200, 206):
-        _refuse(response)
+        _raise_refused(response)
 
 
-def _again(response: Response) -> NoReturn:
+def _raise_transient(response: Response) -> NoReturn:
     status = response.status_code
-    wait = _number(response.headers.get("Retry-After"))
+    wait = _parse_number(response.headers.get("Retry-After"))
     when = "" if wait is None else f", again in {wait} s"
     more = "a token of yours has" if surroundings.IN_BROWSER else "log in with `hf auth login` for"
     words = {429: f"too many requests; wait, or {more} a higher limit"}
@@ -367,7 +369,7 @@ def _again(response: Response) -> NoReturn:
     raise _TransientError(f"answers {status} ({why}{when})", wait, counted=status == 429)
 
 
-def _refuse(response: Response) -> NoReturn:
+def _raise_refused(response: Response) -> NoReturn:
     status = response.status_code
     raise RefusedAnswerError(
         f"{response.url} answers {status}", status=status, headers=response.headers

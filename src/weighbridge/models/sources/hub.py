@@ -1,11 +1,11 @@
 """A repository of the Hub: one request for its listing, then ranges of its files.
 
     GET /api/models/ID[/revision/REV]?blobs=true    the commit, and each file with its size
-    GET /ID/resolve/COMMIT/FILE                     what the caller reads, and no more
+    GET /ID/resolve/COMMIT/FILE                     the bytes that the caller reads, no more
 
-The commit of the listing decides whether a cached snapshot is current; what that snapshot holds is
-read from disk. Small files of JSON that were fetched whole are kept there, as the client keeps
-them. Without a network the snapshot that `refs/REV` names is used, and said to be.
+The commit of the listing decides whether a cached snapshot is current; files of that snapshot are
+read from disk. Small JSON files that were fetched completely are cached, as huggingface_hub's
+client does. Without a network the snapshot that `refs/REV` names is used, with a note.
 """
 
 import threading
@@ -37,28 +37,30 @@ from weighbridge.models.sources.local import LocalSource
 from weighbridge.models.sources.reference import HubRef, check_repo_id
 from weighbridge.models.sources.surroundings import login
 
-MAX_LISTING = 48 * MIB  # 100,000 files with their hashes
-MAX_READ = 128 * MIB  # one read: twice the largest that a parser asks for
-WHOLE = MIB  # a file up to this size is fetched without a range, as the client does
-MOST_KEPT = 16 * MIB  # a file up to this size is kept: the index of 163 shards has 9 MB
+MAX_LISTING = 48 * MIB  # bytes, enough for 100,000 files with their hashes
+MAX_READ = 128 * MIB  # bytes of one read, twice the largest that a parser requests
+WHOLE = MIB  # bytes; a file up to this size is fetched without a range, as the client does
+MOST_KEPT = 16 * MIB  # bytes; a file up to this size is cached: the index of 163 shards has 9 MB
 
 
 @frozen_record
 class _Listing:
-    """One revision of a repository: its current id, and its files with their sizes."""
+    """One revision of a repository: its current id, and its files with their sizes in bytes."""
 
     repo_id: str
     commit: str | None
     sizes: Mapping[str, int | None]
     snapshot: LocalSource | None  # the cached snapshot, if there is one
-    etags: Mapping[str, str] = field(default_factory=dict)  # of files that may be kept
+    etags: Mapping[str, str] = field(
+        default_factory=dict
+    )  # path -> ETag, of files that may be cached
     gated: bool = False
     notes: tuple[str, ...] = ()
 
 
 @frozen_record
 class HubRequest:
-    """A repository's request as it was made. `authorized`: with a token."""
+    """A request for a repository, for error messages. `authorized`: with a token."""
 
     repo_id: str
     revision: str | None
@@ -82,7 +84,7 @@ class HubSource:
         self._endpoint = endpoint(ref.endpoint or constants.ENDPOINT)
         self._offline: bool = self._options.offline or constants.HF_HUB_OFFLINE
         self._client: Client | None = None
-        self._known: _Listing | None = None
+        self._loaded_listing: _Listing | None = None
         self._lock = threading.Lock()
 
     @property
@@ -111,7 +113,7 @@ class HubSource:
     def read(self, path: str, start: int, stop: int) -> bytes:
         full = inside(path if self._ref.subfolder is None else f"{self._ref.subfolder}/{path}")
         listing = self._listing()
-        cached = self._cached(listing, full, ByteRange(start, stop))
+        cached = self._read_cached(listing, full, ByteRange(start, stop))
         if cached is not None:
             return cached
         if self._client is None:
@@ -130,12 +132,13 @@ class HubSource:
         return data
 
     def _check_length(self, path: str, data: bytes, count: int) -> None:
-        """Raise HubError if a file's length differs from the one in the listing."""
+        """Check that the data of a file have `count` bytes, as the listing states; raise HubError
+        if not."""
         if len(data) != count:
             line = sentence("hub.short", path=path, size=len(data), listed=count)
             raise HubError(line, where=self._where())
 
-    def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
+    def _read_cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
         """Return a file's bytes from the cache; None if it is missing, or small and damaged, which
         deletes it. Raises BadFileError for a damaged one offline."""
         if listing.snapshot is None or not listing.snapshot.holds(path):
@@ -151,8 +154,8 @@ class HubSource:
         return None
 
     def _store_in_cache(self, listing: _Listing, path: str, data: bytes) -> None:
-        """Cache a whole file, unless it is from a mirror that only a pasted URL names, which is not
-        trusted."""
+        """Cache a complete file, unless it comes from a mirror that only a pasted URL names, which
+        is not trusted."""
         if listing.commit is not None and self._ref.endpoint is None:
             revision = cache.Revision(self._ref.revision or "main", listing.commit)
             cache.keep(self._cache(self._ref.repo_id), revision, path, listing.etags[path], data)
@@ -190,9 +193,11 @@ class HubSource:
 
     def _listing(self) -> _Listing:
         with self._lock:
-            if self._known is None:
-                self._known = self._cached_listing() if self._offline else self._online_listing()
-            return self._known
+            if self._loaded_listing is None:
+                self._loaded_listing = (
+                    self._cached_listing() if self._offline else self._online_listing()
+                )
+            return self._loaded_listing
 
     def _online_listing(self) -> _Listing:
         token = self._options.token
@@ -217,7 +222,7 @@ class HubSource:
     def _read_listing(self, data: bytes) -> _Listing:
         try:
             info = strict_object(data, MAX_LISTING)
-            sizes = dict(_files(info))
+            sizes = dict(_listed_files(info))
             repo_id, commit = _identity(info, self._ref.repo_id)
         except BadFileError as error:
             raise HubError(
@@ -276,7 +281,7 @@ class HubSource:
 
 
 def _range_to_request(asked: ByteRange, size: int | None) -> ByteRange | None:
-    """Return the byte range to request; None to request a small file whole."""
+    """Return the byte range to request; None to request a small file completely."""
     if size is None:
         return asked
     first, last = span(asked.start, asked.stop, size)
@@ -296,8 +301,9 @@ def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
     return name, commit
 
 
-def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """Yield (path, size) of each file in the API's response. Raises BadFileError."""
+def _listed_files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """Yield (path, size) of each file in the API's response; size is None if unknown. Raises
+    BadFileError."""
     siblings = info.get("siblings")
     if not isinstance(siblings, list):
         raise BadFileError(sentence("hub.siblings"))
@@ -324,7 +330,8 @@ def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _revisions(client: Client, url: str) -> tuple[str, ...]:
-    """Return the repository's branches and tags, for an error; () if the Hub does not list them."""
+    """Return up to ten branches and tags of a repository, for an error; () if the Hub does not list
+    them."""
     try:
         refs = strict_object(client.get(f"{url}/refs", limit=MIB).data)
     except (HubError, BadFileError):
@@ -339,23 +346,23 @@ def _revisions(client: Client, url: str) -> tuple[str, ...]:
 
 
 def explain(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    reader = REASONS.get(refused.reason) or STATUSES.get(refused.status, _other)
+    reader = REASONS.get(refused.reason) or STATUSES.get(refused.status, _other_error)
     return reader(refused, asked)
 
 
-def _gated(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _gated_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     licence = sentence("gated", repo=asked.repo_id, place=asked.page)
     then = sentence("no_access") if asked.authorized else sentence("then_login", login=login())
     return GatedError(licence, then=then)
 
 
-def _no_repository(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _no_repository_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     kind = NotFoundError if refused.status == 404 else HubError
     line = sentence("no_repository_spelling", name=asked.repo_id, place=asked.endpoint)
     return kind(line, then="" if asked.authorized else sentence("if_private", login=login()))
 
 
-def _no_revision(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _no_revision_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     absent = sentence("no_main", repo=asked.repo_id)
     if asked.revision is not None:
         absent = sentence("no_revision", repo=asked.repo_id, revision=asked.revision)
@@ -363,37 +370,42 @@ def _no_revision(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeE
     return NotFoundError(absent, then=sentence("it_has", names=names) if names else "")
 
 
-def _no_file(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _no_file_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     return NotFoundError(sentence("listed", page=asked.page, path=asked.path))
 
 
-def _denied(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _denied_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.gated:
-        return _gated(refused, asked)
+        return _gated_error(refused, asked)
     status = f"{refused.status} ({refused.detail})" if refused.detail else str(refused.status)
     who = {"place": asked.endpoint, "repo": asked.repo_id, "page": asked.page, "login": login()}
     return HubError(sentence("denied", status=status, **who))
 
 
-def _absent(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _absent_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.path is not None:
-        return _no_file(refused, asked)
+        return _no_file_error(refused, asked)
     named = {"name": asked.repo_id, "place": asked.endpoint}
     if asked.revision is None:
         return NotFoundError(sentence("no_repository", **named))
     return NotFoundError(sentence("no_repository_at", revision=asked.revision, **named))
 
 
-def _other(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+def _other_error(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     detail = f": {refused.detail}" if refused.detail else ""
     return HubError(sentence("answer", page=asked.page, status=f"{refused.status}{detail}"))
 
 
 Reader = Callable[[RefusedAnswerError, HubRequest], WeighbridgeError]
 REASONS: dict[str, Reader] = {
-    "GatedRepo": _gated,
-    "RepoNotFound": _no_repository,
-    "RevisionNotFound": _no_revision,
-    "EntryNotFound": _no_file,
+    "GatedRepo": _gated_error,
+    "RepoNotFound": _no_repository_error,
+    "RevisionNotFound": _no_revision_error,
+    "EntryNotFound": _no_file_error,
 }
-STATUSES: dict[int, Reader] = {401: _denied, 403: _denied, 404: _absent, 410: _absent}
+STATUSES: dict[int, Reader] = {
+    401: _denied_error,
+    403: _denied_error,
+    404: _absent_error,
+    410: _absent_error,
+}

@@ -1,8 +1,8 @@
 """Files on this machine: a folder, a single file, or a repository in the Hub's cache.
 
-Only the bytes asked for are read, so a file that is mostly a hole costs nothing. Links are
-followed wherever they lead, as the Hub's cache needs; a folder is entered once however many links
-lead to it.
+Only the requested bytes are read, so a file that is mostly a hole costs nothing. Links are followed
+wherever they lead, as the Hub's cache needs; a folder is entered once however many links lead to
+it.
 """
 
 import os
@@ -15,12 +15,12 @@ from weighbridge.base.sentences import sentence
 from weighbridge.models.sources import cache, select
 from weighbridge.models.sources.base import MAX_ENTRIES, SourceFile, inside, span
 
-MAX_DEPTH = 8  # pipelines nest two folders deep
+MAX_DEPTH = 8  # folders below the root that are entered; pipelines nest two deep
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class LocalSource:
-    """A folder, or the single file `path` (with its other parts, if it is split)."""
+    """A source of a local folder, or of the single file `path` (with all parts, if it is split)."""
 
     waits = False
 
@@ -87,7 +87,8 @@ def _explained(place: Path, error: Exception) -> WeighbridgeError:
 
 
 def _walk(root: Path, name: str) -> Iterator[SourceFile]:
-    """Yield all files below `root` that are not hidden, unordered."""
+    """Yield all files below `root` that are not hidden, unordered. Raises UsageError if there are
+    too many."""
     folders, seen = [(root, "", 0)], {_identity(root)}
     count = 0
     while folders:
@@ -98,7 +99,7 @@ def _walk(root: Path, name: str) -> Iterator[SourceFile]:
                 raise UsageError(sentence("path.many", name=name, most=MAX_ENTRIES))
             path = f"{prefix}{item.name}"
             if not _is_folder(item):
-                yield from _entry(item, path)
+                yield from _source_file(item, path)
             elif depth < MAX_DEPTH and (identity := _identity(Path(item.path))) not in seen:
                 seen.add(identity)
                 folders.append((Path(item.path), f"{path}/", depth + 1))
@@ -119,11 +120,11 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return False
 
 
-def _entry(item: os.DirEntry[str], path: str) -> Iterator[SourceFile]:
+def _source_file(item: os.DirEntry[str], path: str) -> Iterator[SourceFile]:
     try:
         status = item.stat()
     except OSError:
-        yield SourceFile(path, None)  # a link to nothing: reading it says so
+        yield SourceFile(path, None)  # a link to nothing: reading it raises an error
         return
     if stat.S_ISREG(status.st_mode):
         yield SourceFile(path, status.st_size)

@@ -21,7 +21,8 @@ FILES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json")
 
 @frozen_record
 class LocalRef:
-    """A folder or a file; `revision` only matters for a folder of the Hub's cache."""
+    """A reference to a local folder or file; `revision` only matters for a folder of the Hub's
+    cache."""
 
     path: str
     revision: str | None = None
@@ -29,14 +30,15 @@ class LocalRef:
 
 @frozen_record
 class CatalogueRef:
-    """A name in the built-in catalogue."""
+    """A reference to a name in the built-in catalogue."""
 
     name: str
 
 
 @frozen_record
 class HubRef:
-    """A repository, or a file or a folder in it. `endpoint` is None for the configured Hub."""
+    """A reference to a repository, or a file or a folder in it. `endpoint` is None for the
+    configured Hub."""
 
     repo_id: str
     revision: str | None = None
@@ -48,7 +50,7 @@ class HubRef:
 
 @frozen_record
 class UrlRef:
-    """A file anywhere on the web."""
+    """A reference to a file anywhere on the web."""
 
     url: str
     filename: str
@@ -56,7 +58,7 @@ class UrlRef:
 
 @frozen_record
 class TimmRef:
-    """A timm name; with its tag it is also the repository `timm/name`."""
+    """A reference to a timm model; with its tag the name is also the repository `timm/name`."""
 
     name: str
     revision: str | None = None
@@ -64,7 +66,7 @@ class TimmRef:
 
 @frozen_record
 class SizeRef:
-    """A bare number of parameters; its answer is rough."""
+    """A reference that is only a number of parameters; answers about it are rough."""
 
     parameters: int
 
@@ -88,7 +90,8 @@ def parse(
     catalogue: Callable[[str], bool],
     endpoint: str = ENDPOINT,
 ) -> Reference:
-    """Return the reference in `text`. `endpoint` is the configured Hub. Raises UsageError."""
+    """Return the reference that `text` names. `endpoint` is the configured Hub; `exists` and
+    `catalogue` tell local paths and catalogue names. Raises UsageError."""
     typed = _Typed(
         text=text if exists(text) else text.strip(),
         revision=None if revision is None else _revision(revision),
@@ -105,19 +108,19 @@ def parse(
 # Readers of one kind each; they return None for text of another kind.
 
 
-def _existing(typed: _Typed) -> Reference | None:
+def _local_reference(typed: _Typed) -> Reference | None:
     return LocalRef(path=typed.text, revision=typed.revision) if typed.exists(typed.text) else None
 
 
-def _catalogued(typed: _Typed) -> Reference | None:
+def _catalogue_reference(typed: _Typed) -> Reference | None:
     if not typed.catalogue(typed.text):
         return None
-    _unversioned(typed, "a name of the built-in catalogue")
+    _refuse_revision(typed, "a name of the built-in catalogue")
     return CatalogueRef(name=typed.text)
 
 
-def _config_text(typed: _Typed) -> Reference | None:
-    """Raise UsageError for a config's text instead of its file, or for a Python network
+def _refuse_config_text(typed: _Typed) -> Reference | None:
+    """Raise UsageError for the text of a config in place of its file, or for a Python network
     (FILE.py:NAME); else return None."""
     if typed.text.startswith(("{", "[")):
         raise UsageError(sentence("ref.config", text=_shown(typed.text)))
@@ -126,11 +129,11 @@ def _config_text(typed: _Typed) -> Reference | None:
     return None
 
 
-def _size(typed: _Typed) -> Reference | None:
+def _size_reference(typed: _Typed) -> Reference | None:
     match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", typed.text, re.ASCII | re.IGNORECASE)
     if match is None:
         return None
-    _unversioned(typed, "a size")
+    _refuse_revision(typed, "a size")
     scale = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[match[2].upper()]
     whole, _, tenths = match[1].partition(".")
     parameters = int(whole + tenths) * scale // 10 ** len(tenths)
@@ -139,16 +142,15 @@ def _size(typed: _Typed) -> Reference | None:
     return SizeRef(parameters=parameters)
 
 
-def _of_ollama(typed: _Typed) -> Reference | None:
-    """Raise UsageError for a page of Ollama's library, which asks for the model's tag; else return
-    None."""
+def _refuse_ollama_page(typed: _Typed) -> Reference | None:
+    """Raise UsageError, with the tag to use, for a page of Ollama's library; else return None."""
     page = re.fullmatch(r"(?:https?://)?(?:www\.)?ollama\.com/(?:library/)?([\w.:-]+)", typed.text)
     if page is not None:
         raise UsageError(sentence("ref.of_ollama", text=_shown(typed.text), tag=page[1]))
     return None
 
 
-def _schemed(typed: _Typed) -> Reference | None:
+def _reference_with_scheme(typed: _Typed) -> Reference | None:
     scheme, separator, address = typed.text.partition("://")
     if not separator:
         return None
@@ -162,8 +164,11 @@ def _schemed(typed: _Typed) -> Reference | None:
 
 
 def _bare_host(typed: _Typed) -> Reference | None:
-    """Return the reference of huggingface.co/org/name, typed without https://."""
-    from urllib.parse import urlsplit  # here and below: a name of the catalogue does without
+    """Return the reference of an address typed without https:// (huggingface.co/org/name); None for
+    other text."""
+    from urllib.parse import (
+        urlsplit,
+    )  # imported only here and below: a name of the catalogue needs no URL
 
     host = typed.text.partition("/")[0].lower()
     if host not in HUB_HOSTS | MIRRORS | {urlsplit(typed.endpoint).netloc}:
@@ -192,7 +197,7 @@ def _missing_path(typed: _Typed) -> Reference | None:
 
 
 def _repository(typed: _Typed) -> Reference | None:
-    """Return the reference in org/name with its suffixes, also after timm's prefix for the Hub."""
+    """Return the reference of org/name with its suffixes, also after timm's prefix for the Hub."""
     repository = _hub(typed, re.sub(r"^hf[-_]hub:", "", typed.text))
     owner, _, name = repository.repo_id.partition("/")
     if owner == "timm" and not (repository.filename or repository.subfolder or repository.quant):
@@ -201,12 +206,12 @@ def _repository(typed: _Typed) -> Reference | None:
 
 
 READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
-    _existing,
-    _catalogued,
-    _config_text,
-    _size,
-    _of_ollama,
-    _schemed,
+    _local_reference,
+    _catalogue_reference,
+    _refuse_config_text,
+    _size_reference,
+    _refuse_ollama_page,
+    _reference_with_scheme,
     _bare_host,
     _missing_path,
     _repository,
@@ -294,7 +299,7 @@ def _hub_path(typed: _Typed, parts: "SplitResult") -> tuple[str | None, str] | N
 def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
     from urllib.parse import unquote
 
-    _unversioned(typed, "a URL")
+    _refuse_revision(typed, "a URL")
     filename = unquote(parts.path.rpartition("/")[2])
     if not filename.lower().endswith(FILES):
         raise UsageError(sentence("ref.no_file", text=_shown(url), known=", ".join(FILES)))
@@ -302,7 +307,7 @@ def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
 
 
 def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
-    """Return the reference of a page of the Hub's website, from its path's segments."""
+    """Return the reference of a page of the Hub's website, from the segments of the page's path."""
     for prefix in (["api", "models"], ["models"]):
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
@@ -337,7 +342,7 @@ PAGES = {
 
 
 def _hub(typed: _Typed, text: str) -> HubRef:
-    """Return the reference in org/name[@REV][/FILE][:QUANT]."""
+    """Return the reference of org/name[@REV][/FILE][:QUANT]."""
     from urllib.parse import unquote
 
     text, colon, quant = text.partition(":")
@@ -371,7 +376,7 @@ def _hub_ref(
 
 
 def check_repo_id(repo_id: str) -> str:
-    """Return `repo_id` if it follows the Hub's rules. Raises UsageError."""
+    """Return `repo_id` unchanged. Raises UsageError if it breaks the Hub's rules for ids."""
     name = r"\b[\w.-]{1,96}\b"
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
@@ -381,8 +386,8 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def _split_revision(segments: list[str]) -> tuple[str, list[str]]:
-    """Return (revision, path): refs/pr/1 and refs/convert/x are one revision; other slashes are
-    %2F."""
+    """Return (revision, path segments): refs/pr/1 and refs/convert/x are one revision; other
+    slashes are %2F."""
     if segments[0] == "refs" and len(segments) >= 3 and segments[1] in ("pr", "convert"):
         return "/".join(segments[:3]), segments[3:]
     return segments[0], segments[1:]
@@ -404,7 +409,7 @@ def _path(segments: list[str], shown: str) -> str:
     return "/".join(segments)
 
 
-def _unversioned(typed: _Typed, kind: str) -> None:
+def _refuse_revision(typed: _Typed, kind: str) -> None:
     if typed.revision is not None:
         raise UsageError(
             sentence("ref.unversioned", text=_shown(typed.text), kind=kind, revision=typed.revision)

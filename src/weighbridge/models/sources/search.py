@@ -1,8 +1,9 @@
-"""A repository of the Hub by a name without its owner: one request, for what its search lists.
+"""Repositories of the Hub by a name without its owner: one request, for the repositories that the
+Hub's search lists.
 
     GET /api/models?search=NAME&sort=downloads&direction=-1&limit=50
 
-Who made a model and who copied it, tags tell: a copy names its base (`base_model:ORG/NAME`, also
+Tags tell the maker of a model from its copies: a copy names its base (`base_model:ORG/NAME`, also
 with a word between, such as `base_model:quantized:ORG/NAME`).
 """
 
@@ -20,22 +21,22 @@ from weighbridge.models.sources.base import SourceOptions
 from weighbridge.models.sources.http import Client
 from weighbridge.models.sources.reference import check_repo_id
 
-MOST = 50  # repositories of one answer, the most downloaded first
+MOST = 50  # most repositories of one response, the most downloaded first
 MAX_PAGE = 8 * MIB
 BASE = re.compile(r"base_model:(?:[a-z_]+:)?([\w.-]+/[\w.-]+)")
 
 
 class NamedRepositories(NamedTuple):
-    """Repositories that a search lists: those of exactly the name, makers before copies, and all
-    others."""
+    """Repositories that a search lists: those of exactly the searched name, makers before copies,
+    and all others."""
 
     exact: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
 
 def named(name: str, options: SourceOptions) -> NamedRepositories:
-    """Return the Hub's repositories called `name`, in any case; none offline, or if the response is
-    not a Hub's."""
+    """Return the Hub's repositories called `name`, in upper or lower case; none offline, or if the
+    response is not a Hub's."""
     constants = surroundings.constants()
     if options.offline or constants.HF_HUB_OFFLINE:
         return NamedRepositories()
@@ -50,29 +51,30 @@ def named(name: str, options: SourceOptions) -> NamedRepositories:
 
 
 def _sorted_listing(name: str, listing: list[Any]) -> NamedRepositories:
-    """Return a listing's repositories, sorted by ids and tags."""
-    bases: dict[str, list[str]] = {}  # each id's bases
+    """Return the repositories of a listing: exact matches of `name` with makers first, and the
+    others."""
+    bases: dict[str, list[str]] = {}  # id of a repository -> its bases
     for each in listing:
-        if isinstance(each, dict) and (repo_id := _id(each.get("id"))):
+        if isinstance(each, dict) and (repo_id := _checked_id(each.get("id"))):
             bases[repo_id] = list(_bases(each.get("tags")))
-    originals = (b for tagged in bases.values() for b in tagged if _last(b) == name)
-    exact = [repo_id for repo_id in (*bases, *originals) if _last(repo_id) == name]
+    originals = (b for tagged in bases.values() for b in tagged if _name_of(b) == name)
+    exact = [repo_id for repo_id in (*bases, *originals) if _name_of(repo_id) == name]
     first = [one for one in exact if not _is_copy(one, bases.get(one, []))]
     ordered = tuple(dict.fromkeys((*first, *exact)))
     return NamedRepositories(ordered, tuple(one for one in bases if one not in ordered))
 
 
 def _is_copy(repo_id: str, bases: list[str]) -> bool:
-    """Return whether a repository's base is another owner's model of the same name."""
-    return any(_last(base) == _last(repo_id) and base != repo_id for base in bases)
+    """Return whether a repository's base is another owner's model with its name."""
+    return any(_name_of(base) == _name_of(repo_id) and base != repo_id for base in bases)
 
 
-def _last(repo_id: str) -> str:
+def _name_of(repo_id: str) -> str:
     return repo_id.rpartition("/")[2].lower()
 
 
-def _id(repo_id: Any) -> str:
-    """Return a listed id, "" for an invalid one, since it is printed and becomes part of
+def _checked_id(repo_id: Any) -> str:
+    """Return a listed id; "" for an invalid one, since it is printed and becomes part of
     addresses."""
     try:
         return check_repo_id(repo_id)
@@ -83,5 +85,5 @@ def _id(repo_id: Any) -> str:
 def _bases(tags: Any) -> Iterator[str]:
     for tag in tags if isinstance(tags, list) else ():
         match = BASE.fullmatch(tag) if isinstance(tag, str) else None
-        if match is not None and _id(match[1]):
+        if match is not None and _checked_id(match[1]):
             yield match[1]

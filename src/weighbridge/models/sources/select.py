@@ -1,6 +1,6 @@
-"""Files of a listing that the user meant by a file name, a quantization or a folder.
+"""The files of a listing that the user means by a file name, a quantization or a folder.
 
-A split GGUF file is `NAME-00001-of-00003.gguf`; naming any part names all of them (llama.cpp,
+A split GGUF file is `NAME-00001-of-00003.gguf`; naming any part means all of them (llama.cpp,
 src/llama.cpp: llama_split_path).
 """
 
@@ -14,12 +14,12 @@ from weighbridge.models.sources.base import SourceFile
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 MAX_PARTS = 10_000
-LOOKED_AT = 500  # longest names, and most names, compared: cost is their product
+LOOKED_AT = 500  # most names that are compared for near ones
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """Return all parts of the split GGUF file that `path` belongs to; only itself if it is not
-    split."""
+    """Return the paths of all parts of the split GGUF file that `path` belongs to; only `path` if
+    it is not split."""
     match = SPLIT.fullmatch(path)
     if match is None:
         return (path,)
@@ -30,7 +30,8 @@ def parts(path: str) -> tuple[str, ...]:
 
 
 def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
-    """Return the files of one name: several for a split GGUF file."""
+    """Return the listed files that `path` means, all parts of a split GGUF file. Raises
+    NotFoundError with near names."""
     by_path = {entry.path: entry for entry in entries}
     for wanted in (path, *parts(path)):
         if wanted not in by_path:
@@ -41,7 +42,8 @@ def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFi
 
 
 def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
-    """Return the files below a folder, with paths relative to it."""
+    """Return the files below the folder `path`, with paths relative to it. Raises NotFoundError if
+    there are none."""
     entries = tuple(entries)
     inner = tuple(
         SourceFile(entry.path.removeprefix(f"{path}/"), entry.size)
@@ -55,7 +57,8 @@ def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[Source
 
 
 def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple[SourceFile, ...]:
-    """Return the GGUF files with `quant` as a word in their path: Q4_K is not in Q4_K_M."""
+    """Return the GGUF file, or all its parts, with `quant` as a word in the path: Q4_K is not in
+    Q4_K_M. Raises an error for none or several."""
     ggufs = [e for e in entries if e.path.lower().endswith(".gguf") and "mmproj" not in e.path]
     word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(quant)}(?![A-Za-z0-9_])", re.IGNORECASE)
     wholes = {parts(e.path) for e in ggufs if word.search(e.path)}
@@ -64,18 +67,20 @@ def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple
         raise _missing_error(sentence("no_gguf", where=where, name=quant), quant, names)
     if len(wholes) > 1:
         names = sorted(whole[0] for whole in wholes)
-        raise UsageError(sentence("gguf.several", name=quant, where=where, names=_some(names)))
+        raise UsageError(
+            sentence("gguf.several", name=quant, where=where, names=_listed_names(names))
+        )
     return file(ggufs, next(iter(wholes))[0], where)
 
 
 def _missing_error(line: str, wanted: str, names: list[str]) -> NotFoundError:
-    """Return an error that `wanted` is missing, with the names that exist."""
+    """Return the error that `wanted` is missing, with near names that exist."""
     if not names:
         return NotFoundError(sentence("nor_others", line=line))
-    near = _some(spelled_like(wanted, names[:LOOKED_AT], 3) or sorted(names))
+    near = _listed_names(spelled_like(wanted, names[:LOOKED_AT], 3) or sorted(names))
     return NotFoundError(line, then=sentence("it_has", names=near))
 
 
-def _some(names: list[str], count: int = 8) -> str:
+def _listed_names(names: list[str], count: int = 8) -> str:
     shown, more = ", ".join(names[:count]), len(names) - count
     return sentence("and_more", names=shown, count=more) if more > 0 else shown

@@ -1,8 +1,9 @@
-"""The client that huggingface_hub configures, with all that users have set up for it.
+"""The HTTP client that huggingface_hub configures, with all settings that users made for it.
 
-`huggingface_hub.utils.get_session` brings proxies, certificates, a client of their own, offline
-mode, and no Authorization header for another host after a redirect. It is httpx2 in huggingface_hub
-2, httpx in 1, requests in 0. Importing it and making its TLS context takes 0.08 s of CPU.
+`huggingface_hub.utils.get_session` brings proxies, certificates, a client of the user's own,
+offline mode, and no Authorization header for another host after a redirect. It is httpx2 in
+huggingface_hub 2, httpx in 1, requests in 0. Importing it and making its TLS context takes 0.08 s
+of CPU.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ class SessionResponse:
             except StopIteration:
                 return
             except Exception as error:
-                raise _ours(error) from None
+                raise _translated_error(error) from None
             yield chunk
 
     def close(self) -> None:
@@ -39,16 +40,16 @@ class SessionResponse:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> SessionResponse:
-    """Return the response after all redirects: `timeout` is for one step, `seconds` for all. Raises
-    OSError if a second try may help."""
-    return within(seconds, lambda: _sent(url, headers, timeout))
+    """Return the response after all redirects: `timeout` seconds are for one step, `seconds` for
+    all. Raises OSError if a second try may help."""
+    return within(seconds, lambda: _open_response(url, headers, timeout))
 
 
-def _sent(url: str, headers: Mapping[str, str], timeout: float) -> SessionResponse:
+def _open_response(url: str, headers: Mapping[str, str], timeout: float) -> SessionResponse:
     try:
         return SessionResponse(_send(url, headers, timeout))
     except Exception as error:
-        raise _ours(error) from None
+        raise _translated_error(error) from None
 
 
 def _send(url: str, headers: Mapping[str, str], timeout: float) -> Any:
@@ -59,9 +60,9 @@ def _send(url: str, headers: Mapping[str, str], timeout: float) -> Any:
     return session.send(request, stream=True, follow_redirects=True)
 
 
-def _ours(error: Exception) -> Exception:
-    """Turn an error of huggingface_hub's client into one of ours: its own failures, and those over
-    a server's bytes (invalid addresses, unknown encodings)."""
+def _translated_error(error: Exception) -> Exception:
+    """Return the error of this package for an error of huggingface_hub's client: its failures, and
+    errors over a server's bytes (invalid addresses, unknown encodings)."""
     from huggingface_hub import errors
 
     http_error: type[Exception] = errors.HTTPError  # the client's; requests' own are OSErrors

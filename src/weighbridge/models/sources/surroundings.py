@@ -1,7 +1,7 @@
-"""The place where we run, and the settings there for reaching the Hub.
+"""The settings for reaching the Hub, on a computer or in a browser page.
 
 On a computer those are huggingface_hub's settings. A page in a browser has neither huggingface_hub
-nor threads, disks or processes: those settings that mean something there stand here.
+nor threads, disks or processes: `BrowserSettings` has the settings that matter there.
 """
 
 import os
@@ -15,8 +15,8 @@ NOWHERE = os.devnull + "/none"  # an impossible folder: a page keeps nothing bet
 
 
 class BrowserSettings:
-    """The settings of huggingface_hub that matter in a page, under their names. The page sets the
-    Hub with HF_ENDPOINT."""
+    """The settings of huggingface_hub that matter in a page, under huggingface_hub's names. The
+    page sets the Hub with HF_ENDPOINT."""
 
     HF_HUB_OFFLINE = False
     HF_HUB_ETAG_TIMEOUT = 10
@@ -38,7 +38,7 @@ def constants() -> Any:
 
 
 def agent() -> str:
-    """Return the User-Agent header of a request. Browsers send their own anyway."""
+    """Return the User-Agent header of a request; browsers replace it."""
     from weighbridge.base._version import __version__
 
     python = f"python/{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,5 +50,5 @@ def agent() -> str:
 
 
 def login() -> str:
-    """Return a sentence on what to do if the Hub requires a login."""
+    """Return a phrase on what to do if the Hub requires a login."""
     return "give a token of yours" if IN_BROWSER else "log in with `hf auth login` or give --token"

@@ -1,4 +1,4 @@
-"""One file at a URL that is not the Hub's. No token goes there.
+"""One file at a URL that is not the Hub's, which gets no token.
 
 The first read fetches the size of the file with its first bytes, so a header usually costs one
 request.
@@ -17,7 +17,7 @@ from weighbridge.models.sources.http import Client, HttpResponse, RefusedAnswerE
 from weighbridge.models.sources.hub import MAX_READ
 from weighbridge.models.sources.reference import UrlRef
 
-FIRST = 100_000  # the size that parsers ask for first
+FIRST = 100_000  # bytes that parsers request first
 
 
 class UrlSource:
@@ -68,7 +68,7 @@ class UrlSource:
 
 
 def _part_urls(ref: UrlRef) -> dict[str, str]:
-    """Return URLs by file name: several for a split GGUF file."""
+    """Return file name -> URL: several for a split GGUF file."""
     split = urlsplit(ref.url)
     folder = split.path.rpartition("/")[0]
     names = select.parts(ref.filename)

@@ -1,9 +1,9 @@
-"""HTTP/1.1 by the standard library, for where nobody has set up anything (`suits`).
+"""HTTP/1.1 by the standard library, for machines on which nothing is configured (`suits`).
 
-`http.client` reads heads and bodies. What it leaves to its users is here: connections are kept open
-and used again, by all sources of a process; redirects are followed, and the token stays behind; an
-answer comes in time or not at all; packed bodies are unpacked. huggingface_hub's client would do
-the same, for more imports and more CPU a request.
+`http.client` reads headers and bodies. This module adds the rest: connections are kept open and
+reused, by all sources of a process; redirects are followed, without the token to other hosts; a
+response comes in time or not at all; gzipped bodies are unpacked. huggingface_hub's client would do
+that too, with more imports and more CPU per request.
 """
 
 import atexit
@@ -40,14 +40,14 @@ def suits(url: str) -> bool:
         "huggingface_hub.utils._http" not in sys.modules  # where a client may have been set
         and parts.scheme in ("http", "https")
         and "@" not in parts.netloc
-        and not _proxies()
+        and not _has_proxies()
         and not os.environ.get("HF_DEBUG")  # which has each request printed
         and os.environ.get("HF_HUB_VERBOSITY", "").lower() != "debug"  # and this
         and _certificates_known()
     )
 
 
-def _proxies() -> bool:
+def _has_proxies() -> bool:
     if sys.platform in SYSTEMS:
         from urllib.request import getproxies
 
@@ -58,8 +58,8 @@ def _proxies() -> bool:
 
 @cache
 def _certificates_known() -> bool:
-    """Return whether we know the certificates that its client trusts: version 2 uses the system's,
-    1 and 0 others."""
+    """Return whether this module knows the certificates that huggingface_hub's client trusts:
+    version 2 uses the system's, 1 and 0 others."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__
@@ -67,8 +67,8 @@ def _certificates_known() -> bool:
 
 
 def _certificates() -> Mapping[str, str]:
-    """Return the certificates that the environment names, else OpenSSL's (httpcore2 2.16,
-    _ssl.py)."""
+    """Return the file or folder of the certificates that the environment names, else OpenSSL's
+    (httpcore2 2.16, _ssl.py); {} for the system's."""
     if file := os.environ.get("SSL_CERT_FILE"):
         return {"cafile": file}
     if folder := os.environ.get("SSL_CERT_DIR"):
@@ -101,11 +101,14 @@ def context() -> ssl.SSLContext:
         raise UsageError(sentence("ssl.none", why=str(error))) from None
 
 
-MAX_REDIRECTS = 20  # as many as the client follows
+MAX_REDIRECTS = 20  # as many as huggingface_hub's client follows
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-MAX_REST, REST_SECONDS = 1 << 12, 0.2  # of a body that nobody wants, to keep its connection
+MAX_REST, REST_SECONDS = (
+    1 << 12,
+    0.2,
+)  # most bytes and seconds for the rest of an unwanted body, to keep its connection
 PORTS = {"http": 80, "https": 443}
-MOST_IDLE = 64  # connections: of 32 requests at a time to the Hub and as many to its CDN
+MOST_IDLE = 64  # most idle connections: 32 requests at a time to the Hub and as many to its CDN
 IDLE_SECONDS = 20  # an idle connection that a router has forgotten swallows what is sent
 SAFE = "!#$%&'()*+,/:;=?@[]~"  # in an address that a server gives: what may stay as it is
 
@@ -143,7 +146,8 @@ class Idle:
                 self._held.popleft()[2].close()
 
     def close(self) -> None:
-        """Close all connections. A forked child does so too, since it must not use its parent's."""
+        """Close all connections. A forked child calls it too, since it must not use its
+        parent's."""
         self._lock = threading.Lock()
         while self._held:
             self._held.popleft()[2].close()
@@ -156,7 +160,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _seconds_left(until: float) -> float:
-    """Return the seconds until `until`. Raises TimeoutError if none are left."""
+    """Return the seconds until `until`, a monotonic time. Raises TimeoutError if none are left."""
     seconds = until - time.monotonic()
     if seconds <= 0:
         raise TimeoutError("timed out")
@@ -164,8 +168,8 @@ def _seconds_left(until: float) -> float:
 
 
 class _Arriving(RawIOBase):
-    """A body that must arrive by `until`: if a server sends a byte per second, the timeout of each
-    read never expires."""
+    """A body that must arrive by `until`, a monotonic time: if a server sends a byte per second,
+    the timeout of each read never expires."""
 
     def __init__(self, sock: Any, raw: Any, until: float) -> None:
         self._sock, self._raw, self.until = sock, raw, until
@@ -194,7 +198,7 @@ class _Response(HTTPResponse):
         "100 Continue"."""
         super().begin()
         while self.status < 200:
-            self.headers: Any = None  # else nothing more is read
+            self.headers: Any = None  # without it, no further headers are read
             super().begin()
 
 
@@ -213,18 +217,18 @@ class WireResponse:
         self.headers: ResponseHeaders = headers
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the body in pieces, decoded."""
+        """Yield the body in pieces of at most `size` bytes as sent, decoded."""
         coding = self.headers.get("Content-Encoding", "").lower()
         if coding in ("", "identity"):
-            return self._plain(size)
+            return self._plain_chunks(size)
         if coding not in ("gzip", "x-gzip"):
             raise unreadable(f"encoding {coding}")
-        return self._unzipped(size)
+        return self._unzip_chunks(size)
 
-    def _unzipped(self, size: int) -> Iterator[bytes]:
+    def _unzip_chunks(self, size: int) -> Iterator[bytes]:
         unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
         try:
-            for data in self._plain(size):
+            for data in self._plain_chunks(size):
                 while data:
                     yield unzip.decompress(data, CHUNK)
                     data = unzip.unconsumed_tail
@@ -233,7 +237,7 @@ class WireResponse:
         if not unzip.eof:
             raise ConnectionError("its packed body is cut")
 
-    def _plain(self, size: int) -> Iterator[bytes]:
+    def _plain_chunks(self, size: int) -> Iterator[bytes]:
         coding = self.headers.get("Transfer-Encoding", "")
         if coding and not self._response.chunked:
             raise unreadable(f"encoding {coding}")
@@ -264,8 +268,8 @@ class WireResponse:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> WireResponse:
-    """Return the response after all redirects: `timeout` is for one step, `seconds` for all. Raises
-    OSError if a second try may help."""
+    """Return the response after all redirects: `timeout` seconds are for one step, `seconds` for
+    all. Raises OSError if a second try may help."""
     until = time.monotonic() + seconds
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **headers}
     before: UrlOrigin | None = None
@@ -283,7 +287,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
 
 
 def _address(url: str) -> tuple[UrlOrigin, str]:
-    """Return (origin, target) of an address."""
+    """Return (origin, request target) of a URL. Raises an error if it has no host."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -298,7 +302,7 @@ def _address(url: str) -> tuple[UrlOrigin, str]:
 
 
 def _same_host(before: UrlOrigin, after: UrlOrigin) -> bool:
-    """Return whether the token may follow a redirect: to the same host and port, or from http to
+    """Return whether the token may follow a redirect: to an equal host and port, or from http to
     https."""
     upgraded = (before.scheme, before.port, *after[::2]) == ("http", 80, "https", 443)
     return after.host == before.host and (after == before or upgraded)
@@ -312,9 +316,9 @@ def _asked(
     idle = IDLE.take(origin)
     if idle is not None:
         with suppress(ConnectionError, ssl.SSLError):
-            return idle, _answered(idle, target, headers, until)
+            return idle, _request_over(idle, target, headers, until)
     fresh = within(_seconds_left(until), lambda: _connected(origin, timeout))
-    return fresh, _answered(fresh, target, headers, until)
+    return fresh, _request_over(fresh, target, headers, until)
 
 
 def _connected(origin: UrlOrigin, timeout: float) -> HTTPConnection:
@@ -328,7 +332,7 @@ def _connected(origin: UrlOrigin, timeout: float) -> HTTPConnection:
         return addresses
 
 
-def _answered(
+def _request_over(
     connection: HTTPConnection, target: str, headers: Mapping[str, str], until: float
 ) -> _Response:
     timeout: Any = connection.timeout
@@ -347,7 +351,7 @@ def _answered(
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Turn http.client's errors into those that `get` documents."""
+    """Turn http.client's errors in this block into those that `get` documents."""
     try:
         yield
     except (OSError, WeighbridgeError):
