@@ -1,6 +1,7 @@
-"""From a config alone to the model's tensors: one family a file, one row a model type.
+"""The tensors and layers of a model, from its config alone: one file per family, one record per
+model type.
 
-A family (`families/`) says which tensors its classes hold, under the names that checkpoints use, in
-the words of the modules that stand beside that folder. Nothing here opens a file, imports torch, or
+A family (`families/`) describes the tensors of its classes, under the names that checkpoints use,
+by the functions of the modules next to that folder. Nothing here opens a file, imports torch, or
 guesses: a model type that is not in `types.json` is an error.
 """

@@ -40,16 +40,16 @@ ParamKind = Literal[
 
 
 class Param(NamedTuple):
-    """One parameter under its checkpoint name."""
+    """One parameter of a class, under its checkpoint name."""
 
     name: str
     shape: tuple[int, ...]
     kind: ParamKind = "linear"
-    dtype: str = ""  # "": the model's dtype; else the one in which the class keeps it (`held`)
-    tied: str = ""  # the parameter that owns the storage; "" if it owns it
+    dtype: str = ""  # "": the model's dtype; else the dtype in which the class keeps it (`held`)
+    tied: str = ""  # name of the parameter that owns the storage; "" if this one does
     routed: tuple[int, int] = (1, 1)  # (k, E): a token uses k of E experts
-    copies: int = 1  # experts 0, 1, 2... with this parameter; the first stands for all
-    role: str = ""  # its role (roles.py), if its builder sets it; else its name decides
+    copies: int = 1  # number of experts with this parameter; the first stands for all
+    role: str = ""  # role (roles.py) if the builder sets it; else the name decides
 
     @property
     def numel(self) -> int:
@@ -57,7 +57,7 @@ class Param(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A tensor that a module holds but does not train. Most are not in the checkpoint."""
+    """A tensor that a module holds but does not train. Most buffers are not in the checkpoint."""
 
     name: str
     shape: tuple[int, ...]
@@ -68,7 +68,8 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has computed
 class CountedParams(Sequence[Param]):
-    """Parameters in checkpoint order; a layer's experts are stored as the first with a count."""
+    """Parameters in checkpoint order; equal experts of a layer are stored as the first one with a
+    count."""
 
     counted: tuple[Param, ...]
 
@@ -92,19 +93,19 @@ class CountedParams(Sequence[Param]):
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Blueprint:
-    """All tensors of one class. `blocks`: patterns of checkpoint names ("model.layers.*") for the
+    """All tensors of one class. `blocks`: patterns of checkpoint names ("model.layers.*") of the
     modules that device_map="auto" never splits."""
 
     cls: str
     params: Sequence[Param]
     buffers: tuple[Buffer, ...] = ()
     blocks: tuple[str, ...] = ()
-    parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, what it holds)
+    parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, label of the part)
     tree: "Decoder | None" = None  # the module tree behind the params, if the family has one
 
     @property
     def counted(self) -> tuple[Param, ...]:
-        """Return `params`, with the experts of a layer as the first one and a count."""
+        """Return `params`, in which the equal experts of a layer are the first one with a count."""
         return self.params.counted if isinstance(self.params, CountedParams) else tuple(self.params)
 
     @cached_property
@@ -113,7 +114,7 @@ class Blueprint:
 
     @cached_property
     def experts(self) -> int:
-        """Return the elements of all routed experts that are stored one by one."""
+        """Return the number of elements of all routed experts that are stored one by one."""
         return sum(p.numel * p.copies for p in self.counted if p.kind == "expert")
 
     def distinct(self) -> tuple[tuple[Param, int], ...]:
@@ -136,7 +137,8 @@ class Blueprint:
         return tuple((p, counts[key]) for key, p in first.items())
 
     def part(self, name: str) -> str:
-        """Return the label of the part that holds a tensor, by its longest prefix in `parts`."""
+        """Return the label of the part ("vision tower") that holds the tensor `name`, by its
+        longest prefix in `parts`."""
         for prefix, label in self._longest_first:
             if name.startswith(prefix):
                 return label
@@ -148,18 +150,18 @@ class Blueprint:
 
 
 def expert_path(name: str) -> str:
-    """Return a name up to the expert's number: "...experts." of "...experts.3.w1"."""
+    """Return a name up to the expert's number: "...experts." for "...experts.3.w1"."""
     head, word, _ = name.partition(EXPERTS)
     return head + word
 
 
 def alike(name: str, copies: int) -> tuple[str, int]:
-    """Return (path of the experts, `copies`) of a tensor's name; ("", 1) for a single tensor."""
+    """Return (path of the experts, `copies`) for a tensor's name; ("", 1) for a single tensor."""
     return ("", 1) if copies == 1 else (expert_path(name), copies)
 
 
 def numbered(name: str, expert: int) -> str:
-    """Return the first expert's `name` with the number `expert`."""
+    """Return the first expert's `name` with the number `expert` in it."""
     path = expert_path(name)
     return f"{path}{expert}{name[len(path) + 1 :]}"
 
@@ -198,17 +200,19 @@ ParamRule = Callable[[Config, str], Params]
 class Family:
     """The classes of a model type: their tensors, heads and buffers.
 
-    `tree` describes a decoder by its modules. What has none has a `body`: the tensors of the base
-    model below a path ("model." or "", dot included). A class whose name ends in one of `heads`
-    holds that base model as `base` and the head beside it; any other class whose name ends in
-    "Model" is the base model itself. Classes that hold another base (BERT without its pooler, the
-    encoder of T5 alone) are in `classes`, by the end of their names too.
+    `tree` describes a decoder by its modules. A family without one has a `body`: the tensors of the
+    base model below a path ("model." or "", dot included). A class whose name ends in one of
+    `heads` holds that base model as `base`, and the head next to it; any other class whose name
+    ends in "Model" is the base model itself. Classes that hold another base (BERT without its
+    pooler, only the encoder of T5) are in `classes`, also by the end of their names.
     """
 
     tree: "Callable[[Config], Decoder] | None" = None
     body: ParamRule | None = None
     base: str = "model"
-    bases: Mapping[str, str] = field(default_factory=dict)  # head -> its base, if not `base`
+    bases: Mapping[str, str] = field(
+        default_factory=dict
+    )  # head -> path of its base model, if not `base`
     cls: str = ""  # the class if the config names none
     stems: tuple[str, ...] = ()  # beginnings of its classes' names, if not that of `cls`
     heads: Mapping[str, ParamRule] = field(default_factory=dict)
@@ -292,10 +296,11 @@ def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Itera
 def experts(
     before: str, one: Callable[[str], Params], *, top_k: int, count: int
 ) -> Iterator[Param]:
-    """Yield `count` routed experts called `before` and a number, each with the parameters that
-    `one` yields below a path.
+    """Yield the parameters of `count` routed experts named `before` and a number, each with the
+    parameters that `one` yields below a path.
 
-    They differ only in their number, so where the names show it, the first is yielded with a count.
+    They differ only in their number, so where the names show it, only the first is yielded, with a
+    count.
     """
     rows = [
         p._replace(kind="expert" if p.kind == "linear" else p.kind, routed=(top_k, count))
@@ -309,5 +314,5 @@ def experts(
 
 
 def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:
-    """Yield one parameter that stacks all routed experts."""
+    """Yield one 3-D parameter that stacks all routed experts."""
     yield Param(path, shape, "experts", routed=(top_k, count))

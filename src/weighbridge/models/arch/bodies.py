@@ -1,10 +1,9 @@
-"""From a class's tensors and its layers to what a step computes.
+"""The body of a class: what a step computes, from the class's tensors and the layers of its config.
 
     body(plan, config, layers) = the layers' mixers, as `cache_layers.py` read them from the config,
-                                 beside feed-forwards, heads and widths off the tensors' shapes
+                                 with MLPs, heads and widths from the tensors' shapes
 
-so a family needs no table of its own here. Layers without a cache (encoders) have their mixers
-from `encoders.py`; a GGUF file has its own metadata in place of a config.
+so a family needs no table for it. Layers without a cache (encoders) have mixers from `encoders.py`.
 """
 
 from collections import Counter
@@ -39,10 +38,10 @@ def body(
     image_size: tuple[int, int] | None = None,
     audio_seconds: float | None = None,
 ) -> Body:
-    """Return the body of a class: its blocks, widths, encoder and towers. `layers`: what each layer
-    caches (arch/cache_layers.py); `metadata`: a GGUF file's."""
+    """Return the body of a class: its blocks, widths, encoder and towers. `layers`: each layer's
+    caches (arch/cache_layers.py); `metadata`: that of a GGUF file."""
     if plan.tree is not None:
-        return _as_embedding_model(_of_tree(plan, plan.tree, layers), config, metadata)
+        return _as_embedding_model(_body_of_tree(plan, plan.tree, layers), config, metadata)
     stacks, others = sort(plan)
     remembered = layers or _embedder_layers(config)
     text = [s for s in stacks if s.part == LANGUAGE] or list(stacks)
@@ -50,7 +49,7 @@ def body(
     if decoder is not None:
         blocks = tuple(map(_block, _layers_of_stack(decoder, len(remembered)), remembered))
     else:
-        blocks = _read_at_once(text, config, metadata)
+        blocks = _encoder_blocks(text, config, metadata)
     known = [p for p in others if plan.part(p.name) == LANGUAGE] or list(others)
     encoder = _encoder(stacks, decoder, remembered, config)
     towers: tuple[Tower, ...] = ()
@@ -61,10 +60,10 @@ def body(
             stacks, others, config, image_size=image_size, audio_seconds=audio_seconds
         )
     whole = Body(
-        hidden=_hidden(blocks, known),
-        vocab=_vocab(plan, known, metadata),
+        hidden=_hidden_size(blocks, known),
+        vocab=_vocabulary_size(plan, known, metadata),
         blocks=blocks,
-        labels=_labels(known),
+        labels=_label_count(known),
         causal=decoder is not None or (config is not None and encoders.writes(config.model_type)),
         encoder=encoder,
         towers=towers,
@@ -72,20 +71,20 @@ def body(
     return _as_embedding_model(whole, config, metadata)
 
 
-def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
+def _body_of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
     """Return the body of a module tree; only the head's sizes come from the parameters."""
     outside = [p for p in plan.counted if below_number(p.name) is None]
-    blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
+    blocks = (_tree_block(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
         hidden=tree.width,
-        vocab=_vocab(plan, outside, None),
+        vocab=_vocabulary_size(plan, outside, None),
         blocks=tuple(blocks),
-        labels=_labels(outside),
+        labels=_label_count(outside),
         causal=bool(layers),
     )
 
 
-def _computed(parts: Submodules, layer: Layer) -> LayerBlock:
+def _tree_block(parts: Submodules, layer: Layer) -> LayerBlock:
     return LayerBlock(
         mixers=layer.mixers,
         feeds=tuple(part.feed for part in parts if part.feed is not None),
@@ -97,7 +96,8 @@ def _computed(parts: Submodules, layer: Layer) -> LayerBlock:
 
 
 def _decoder_stack(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack | None:
-    """Return the stack that has the layers in `layers`: the decoder's; None without such layers."""
+    """Return the decoder's stack, which has at least the layers in `layers`; None without such
+    layers."""
     if not layers:
         return None
     candidates = text
@@ -110,8 +110,8 @@ def _decoder_stack(text: Sequence[LayerStack], layers: Sequence[Layer]) -> Layer
 
 
 def _layers_of_stack(stack: LayerStack, count: int) -> Sequence[Parameters]:
-    """Return the stack's layers without multi-token prediction, and without numbered modules that
-    are no layers: early code numbers the embedding and the head too."""
+    """Return the stack's layers without those for multi-token prediction, and without numbered
+    modules that are no layers: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
     return working if len(working) == count else stack.layers[:count]
 
@@ -122,13 +122,14 @@ def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
 
 
 def _embedder_layers(config: Config | None) -> tuple[Layer, ...]:
-    """Return the cache layers of a language model that is an embedder; () for others."""
+    """Return the cache layers of a language model that is used as an embedder; () for other
+    models."""
     if config is None or not embeds(config.model_type):
         return ()
     return layers_of(config.sub("vlm_config"))
 
 
-def _read_at_once(
+def _encoder_blocks(
     text: Sequence[LayerStack], config: Config | None, metadata: Mapping[str, Any] | None
 ) -> tuple[LayerBlock, ...]:
     if not text or (config is not None and encoders.is_pyramid(config.model_type)):
@@ -174,13 +175,13 @@ def _encoder(
     if not joint or encoders.is_pyramid(part.model_type):
         return None
     blocks = _blocks_of(joint, encoders.mixers(part, len(joint)))
-    return Body(hidden=_hidden(blocks, ()), vocab=0, blocks=blocks, causal=False)
+    return Body(hidden=_hidden_size(blocks, ()), vocab=0, blocks=blocks, causal=False)
 
 
 # Widths
 
 
-def _hidden(blocks: Iterable[LayerBlock], params: Sequence[Param]) -> int:
+def _hidden_size(blocks: Iterable[LayerBlock], params: Sequence[Param]) -> int:
     """Return the hidden size: the width of the projection after the embedding, else the MLPs'
     input, else the embedding's width."""
     into = next((p for p in params if role_of(p) == "into"), None)
@@ -198,7 +199,9 @@ def _embedding(params: Iterable[Param]) -> Param | None:
     return next((p for p in tables if p.kind == "embedding" or "token_embd" in p.name), None)
 
 
-def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None) -> int:
+def _vocabulary_size(
+    plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None
+) -> int:
     """Return the vocabulary size of the head, tied or not; 0 without a head. Files do not repeat a
     tied matrix."""
     last = (*params, *plan.counted[-2:])  # early code numbers the head as a layer
@@ -206,16 +209,16 @@ def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any]
     if head is not None:
         return head.shape[0]
     table = _embedding(params)
-    encodes = metadata is not None and _reads_at_once(metadata)
+    encodes = metadata is not None and _is_gguf_encoder(metadata)
     writes = metadata is not None or plan.cls.endswith(WRITERS)
     return table.shape[0] if table is not None and writes and not encodes else 0
 
 
-def _labels(params: Sequence[Param]) -> int:
+def _label_count(params: Sequence[Param]) -> int:
     return next((p.shape[0] for p in reversed(params) if makes_labels(p.name)), 0)
 
 
-def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
+def _is_gguf_encoder(metadata: Mapping[str, Any]) -> bool:
     from weighbridge.models.arch import gguf_layers  # imported here: a config does not need it
 
     return gguf_layers.Keys(metadata).arch in gguf_layers.ENCODERS

@@ -1,6 +1,6 @@
-"""From a config to the tensors of its class: the builder that all families share.
+"""The tensors of a class, from its config: the builder that all families share.
 
-Which family reads a model type is written in that family's file (`model_types.py`).
+`model_types.py` says which family reads a model type.
 """
 
 import re
@@ -34,7 +34,7 @@ def family(model_type: str) -> Family:
 
 
 def known(raw: Mapping[str, Any]) -> bool:
-    """Return whether one of our families has the tensors of a config's model type."""
+    """Return whether one of our families describes the tensors of a config's model type."""
     return facts(str(raw.get("model_type") or "")).family is not None
 
 
@@ -45,12 +45,12 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
     _check_stem(kind, c)
     if not base_model:
         kind = next((k for ending, k in kind.classes.items() if c.cls.endswith(ending)), kind)
-    suffix = "" if base_model else _head(kind, c)
+    suffix = "" if base_model else _head_suffix(kind, c)
     base = kind.bases.get(suffix, kind.base)
     prefix = f"{base}." if suffix and base else ""
     tree = kind.tree(c) if kind.tree is not None else None
     base_params = tree.tensors(prefix) if tree is not None else kind.tensors(c, prefix)
-    params = tied(c, kind, _bounded(c, _params(c, base_params, kind.heads.get(suffix))))
+    params = tied(c, kind, _checked_params(c, _params(c, base_params, kind.heads.get(suffix))))
     patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
     plan = Blueprint(
         cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
@@ -81,7 +81,7 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
     )
 
 
-LISTED = 4  # class name endings that an error lists
+LISTED = 4  # most class name endings that an error lists
 
 
 def stems(kind: Family) -> tuple[str, ...]:
@@ -90,20 +90,21 @@ def stems(kind: Family) -> tuple[str, ...]:
 
 
 def stem(cls: str) -> str:
-    """Return a class's name without its head: Llama for LlamaForCausalLM."""
+    """Return a class's name without its head: "Llama" for "LlamaForCausalLM"."""
     return re.split(r"For[A-Z]|Model|(?:With)?LMHead|DoubleHeads", cls)[0]
 
 
 def _check_stem(kind: Family, c: Config) -> None:
-    """Raise UnsupportedError for another author's class under a known model type, such as a draft
-    model with `qwen3`: its name has another prefix."""
+    """Check that the class belongs to the family of its model type; raise UnsupportedError if its
+    name has another prefix, as a draft model's with `qwen3`."""
     begins = tuple(name.casefold() for name in stems(kind))
     if c.cls not in kind.classes and not c.cls.casefold().startswith(begins):
         raise UnsupportedError(sentence("no_class_of", cls=c.cls, kind=c.model_type), where=c.where)
 
 
-def _head(kind: Family, c: Config) -> str:
-    """Return the class name's ending that names its head; "" for the base model."""
+def _head_suffix(kind: Family, c: Config) -> str:
+    """Return the ending of the class's name that names its head; "" for the base model. Raises
+    UnsupportedError for an unknown ending."""
     for suffix in kind.heads:
         if c.cls.endswith(suffix):
             return suffix
@@ -127,7 +128,7 @@ def _buffers(c: Config, kind: Family, prefix: str) -> Iterator[Buffer]:
         yield from kind.buffers(c, prefix)
 
 
-def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
+def _checked_params(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
     bounded = tuple(islice(params, MAX_TENSORS + 1))
     over = next((p.routed for p in bounded if not 0 < p.routed[0] <= p.routed[1]), None)
     if over is not None:

@@ -1,12 +1,12 @@
-"""Tell what the layers of a model remember of the tokens that it has seen, from its config alone.
+"""The caches of a model's layers for the tokens it has seen, from its config alone.
 
-    layers(config)      one Layer a layer, of the records in `mixers.py`; () where there is no cache
+    layers(config)      one Layer per layer, of the records in `mixers.py`; () without a cache
 
-The model type's record says how: by its family's tree of modules, by a reader of its own, by one of
-READERS, or by the language model inside it, whose config then answers.
+The model type's record says how they are read: from its family's tree of modules, by a function of
+the family's file, by one of READERS, or from the config of the language model inside it.
 
-K = num_key_value_heads, else as many as heads; H = head_dim, else D / N. Keys and values of what an
-encoder has read are made once, and kept as long as the request lives.
+K = num_key_value_heads, else as many as heads; H = head_dim, else D / N. Keys and values of an
+encoder's output are computed once, and kept as long as the request lives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 
 def layers(c: Config) -> tuple[Layer, ...]:
-    """Return what each layer of the language model or decoder caches. Raises UnsupportedError for a
-    model type without a description of its caches."""
+    """Return the caches of each layer of the language model or decoder; () without a cache. Raises
+    UnsupportedError for a model type whose caches are not described."""
     known = facts(c.model_type)
     if known.no_cache:
         return ()
@@ -70,7 +70,7 @@ def _mixers(modules: Submodules, c: Config, kind: str) -> list[Mixer]:
 
 
 def seen(c: Config, whole: Attention, kind: str) -> Attention:
-    """Return the attention `whole` with the window of layers of `kind`. Raises BadFileError for
+    """Return the attention `whole` with the window of a layer of `kind`. Raises BadFileError for
     impossible sizes."""
     if min(whole.heads, whole.kv_heads, whole.key_dim) < 1:
         raise BadFileError(
@@ -98,7 +98,7 @@ def _reach(c: Config, name: str, tokens: int | None) -> int:
 
 def sharing(all_layers: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
     """Return the layers; those from `stored` on reuse the keys and values of the last earlier layer
-    with the same window."""
+    with an equal window."""
     first = tuple(all_layers[:stored])
     owners = (_owner(first, layer) for layer in all_layers[stored:])
     return (*first, *(Layer(mixers=(Shared(owner=owner),)) for owner in owners))
@@ -118,7 +118,7 @@ def _owner(stored: Sequence[Layer], layer: Layer) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AttentionSizes:
-    """Heads, key-value heads and head sizes of one attention layer."""
+    """Heads, KV heads and head sizes of one attention layer."""
 
     heads: int
     kv_heads: int
@@ -127,7 +127,7 @@ class AttentionSizes:
 
 
 def attention(c: Config, sizes: AttentionSizes, kind: str = FULL) -> Attention:
-    """Return attention of these sizes in a layer of `kind`."""
+    """Return attention of the given sizes in a layer of `kind`."""
     whole = Attention(
         heads=sizes.heads,
         kv_heads=sizes.kv_heads,
@@ -138,7 +138,7 @@ def attention(c: Config, sizes: AttentionSizes, kind: str = FULL) -> Attention:
 
 
 def usual(c: Config) -> tuple[Layer, ...]:
-    """Return layers of grouped-query attention, with sizes from the usual keys."""
+    """Return layers of grouped-query attention, with sizes from the usual config keys."""
     kinds, sizes = layer_kinds(c), grouped(c)
     return tuple(Layer(mixers=(attention(c, sizes, kind),)) for kind in kinds)
 
@@ -176,8 +176,8 @@ def beside_sound(c: Config) -> tuple[Layer, ...]:
 
 
 def beside_encoder(c: Config, source: Source) -> tuple[Layer, ...]:
-    """Return a decoder's layers, each with a cross-attention of its self-attention's sizes unless
-    some layer has one."""
+    """Return a decoder's layers, each with a cross-attention of its self-attention's sizes, unless
+    some layer already has one."""
     if facts(c.model_type).decodes:
         sizes = even(c.num("num_attention_heads"), c.num("hidden_size"))
         return pairs(c, c.layers("num_hidden_layers"), sizes, source)
@@ -205,7 +205,7 @@ def pairs(
 
 
 def over(whole: Attention, source: Source, length: int | None = None) -> CrossAttention:
-    """Return cross-attention of the same sizes to an encoder's output."""
+    """Return cross-attention to an encoder's output, with the sizes of the attention `whole`."""
     return CrossAttention(
         heads=whole.heads,
         kv_heads=whole.kv_heads,

@@ -1,9 +1,9 @@
-"""Models that hold models: which nested config is which part, and what connects them.
+"""Models that contain models: which nested config describes which part, and what connects them.
 
     whole = language model + towers + projectors
 
-A part is written by the family of its own model type, below its path; so a new language model
-works in every vision-language class as soon as a family has it.
+The family of a part's model type describes its tensors, below the part's path; so a new language
+model works in every vision-language class as soon as a family describes it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Inner:
     fixed: bool = False  # its model type is fixed, whatever its config says
     head: str = ""  # ending of its class's name, if it has a head
     other_head: str = ""  # the ending for families without `head`, such as encoder-decoders
-    optional: bool = False  # it is left out if its config is missing
+    optional: bool = False  # left out if its config is missing
     whole: bool = False  # device_map="auto" never splits it
     when: str = ""  # key of the larger config that enables it, on by default
 
@@ -66,7 +66,7 @@ def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, 
 
 
 def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
-    """Yield the tensors of all parts; a part with a head ties it by its own config."""
+    """Yield the tensors of all parts; a part with a head ties it by that part's config."""
     for part, config, kind in present(c, parts):
         path = f"{prefix}{part.path}"
         if part.head not in kind.heads:  # none, or another class of the family without a head
@@ -119,8 +119,8 @@ def composite(
     own_blocks: tuple[str, ...] = (),
     **rest: Unpack[Rest],
 ) -> Family:
-    """Return a family of `parts`, with its `own` tensors and `held` buffers. `projectors`: paths
-    among its own tensors; `labels`: (path, label) of nested parts."""
+    """Return a family made of `parts`, with the composite's `own` tensors and `held` buffers.
+    `projectors`: paths among its own tensors; `labels`: (path, label) of nested parts."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         for part in parts:  # errors first: of a part's model type, then of the whole
@@ -145,7 +145,7 @@ def composite(
 
 
 def text_head(part: Inner = TEXT) -> ParamRule:
-    """Return the `lm_head` of the language model, next to the base model."""
+    """Return a rule for the `lm_head` of the language model, next to the base model."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         text = nested(c, part)

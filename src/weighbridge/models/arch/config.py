@@ -1,12 +1,12 @@
 """A typed reader of raw configs: aliases, nulls and class defaults in, plain values out.
 
-It remembers which keys were read, so that a key which looks like memory and that nobody read can
-be reported. A value is looked for in three places, in this order:
+It remembers which keys were read, so that an unread key that looks like memory can be reported. A
+value is looked for in three places, in this order:
 
 1. the config, under the names that the caller gives and the aliases of its model type
-   (`attribute_map` of transformers: GPT-2 calls `num_attention_heads` `n_head`); null is absent;
-2. the class default of its model type (`defaults.json`, generated from transformers);
-3. the caller's own default.
+(`attribute_map` of transformers: GPT-2 calls `num_attention_heads` `n_head`); null is absent; 2.
+the class default of its model type (`defaults.json`, generated from transformers); 3. the caller's
+default.
 """
 
 import json
@@ -33,7 +33,7 @@ IRRELEVANT = frozenset(
         "attn_implementation",
         "_attn_implementation",
         "initializer_range",
-        "num_attention_heads",  # read wherever it decides a shape
+        "num_attention_heads",  # families read it wherever it decides a shape
         "embedding_multiplier",
         "max_window_layers",
         "use_sliding_window",
@@ -65,7 +65,8 @@ OF_CACHE = "num_key_value_heads"
 
 @cache
 def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
-    """Return the defaults and aliases of each model type, which begins the file's line."""
+    """Return model type -> defaults and aliases, each parsed from its line of defaults.json when
+    first read."""
     path = os.path.join(os.path.dirname(__file__), "defaults.json")
     with open(path, encoding="utf-8") as file:
         return Parsed({line.split('"', 2)[1]: line for line in file if line[0] == '"'}, _of_class)
@@ -82,7 +83,7 @@ def _of_class(line: str) -> Mapping[str, Any]:
 
 
 def has_sizes(raw: Mapping[str, Any]) -> bool:
-    """Return whether a config, or one within it, states any size or count."""
+    """Return whether a config, or one nested in it, states any size or count."""
     return any(
         has_sizes(value)
         if isinstance(value, Mapping)
@@ -92,7 +93,8 @@ def has_sizes(raw: Mapping[str, Any]) -> bool:
 
 
 class Config:
-    """A config or a nested one. `cls` is the class to build, `where` the path in errors."""
+    """A reader of a config or a nested one. `cls` is the class to build, `where` the path in
+    errors."""
 
     def __init__(
         self,
@@ -192,7 +194,7 @@ class Config:
         return float(value)
 
     def pair(self, *names: str) -> tuple[int, int]:
-        """Return (height, width) from two numbers, or from one for both."""
+        """Return (height, width) from a list of two numbers, or from one number for both."""
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             return (self.num(*names),) * 2
@@ -239,8 +241,8 @@ class Config:
 
     def sub(self, *names: str, cls: str = "", absent: Mapping[str, Any] = NOTHING) -> "Config":
         """Return a nested config; if missing, `absent` or the class's default. Without a model type
-        it is of the type that the outer class holds there. Keys are read in the nested config
-        alone. A second call returns the same object, which remembers what was read."""
+        it gets the one that the outer class holds there. Keys are read only in the nested config. A
+        second call returns the same object, which remembers what was read."""
         usual = self._defaults.get("sub_defaults", {}).get(names[0], {})
         value = self.get(*names)
         if value is None:
@@ -248,7 +250,7 @@ class Config:
         if not isinstance(value, Mapping):
             raise self.error(names[0], "must.object", value=shown(value))
         fixed = self._defaults.get("sub_configs", {}).get(names[0])
-        if fixed:  # the class reads it so, whatever model type it names
+        if fixed:  # the class reads it as this type, whatever model type it names
             value = {**value, "model_type": fixed}
         child = Config(
             value, where=f"{self.where}: {names[0]}", model_type=self.held(names[0]), cls=cls
@@ -261,13 +263,13 @@ class Config:
 
     def held(self, key: str) -> str:
         """Return the model type of the config under `key`: from transformers' class, else from our
-        table."""
+        table; "" if neither has one."""
         fixed = self._defaults.get("sub_configs", {}).get(key)
         usual = self._defaults.get("sub_defaults", {}).get(key, {}).get("model_type")
         return str(fixed or usual or facts(self.model_type).holds.get(key, ""))
 
     def retyped(self, model_type: str) -> "Config":
-        """Return the same keys with the class defaults of another model type."""
+        """Return a reader of the same keys with the class defaults of another model type."""
         child = Config({**self.raw, "model_type": model_type}, where=self.where, cls=self.cls)
         child._seen, child._sizes = self._seen, self._sizes
         self._children.append(child)
@@ -278,7 +280,7 @@ class Config:
         self._seen.update(names)
 
     def unread(self) -> list[str]:
-        """Return unread keys with a number whose names suggest a size."""
+        """Return unread keys with a number whose names suggest a size, each with its place."""
         own = [
             f"{self.where}: {key}"
             for key, value in self.raw.items()
@@ -298,11 +300,11 @@ class Config:
             yield from child.tree()
 
     def default(self, name: str) -> Any:
-        """Return the class default of a key, None without one."""
+        """Return the class default of a key; None without one."""
         return self._defaults.get(name)
 
     def assumed(self) -> list[str]:
-        """Return the sizes that the file lacks, each with the default in use."""
+        """Return the sizes that the file lacks, each as text with the default in use."""
         found = (
             f"{part._place()}{name} {n:,}"
             for part in self.tree()

@@ -1,13 +1,12 @@
-"""A decoder as a tree of modules: one description from which all that is asked of it follows.
+"""A decoder as a tree of modules: one description from which all answers about it follow.
 
-    Decoder     what stands before the layers, the layers, what stands behind them
+    Decoder     the tensors before the layers, the layers, the tensors after them
     a layer     Submodules, in the order of checkpoints
-    Submodule   its parameters; what it remembers of tokens (`mixers.py`), or the feed-forward that
-                it is (`body.py`)
+    Submodule   its parameters; and its mixer of tokens (`mixers.py`) or its MLP (`body.py`)
 
-Parameters, remembered layers and step bodies are read off it. Like layers are one object, so that a
-thousand of them are described once. A family builds its layers of the functions below (attention,
-feed-forwards, norms), or writes a Submodule of its own, and sets them in `tree`, the usual decoder:
+Parameters, caches and the body of a step are read from it. Equal layers are one object, so that a
+thousand of them are described once. A family builds its layers from the functions below (attention,
+feed-forwards, norms), or builds a Submodule by hand, and passes them to `tree`, the usual decoder:
 an embedding, numbered layers, a final norm.
 
 Source of the older names of kinds: transformers 5.23 configuration_utils.py.
@@ -88,13 +87,15 @@ def submodule(
     feed: Feed | None = None,
     query_rank: int = 0,
 ) -> Submodule:
-    """Return a submodule with these parameters. Raises an error for more than a model may have."""
+    """Return a submodule with these parameters. It takes one more than a model may have, so that a
+    config with too many is found out."""
     bounded = tuple(islice(chain(*params), MAX_TENSORS + 1))
     return Submodule(params=bounded, mixer=mixer, feed=feed, query_rank=query_rank)
 
 
 def below(path: str, *parts: Submodule) -> Iterator[Param]:
-    """Yield the parameters of `parts`, `path` before their names, for a class without a tree."""
+    """Yield the parameters of `parts`, with `path` before their names, for a class without a
+    tree."""
     yield from (p._replace(name=path + p.name) for part in parts for p in part.params)
 
 
@@ -117,7 +118,8 @@ def gqa(
     norms: Sequence[str] = (),
 ) -> Submodule:
     """Return grouped-query attention: one linear each for queries, keys and values, and an output
-    linear to `width`. `bias`: of the first three, of the output; `norms`: over one head."""
+    linear to `width`. `bias`: for these three, for the output; `norms`: names of norms over one
+    head."""
     rows = (
         attention.heads * attention.key_dim,
         attention.kv_heads * attention.key_dim,
@@ -148,7 +150,8 @@ def packed(
     bias: bool = False,
     names: tuple[str, str] = ("query_key_value", "dense"),
 ) -> Submodule:
-    """Return attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
+    """Return attention with one linear 3 D x D for queries, keys and values, and one D x D for the
+    output."""
     return submodule(
         linear(path + names[0], 3 * width, width, bias=bias, role="qkv"),
         linear(path + names[1], width, width, bias=bias, role="o"),
@@ -224,7 +227,7 @@ def ungated(
 
 
 def normed(width: int, *names: str, bias: bool = False) -> Submodule:
-    """Return norms over the hidden size."""
+    """Return norms over the hidden size, one per name."""
     return submodule(*(norm(name, width, bias=bias) for name in names))
 
 
@@ -239,7 +242,7 @@ OLDER = {
 
 @frozen_record
 class DecoderNames:
-    """Names of a decoder's parts, and the key of its number of layers."""
+    """Names of a decoder's parts, and the config key of its number of layers."""
 
     embed: str = "embed_tokens"
     layers: str = "layers"
@@ -249,7 +252,10 @@ class DecoderNames:
 
 
 USUAL = DecoderNames()
-BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
+BEFORE = (
+    "input_layernorm",
+    "post_attention_layernorm",
+)  # the norms before attention and before the MLP
 
 # Multi-token prediction layers: in the files, not in these classes
 MTP = (
@@ -314,8 +320,8 @@ def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
 
 
 def counted(c: Config, name: str, listed: list[str]) -> list[str]:
-    """Return `listed`, one kind per layer, under current names. Raises an error above MAX_LAYERS
-    layers."""
+    """Return `listed`, one kind per layer, under current names. Raises BadFileError above
+    MAX_LAYERS layers."""
     if len(listed) > MAX_LAYERS:
         raise c.error(name, "asks.layers", count=len(listed), most=MAX_LAYERS)
     return [OLDER.get(kind, kind) for kind in listed]

@@ -1,6 +1,6 @@
-"""Attention in layers that read their input at once and remember nothing: encoders and towers.
+"""Attention in layers that process their input at once and cache nothing: encoders and towers.
 
-    heads N, each of the width over N; every position sees all, or those of a window around it
+    heads N, each of the width over N; every position attends to all, or to a window around it
 
 Source: transformers 5.23 models/<type>/configuration_<type>.py and modeling_<type>.py.
 """
@@ -34,8 +34,8 @@ def writes(model_type: str) -> bool:
 
 
 def reading_part(c: Config, *, seeing: bool = False) -> Config:
-    """Return the encoder's config. For a pair, it is the text tower's, or with `seeing` the vision
-    tower's."""
+    """Return the encoder's config. For a pair of towers, it is the text tower's, or with `seeing`
+    the vision tower's."""
     known = facts(c.model_type)
     if known.paired:
         half = "vision" if seeing else "text"
@@ -44,7 +44,7 @@ def reading_part(c: Config, *, seeing: bool = False) -> Config:
 
 
 def mixers(c: Config, count: int) -> tuple[Attention, ...]:
-    """Return the attention of each of `count` layers."""
+    """Return the attention of each of `count` encoder layers."""
     known = facts(c.model_type)
     reader = known.encoder_heads
     if callable(reader):
@@ -57,7 +57,8 @@ def mixers(c: Config, count: int) -> tuple[Attention, ...]:
 
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
-    """Return the attention of `count` layers from GGUF metadata; only modern-bert has windows."""
+    """Return the attention of each of `count` layers from GGUF metadata; only modern-bert has
+    windows."""
     from weighbridge.models.arch.gguf_layers import Keys
 
     k = Keys(metadata)
@@ -81,21 +82,22 @@ def even(c: Config, heads: Sequence[str] = HEADS, widths: Sequence[str] = WIDTHS
 
 
 def window_by_layer(c: Config, count: int) -> Sequence[Attention]:
-    """Return attention per layer with a window of `attention_window` tokens, half to each side."""
+    """Return attention per layer with a window of `attention_window` tokens, half of it to each
+    side."""
     windows = c.per_layer("attention_window", count=count, default=512)
     return [replace(even(c), window=w) for w in windows]
 
 
 def window_of_pixels(c: Config, count: int) -> Sequence[Attention]:
-    """Return attention per layer within windows of `window_size` x `window_size` positions, full in
-    some."""
+    """Return attention per layer within windows of `window_size` x `window_size` pixels, full in
+    the layers `fullatt_block_indexes`."""
     whole = frozenset(c.nums("fullatt_block_indexes"))
     side = c.num("window_size", default=112) // max(1, c.num("patch_size"))
     near = replace(even(c), window=side**2)
     return [even(c) if i in whole else near for i in range(count)]
 
 
-# Those that several families share
+# Readers that several families share
 SHARED: Mapping[str, Reader] = {
     "window_by_layer": window_by_layer,
     "window_of_pixels": window_of_pixels,

@@ -1,10 +1,10 @@
-"""Agreement of a GGUF file's metadata and its tensors: both must tell of one model.
+"""Agreement of a GGUF file's metadata and its tensors: both must describe one model.
 
-llama.cpp makes the shape of every tensor from the metadata, and loads no file in which one has
-another shape, is missing, or is left over: nothing ever ran whose size could be told from the
-metadata of such a file. So it is refused, by the key and the tensor that disagree. Of an
-architecture that is in none of our tables it is said only, and so is what llama.cpp does not
-compare: the answer is then the tensors'.
+llama.cpp derives the shape of every tensor from the metadata, and loads no file in which a tensor
+has another shape, is missing, or is left over: no program ever ran whose size could be derived from
+the metadata of such a file. So the file is refused, with the key and the tensor that disagree. For
+an architecture in none of our tables it is only a note, and so are things that llama.cpp does not
+compare: the answer is then about the tensors.
 
     embedding_length      the width of token_embd, output and output_norm
     block_count           the blocks that there are; blocks that guess tokens may be left out
@@ -41,7 +41,7 @@ from weighbridge.models.arch.gguf_layers import (
 from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.models.tensors import Array, CheckpointTensor
 
-EXPERTS = "_exps"  # in names of stacked experts' matrices
+EXPERTS = "_exps"  # substring in names of stacked experts' matrices
 # Names of those whose second dimension is the model's width: all that read it
 READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate", "attn_norm")
 NEEDED = ("block_count", "context_length", "embedding_length")
@@ -60,40 +60,41 @@ class AskedSize(NamedTuple):
     keys: str
     tensor: str
     dimension: int
-    sizes: tuple[int, ...]  # any of these
+    sizes: tuple[int, ...]  # sizes that are allowed
 
 
 def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> list[str]:
-    """Return notes on a file. Raises BadFileError if llama.cpp refuses to load it."""
+    """Return notes on a GGUF file whose metadata and tensors were compared. Raises BadFileError if
+    llama.cpp refuses to load it."""
     if not isinstance(metadata.get("general.architecture"), str):
         return []
     tensors = tuple(tensors)
     k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
     differing = list(_disagreements(k, shapes))
     if not differing:
-        return [*_said(k, shapes), *_unused_file_type(k, {t.dtype for t in tensors})]
-    problem = sentence("gguf.two_models", first=_first(differing))
-    if not _known(k.arch):
+        return [*_notes(k, shapes), *_unused_file_type(k, {t.dtype for t in tensors})]
+    problem = sentence("gguf.two_models", first=_first_of(differing))
+    if not _is_known(k.arch):
         return [clauses(problem, sentence("gguf.believed", arch=k.arch))]
     raise BadFileError(problem, then=sentence("gguf.convert_again"))
 
 
-def _first(lines: Sequence[str]) -> str:
+def _first_of(lines: Sequence[str]) -> str:
     more = len(lines) - 1
     return sentence("first_of", first=lines[0], more=more) if more else lines[0]
 
 
-def _known(arch: str) -> bool:
+def _is_known(arch: str) -> bool:
     return known({"model_type": arch}) or is_converted(arch)
 
 
 def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Yield sentences on disagreements of metadata and tensors, one per kind."""
+    """Yield a sentence per kind of disagreement of metadata and tensors."""
     yield from _wrong_list_lengths(keys)
-    yield from _blocks(keys, shapes)
+    yield from _block_disagreements(keys, shapes)
     yield from _undivided_heads(keys)
     reported = set[tuple[str, str]]()
-    for wanted in _wanted(keys, shapes):
+    for wanted in _expected_sizes(keys, shapes):
         have = _size(shapes[wanted.tensor], wanted.dimension)
         kind = wanted.keys, wanted.tensor.rpartition(".")[0].rpartition(".")[2]
         if have not in wanted.sizes and kind not in reported:
@@ -105,12 +106,12 @@ def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _size(shape: tuple[int, ...], dimension: int) -> int:
-    """Return the size of a ggml tensor in `dimension`; those beyond its rank are 1."""
+    """Return the size of a ggml tensor in `dimension`; dimensions beyond its rank have size 1."""
     return shape[dimension] if dimension < len(shape) else 1
 
 
 def _wrong_list_lengths(keys: Keys) -> Iterator[str]:
-    """Yield a sentence per list whose length differs from the number of blocks."""
+    """Yield a sentence per list of the metadata whose length differs from the number of blocks."""
     count = _size_or_zero(keys, "block_count")
     for name in EACH_BLOCK:
         value = keys.get(name)
@@ -123,11 +124,11 @@ def _wrong_list_lengths(keys: Keys) -> Iterator[str]:
 # Blocks
 
 
-def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
+def _block_disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
     if keys.get("block_count") is None:
         return
     count, guessing = keys.num("block_count"), keys.num("nextn_predict_layers", default=0)
-    numbers = {n for name in shapes if (n := _block(name)) is not None}
+    numbers = {n for name in shapes if (n := _block_number(name)) is not None}
     beyond = sorted(n for n in numbers if n >= count)
     if beyond:
         yield sentence("gguf.blocks_beyond", arch=keys.arch, count=count, block=beyond[0])
@@ -139,7 +140,7 @@ def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
         yield sentence("gguf.blocks_lack", arch=keys.arch, count=count, block=first)
 
 
-def _block(name: str) -> int | None:
+def _block_number(name: str) -> int | None:
     kind, _, tail = name.partition(".")
     number = tail.partition(".")[0]
     return int(number) if kind == "blk" and number.isdecimal() and len(number) < 10 else None
@@ -158,7 +159,7 @@ def _is_removed_layer(keys: Keys, layer: int, count: int) -> bool:
 
 
 def _undivided_heads(keys: Keys) -> Iterator[str]:
-    """Yield a sentence if heads are no multiple of KV heads, which ggml asserts."""
+    """Yield a sentence if the heads are no multiple of the KV heads, which ggml asserts."""
     with suppress(BadFileError):  # invalid numbers raise where they are read
         count = keys.num("block_count", default=0)
         heads = keys.each("attention.head_count", min(count, MAX_LAYERS), 0)
@@ -166,10 +167,10 @@ def _undivided_heads(keys: Keys) -> Iterator[str]:
         odd = next(((h, n) for h, n in zip(heads, kv, strict=True) if n and h % n), None)
         if odd:
             yield sentence("gguf.head_counts", arch=keys.arch, heads=odd[0], kv_heads=odd[1])
-        yield from _rotated(keys, max(heads, default=0))
+        yield from _rotary_disagreements(keys, max(heads, default=0))
 
 
-def _rotated(keys: Keys, heads: int) -> Iterator[str]:
+def _rotary_disagreements(keys: Keys, heads: int) -> Iterator[str]:
     rotary = keys.num("rope.dimension_count", default=0)
     if not heads or not rotary or keys.arch not in WHOLE_ROTATION:
         return
@@ -183,11 +184,11 @@ def _rotated(keys: Keys, heads: int) -> Iterator[str]:
 # Shapes
 
 
-def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
+def _expected_sizes(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
     yield from _expected_sizes_outside(keys, shapes)
     width, layers = _size_or_zero(keys, "embedding_length"), _cache_layers(keys)
     for name in shapes:
-        layer = _block(name)
+        layer = _block_number(name)
         if layer is None or not name.endswith(".weight"):
             continue
         role = name.split(".", 2)[2].removesuffix(".weight")
@@ -195,11 +196,11 @@ def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
             yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
         yield from _expected_mlp_sizes(keys, name, role, layer)
         for m in layers[layer].mixers if layer < len(layers) else ():
-            yield from _mixed(keys, m, name, role)
+            yield from _expected_mixer_sizes(keys, m, name, role)
 
 
 def _expected_sizes_outside(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
-    """Yield the sizes of tensors outside of blocks."""
+    """Yield the expected sizes of the tensors outside of blocks."""
     width, tokens = (
         _size_or_zero(keys, "embedding_length"),
         keys.metadata.get("tokenizer.ggml.tokens"),
@@ -220,7 +221,8 @@ def _size_or_zero(keys: Keys, name: str) -> int:
 
 
 def _cache_layers(keys: Keys) -> tuple[Layer, ...]:
-    """Return the cache layers; () if the metadata lack them, since other checks report that."""
+    """Return the cache layers; () if the metadata lack their keys, since other checks report
+    that."""
     if keys.get("attention.head_count") is None:
         return ()
     with suppress(BadFileError, UnsupportedError):
@@ -229,8 +231,11 @@ def _cache_layers(keys: Keys) -> tuple[Layer, ...]:
 
 
 def _expected_mlp_sizes(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
-    """Yield the sizes of an MLP's tensors. Fused gate and up have twice the rows."""
-    count, width = _size_or_zero(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
+    """Yield the expected sizes of an MLP's tensors. Fused gate and up have twice the rows."""
+    count, width = (
+        _size_or_zero(keys, "expert_count"),
+        _size_of_layer(keys, "feed_forward_length", layer),
+    )
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
         yield AskedSize(f"{keys.arch}.expert_count", name, dimension, (count,))
@@ -238,7 +243,7 @@ def _expected_mlp_sizes(keys: Keys, name: str, role: str, layer: int) -> Iterato
         return
     if role == "ffn_down_exps":
         each, used = (
-            _length(keys, "expert_feed_forward_length", layer),
+            _size_of_layer(keys, "expert_feed_forward_length", layer),
             _size_or_zero(keys, "expert_used_count"),
         )
         # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
@@ -251,7 +256,7 @@ def _expected_mlp_sizes(keys: Keys, name: str, role: str, layer: int) -> Iterato
         yield AskedSize(f"{keys.arch}.feed_forward_length", name, 1, (width, 2 * width))
 
 
-def _length(keys: Keys, name: str, layer: int) -> int:
+def _size_of_layer(keys: Keys, name: str, layer: int) -> int:
     with suppress(BadFileError):
         value = keys.get(name)
         return (
@@ -262,12 +267,14 @@ def _length(keys: Keys, name: str, layer: int) -> int:
     return 0
 
 
-def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[AskedSize]:
+def _expected_mixer_sizes(
+    metadata: Keys, mixer: Mixer, name: str, role: str
+) -> Iterator[AskedSize]:
     asked: Mapping[str, Rows] = {}
     if isinstance(mixer, Attention):
         asked = _expected_attention_rows(metadata, mixer)
     elif isinstance(mixer, Latent):
-        asked = _latent(mixer)
+        asked = _expected_mla_rows(mixer)
     if role in asked:
         keys, dimension, sizes = asked[role]
         named = " x ".join((f"{metadata.arch}.attention.{keys[0]}", *keys[1:]))
@@ -275,11 +282,13 @@ def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[Asked
 
 
 def _expected_attention_rows(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
-    """Return the expected rows of attention's tensors, by tensor name. Layers with windows may have
-    another head size."""
-    keys = _dims(metadata, "attention.key_length_swa", attention.key_dim)
-    values = _dims(metadata, "attention.value_length_swa", attention.value_dim)
-    gates = (1, 2) if metadata.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
+    """Return tensor name -> expected rows, for attention. Layers with windows may have another head
+    size."""
+    keys = _head_sizes(metadata, "attention.key_length_swa", attention.key_dim)
+    values = _head_sizes(metadata, "attention.value_length_swa", attention.value_dim)
+    gates = (
+        (1, 2) if metadata.arch in DELTA else (1,)
+    )  # gates next to the queries: models/qwen3next.cpp
     all_three = [
         (attention.heads + attention.kv_heads) * a + attention.kv_heads * b
         for a in keys
@@ -310,12 +319,12 @@ def _expected_attention_rows(metadata: Keys, attention: Attention) -> Mapping[st
     }
 
 
-def _dims(keys: Keys, name: str, width: int) -> tuple[int, ...]:
+def _head_sizes(keys: Keys, name: str, width: int) -> tuple[int, ...]:
     near = _size_or_zero(keys, name)
     return (width, near) if near and near != width else (width,)
 
 
-def _latent(latent: Latent) -> Mapping[str, Rows]:
+def _expected_mla_rows(latent: Latent) -> Mapping[str, Rows]:
     queries: Rows = (
         ("head_count", "key_length_mla"),
         1,
@@ -336,7 +345,7 @@ def _latent(latent: Latent) -> Mapping[str, Rows]:
 # Notes without an error
 
 
-def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
+def _notes(keys: Keys, shapes: Shapes) -> Iterator[str]:
     if keys.get("context_length") == 0:
         yield sentence("no_context_length", arch=keys.arch)
     rows = _size(shapes.get("token_embd.weight", ()), 1)
@@ -362,17 +371,18 @@ def _unused_file_type(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
 
 
 def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Yield notes on why llama.cpp would not load the file; the answer still covers its tensors."""
-    absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
+    """Yield notes on why llama.cpp would not load the file; the answer still covers the file's
+    tensors."""
+    absent = [name for name in NEEDED if _is_known(keys.arch) and keys.get(name) is None]
     lacks: list[str] = [sentence("not_there", name=f"{keys.arch}.{name}") for name in absent]
-    lacks += _experts(keys, shapes)
+    lacks += _expert_notes(keys, shapes)
     whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
     if whole is not None and whole.odd:
-        lacks.append(sentence("gguf.of", cls=whole.cls, arch=keys.arch, odd=_first(whole.odd)))
+        lacks.append(sentence("gguf.of", cls=whole.cls, arch=keys.arch, odd=_first_of(whole.odd)))
     yield from (sentence("gguf.may_not_load", why=each) for each in lacks)
 
 
-def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
+def _expert_notes(keys: Keys, shapes: Shapes) -> Iterator[str]:
     count, used = _size_or_zero(keys, "expert_count"), _size_or_zero(keys, "expert_used_count")
     if count and not any(EXPERTS in name for name in shapes):
         yield sentence("gguf.no_experts", arch=keys.arch, count=count)
@@ -381,7 +391,8 @@ def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _scaled_positions(keys: Keys) -> Iterator[str]:
-    """Yield a note on scaled positions; llama.cpp takes the context length as it is."""
+    """Yield a note if the context length exceeds the scaled positions; llama.cpp uses it
+    unchanged."""
     original, factor = (
         keys.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
     )

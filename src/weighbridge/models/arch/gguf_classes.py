@@ -1,10 +1,10 @@
-"""The class that a GGUF file was converted from, where its metadata tell all of its config.
+"""The class that a GGUF file was converted from, if its metadata determine the class's config.
 
     class_config(metadata, shapes) -> the config;  class_of(config) -> the class's parameters
-    compared(metadata, shapes) -> what the file lacks of that class or has otherwise, and has beside
+    compared(metadata, shapes) -> tensors that are only in the file or the class, or differ in size
 
-Source: transformers 5.23 integrations/ggml.py (GGUF_CONFIG_MAPPING),
-modeling_gguf_pytorch_utils.py (load_gguf_checkpoint).
+Source: transformers 5.23 integrations/ggml.py (GGUF_CONFIG_MAPPING), modeling_gguf_pytorch_utils.py
+(load_gguf_checkpoint).
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.gguf_names import SPLIT, gguf_name, siblings_of
 from weighbridge.models.arch.model_types import index
 
-KEYS: Mapping[str, str] = {  # key of the metadata -> of the config
+KEYS: Mapping[str, str] = {  # key of the metadata -> key of the config
     "context_length": "max_position_embeddings",
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -66,7 +66,7 @@ def class_config(
 
 
 def class_of(config: Mapping[str, Any]) -> Blueprint | None:
-    """Return the class's tensors for a config; None if the metadata lack keys that it needs."""
+    """Return the tensors of a config's class; None if the metadata lack keys that it needs."""
     try:
         return blueprint(Config(config))
     except (BadFileError, UnsupportedError):
@@ -74,7 +74,8 @@ def class_of(config: Mapping[str, Any]) -> Blueprint | None:
 
 
 class ClassCompared(NamedTuple):
-    """A class compared with a file: `odd` are tensors in only one of them, or of another size."""
+    """The comparison of a class with a file: `odd` are sentences on tensors in only one of them, or
+    of another size."""
 
     cls: str
     odd: tuple[str, ...] = ()
@@ -92,16 +93,20 @@ def compared(
     wanted = tensors_of(plan)
     there = {name: prod(shape) for name, shape in shapes.items() if not name.startswith(DERIVED)}
     optional = "" if plan.cls.startswith("Llama") else ".bias"  # in some files of Llama
-    return ClassCompared(plan.cls, (*_other(wanted, there), *_beside(wanted, there, optional)))
+    return ClassCompared(
+        plan.cls, (*_differing_sizes(wanted, there), *_unmatched_tensors(wanted, there, optional))
+    )
 
 
-def _other(wanted: Mapping[str, int], there: Mapping[str, int]) -> Iterator[str]:
+def _differing_sizes(wanted: Mapping[str, int], there: Mapping[str, int]) -> Iterator[str]:
     for name, count in wanted.items():
         if name.endswith(".weight") and there.get(name) != count:
             yield sentence("gguf.tensor_numbers", name=name, have=there.get(name, 0), count=count)
 
 
-def _beside(wanted: Mapping[str, int], there: Mapping[str, int], optional: str) -> Iterator[str]:
+def _unmatched_tensors(
+    wanted: Mapping[str, int], there: Mapping[str, int], optional: str
+) -> Iterator[str]:
     lacks = (name for name in wanted if optional and name.endswith(optional) and name not in there)
     more = (name for name in there if name not in wanted and not name.endswith(OPTIONAL))
     yield from (sentence("not_there", name=name) for name in lacks)
@@ -115,7 +120,7 @@ def _has_experts_by_dense_name(config: Mapping[str, Any]) -> bool:
 
 
 def tensors_of(plan: Blueprint) -> dict[str, int]:
-    """Return the elements of each tensor of a converted class, by GGUF name."""
+    """Return GGUF name -> elements, for each tensor of a converted class."""
     near, numbers = siblings_of([p.name for p in plan.counted]), defaultdict[str, int](int)
     for p in plan.counted:
         if not p.tied:
@@ -125,8 +130,8 @@ def tensors_of(plan: Blueprint) -> dict[str, int]:
 
 
 def _tensors_of_parameter(name: str) -> list[tuple[str, int]]:
-    """Return (name, divisor) of each tensor that a parameter becomes; it has 1 / divisor of the
-    elements."""
+    """Return (name, divisor) for each tensor that a parameter becomes; the tensor has 1 / divisor
+    of the elements."""
     for both, halves in SPLIT.items():
         start, _, tail = name.partition(both)
         if tail:

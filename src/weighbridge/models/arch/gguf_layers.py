@@ -1,13 +1,14 @@
-"""Remembered layers from a GGUF file's metadata: the same records as from a config.
+"""Layers and their caches from a GGUF file's metadata: the records that a config gives, too.
 
     heads         attention.head_count(_kv), one number or one a layer; 0 is a layer without
     sizes         attention.key_length, value_length (and their _swa and _mla); else width / heads
     windows       attention.sliding_window, where llama.cpp heeds it; sliding_window_pattern, one
                   flag a layer or a period, else the architecture's own period
-    latents       attention.kv_lora_rank, rope.dimension_count, attention.key_length_mla
+    MLA           attention.kv_lora_rank, rope.dimension_count, attention.key_length_mla
     recurrences   ssm.*, shortconv.l_cache, wkv.head_size, kda.head_dim
 
-A file without key_length_mla has no latents: it is from before llama.cpp knew them.
+A file without key_length_mla has no MLA: it is from before llama.cpp supported it.
+
 Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names), src/llama-model.cpp and src/models/
 (load_hparams of each architecture), src/llama-hparams.cpp.
 """
@@ -38,7 +39,7 @@ from weighbridge.models.tensors import Array, Value
 
 MAX_LAYERS = 4096
 MAX_SIZE = (1 << 31) - 1  # int32_t in llama-hparams.h, and above what any model has
-MOST = {  # what graphs and caches count one by one; llama-hparams.h: LLAMA_MAX_EXPERTS 512
+MOST = {  # key -> largest count; llama-hparams.h: LLAMA_MAX_EXPERTS 512
     "expert_count": 65536,
     "expert_used_count": 65536,
     "expert_group_count": 65536,
@@ -91,17 +92,17 @@ HALVED_FEED, FEED_OF_WIDTH = "qwen", "arctic"
 
 
 def architecture(model_type: str) -> str:
-    """Return llama.cpp's architecture of `model_type`; "none" if it has none."""
+    """Return llama.cpp's architecture of `model_type`; "none" if llama.cpp has none."""
     return facts(model_type).gguf or model_type
 
 
 def is_converted(arch: str) -> bool:
-    """Return whether `arch` is llama.cpp's name of a known model type called otherwise."""
+    """Return whether `arch` is llama.cpp's name of a known model type that is called otherwise."""
     return arch in index()["converted"]
 
 
 class Keys:
-    """The metadata keys of one architecture."""
+    """A reader of the metadata keys of one architecture."""
 
     def __init__(self, metadata: Mapping[str, Value]) -> None:
         self.metadata = metadata
@@ -134,8 +135,8 @@ class Keys:
         return tuple(self._size(name, v) for v in value.values[:count])
 
     def plain(self, name: str) -> int | float | None:
-        """Return a number or flag, for an array the largest; None if missing. Raises an error for
-        integers that are no possible size; floats (soft caps, scales) have no limit."""
+        """Return a number or flag, for an array the largest; None if missing. Raises BadFileError
+        for integers that are no possible size; floats (soft caps, scales) have no limit."""
         value = self.get(name)
         if isinstance(value, Array):
             value = max(value.values or (0,))
@@ -160,7 +161,8 @@ class Keys:
 
 
 def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
-    """Return the caches of a file's layers, without multi-token prediction layers."""
+    """Return the caches of a file's layers, without multi-token prediction layers; () for an
+    encoder."""
     k = Keys(metadata)
     if k.arch in ENCODERS:
         return ()

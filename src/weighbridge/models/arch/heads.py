@@ -1,13 +1,14 @@
-"""The modules beside a base model: heads of decoders, and what encoders have of their own.
+"""The modules next to a base model: heads of decoders, and heads and poolers of encoders.
 
-Each takes the config and the path of the head's parent ("" for a plain class, "language_model."
-inside a larger one), as families do. The families of BERT share masked-language heads, poolers and
-classifiers:
+Each function takes the config and the path of the head's parent ("" for a plain class,
+"language_model." inside a larger one), as families do. The families of BERT share masked-language
+heads, poolers and classifiers:
 
     cls.predictions     D x E transform, its norm, a bias of V; the decoder is the word embedding
     lm_head (RoBERTa)   the same under other names
 
-What is tied is yielded with its owner, so that a config which unties it counts it.
+Tied parameters are yielded with their owner's name, so that they count if a config unties them.
+
 Source: transformers 5.23 models/{bert,roberta,electra,xlm}/modeling_*.py.
 """
 
@@ -32,7 +33,8 @@ def causal_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def lm_called(name: str, embedding: str) -> ParamRule:
-    """Return a language-model head called `name`; `embedding` is what it may be tied to."""
+    """Return a rule for a language-model head called `name`, tied to `embedding` if the config ties
+    it."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         owner = f"{prefix}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
@@ -43,7 +45,8 @@ def lm_called(name: str, embedding: str) -> ParamRule:
 
 
 def labels(c: Config) -> int:
-    """Return the outputs of a classifier: id2label, else num_labels, else 2 (PreTrainedConfig)."""
+    """Return the number of outputs of a classifier: id2label, else num_labels, else 2
+    (PreTrainedConfig)."""
     names = c.get("id2label")
     return len(names) if isinstance(names, dict) else c.num("num_labels", default=2)
 
@@ -64,7 +67,7 @@ def classifier(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def qa_outputs(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield the head of GenericForQuestionAnswering: a span's start and end."""
+    """Yield the head of GenericForQuestionAnswering: one Linear to a span's start and end."""
     yield from affine(f"{prefix}qa_outputs", 2, c.num("hidden_size"))
 
 
@@ -78,7 +81,7 @@ DECODER_HEADS = {
 
 DecoderFamily = partial(Family, heads=DECODER_HEADS)
 
-# Falcon, BLOOM, MPT, the GPTs: their token classifier has a name of its own.
+# Falcon, BLOOM, MPT, the GPTs: their token classifier has another name.
 LEGACY_HEADS = {**DECODER_HEADS, "ForTokenClassification": classifier}
 
 
@@ -98,7 +101,7 @@ def joined(*parts: ParamRule) -> ParamRule:
 
 
 def at_path(path: str, part: ParamRule) -> ParamRule:
-    """Return `part` below its own path ("bert.", dot included)."""
+    """Return the rule `part` below the path `path` ("bert.", dot included)."""
     return lambda c, prefix: part(c, f"{prefix}{path}")
 
 
@@ -155,7 +158,8 @@ def prediction_head(
 
 
 def decoder(c: Config, prefix: str, words: str, width: int) -> Iterator[Param]:
-    """Yield the output layer, tied to the embedding and to `bias` unless the config unties it."""
+    """Yield the output layer, tied to the embedding `words` and to `bias` unless the config unties
+    it."""
     path = f"{prefix}decoder"
     params = affine(path, c.num("vocab_size"), width)
     yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{prefix}bias"})

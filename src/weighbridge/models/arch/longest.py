@@ -53,13 +53,14 @@ PARTS = (
     "decoder_config",
     "talker_config",
 )
-MOST_STRETCHED = 1 << 20  # largest factor; published ones are up to some hundred
+MOST_STRETCHED = 1 << 20  # largest scaling factor; published ones are up to some hundred
 STRETCHED = frozenset(("linear", "dynamic", "ntk"))
 YARN = frozenset(("yarn", "deepseek_yarn"))
 
 
 def longest(raw: Mapping[str, Any]) -> int | None:
-    """Return the longest text in tokens, None if it is unlimited."""
+    """Return the longest text in tokens that the model was made for; None if it is unlimited or
+    unknown."""
     return _longest(Config(raw))
 
 
@@ -75,7 +76,7 @@ def _longest(c: Config) -> int | None:
         return None
     if known.positions == "stretched":  # Gemma 3
         return positions
-    return _scaled(positions, _scaling(c.raw))
+    return _scaled_positions(positions, _scaling(c.raw))
 
 
 def _positions(c: Config, of_type: ModelType) -> int | None:
@@ -93,8 +94,8 @@ def _positions(c: Config, of_type: ModelType) -> int | None:
 
 
 def _scaling(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the RoPE scaling of the layers with full attention, where each kind of layer has its
-    own; else the only one."""
+    """Return the RoPE scaling of the layers with full attention if each kind of layer has one, else
+    the only scaling; {} without one."""
     scaling = raw.get("rope_scaling") or raw.get("rope_parameters")
     if not isinstance(scaling, Mapping):
         return {}
@@ -102,7 +103,7 @@ def _scaling(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else scaling
 
 
-def _scaled(positions: int, scaling: Mapping[str, Any]) -> int:
+def _scaled_positions(positions: int, scaling: Mapping[str, Any]) -> int:
     kind = scaling.get("rope_type", scaling.get("type"))
     factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
     if isinstance(factor, bool) or not isinstance(factor, int | float):

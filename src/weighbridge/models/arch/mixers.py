@@ -1,14 +1,14 @@
-"""Memory of a layer for the tokens it has seen: one record a kind of attention or recurrence.
+"""The memory of a layer for the tokens it has seen: one record per kind of attention or recurrence.
 
-Sizes are elements, of one sequence:
+Sizes are elements, for one sequence:
 
     per token   attention       key  K Hk       value  K Hv       up to a window
                 latent (MLA)    r + rotary, one vector for all heads
     per state   convolution     channels x (kernel - 1) past inputs
                 recurrence      a matrix a head, or a vector
 
-K key-value heads, Hk and Hv the sizes of their keys and values. What an engine allocates for
-them, in which dtype and with which slack, is with each engine, in its caches.py.
+K KV heads, Hk and Hv the sizes of their keys and values. What an engine allocates for them, in
+which dtype and with which slack, is in the caches.py of each engine.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ Source = Literal["text", "audio", "image"]
 
 @frozen_record
 class Latent:
-    """MLA: the keys and values of all heads come from one compressed vector of `rank`."""
+    """MLA: one compressed vector of `rank` elements gives the keys and values of all heads."""
 
     heads: int
     rank: int
@@ -38,7 +38,7 @@ class Latent:
 
     @property
     def expanded(self) -> Attention:
-        """Return the attention that an engine stores without absorbing the up-projection."""
+        """Return the attention that an engine caches if it does not absorb the up-projection."""
         return Attention(
             heads=self.heads,
             kv_heads=self.heads,
@@ -68,7 +68,7 @@ class Compressed:
 
     @property
     def width(self) -> int:
-        """Return the elements of a compressed vector, with its indexer key."""
+        """Return the elements of a compressed vector, with the indexer's key."""
         return self.dim + (self.indexer.dim if self.indexer else 0)
 
 
@@ -95,7 +95,7 @@ class CrossAttention:
 
 @frozen_record
 class Shared:
-    """Attention over the keys and values that layer `owner` stores."""
+    """Attention over the keys and values that layer number `owner` stores."""
 
     owner: int
 
@@ -174,7 +174,7 @@ class KimiDelta:
 
 @frozen_record
 class LinearAttention:
-    """Lightning attention: only a square matrix per head."""
+    """Lightning attention: its only state is a square matrix per head."""
 
     heads: int
     dim: int
@@ -191,7 +191,7 @@ class LinearAttention:
 
 @frozen_record
 class ShortConv:
-    """A convolution over the last tokens, without other memory."""
+    """A convolution over the last tokens; their inputs are its only state."""
 
     width: int
     kernel: int
@@ -248,7 +248,7 @@ Mixer = Attention | Latent | Compressed | CrossAttention | Shared | Recurrent
 
 @frozen_record
 class Layer:
-    """One layer's mixers, each with its cache; none for a layer of only experts."""
+    """The mixers of one layer, each with its cache; none for a layer of only experts."""
 
     mixers: tuple[Mixer, ...] = ()
 
@@ -277,5 +277,5 @@ PACKAGES: Mapping[type, tuple[str, ...]] = {
 
 
 def packages(kinds: Iterable[type]) -> tuple[str, ...]:
-    """Return the packages with kernels for layers of these mixer types, each once."""
+    """Return the optional packages with kernels for layers of these mixer types, each once."""
     return tuple(dict.fromkeys(name for kind in kinds for name in PACKAGES[kind]))

@@ -1,13 +1,13 @@
-"""One record a model type: the family that describes it, and what other rooms know about it.
+"""One record per model type: the family that describes it, and facts for engines and training.
 
     TYPES = {"llama": ModelType(LLAMA, computes=("torchtune_units",), ...)}
 
-stands in the file of each family. `types.json`, which `python -m tools.model_types` writes, says in
-which; so the first question about a type imports that file alone, and a new family is a new file.
-What a program does with a class stands in a file of that program below facts/: `null` is a release
-that never comes. A room asks `facts(model_type)` for its own fields and spells no model type
-itself. Shared readers of caches have names here and not functions, because a question about weights
-imports none of them.
+stands in the file of each family. `types.json`, which `python -m tools.model_types` writes, names
+that file for each type; so the first question about a type imports only that file, and a new family
+is a new file. How a program treats a class is in a file of that program below facts/: `null` is a
+release that never comes. Other packages call `facts(model_type)` for the fields they need and name
+no model type themselves. Shared readers of caches have names here and not functions, because a
+question about weights imports none of them.
 """
 
 import json
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 Version = tuple[int, ...]
 Facts = TypeVar("Facts")
-NEVER: Version = (1 << 30,)  # later than any release
+NEVER: Version = (1 << 30,)  # a version later than any release
 LayerReader = Callable[["Config"], "tuple[Layer, ...]"]
 WindowRule = Callable[["Config"], Sequence[str]]
-HeadReader = Callable[["Config", int], "Sequence[Attention]"]  # of an encoder's config, its layers
+HeadReader = Callable[
+    ["Config", int], "Sequence[Attention]"
+]  # (encoder's config, number of layers) -> attention per layer
 
 # How a class computes otherwise than Llama's. Each is one `if` in an engine or a training step.
 Difference = Literal[
@@ -91,7 +93,7 @@ Difference = Literal[
 
 
 class Sight(NamedTuple):
-    """A rule for an image's positions in a tower and its tokens in the language model."""
+    """The rule for an image's positions in a tower and its tokens in the language model."""
 
     rule: "images.Rule"
     tower: str = "vision_config"  # config key of the tower; "" if its keys are the model's own
@@ -101,7 +103,7 @@ class Sight(NamedTuple):
 
 
 class Hearing(NamedTuple):
-    """A rule for a sound's positions and tokens, with the fields of Sight."""
+    """The rule for a sound's positions and tokens, with the fields of Sight."""
 
     rule: "sounds.Rule"
     tower: str = "audio_config"
@@ -111,7 +113,7 @@ class Hearing(NamedTuple):
 
 
 class TrainingFacts(NamedTuple):
-    """Facts for the estimate of a training (training/)."""
+    """Facts about a model type for the estimate of a training (training/)."""
 
     net: str = ""  # "module.function" below forward/nets: the forward pass
     router: Literal[  # how its class scores experts, where not by softmax
@@ -149,7 +151,7 @@ class TrainingFacts(NamedTuple):
 
 
 class TransformersFacts(NamedTuple):
-    """Facts on its class in transformers' releases (engines/transformers, forward/losses)."""
+    """Facts about a class in transformers' releases (engines/transformers, forward/losses)."""
 
     caches: Version = (4, 42)  # the first release whose `generate` has caches for it
     last_logits: Version = (4, 45)  # the first that makes the logits of the last token alone
@@ -168,7 +170,7 @@ Stage = Literal["", "embedding", "head", "both"]  # what each pipeline stage cre
 
 
 class VllmFacts(NamedTuple):
-    """Facts about its class in vLLM (engines/vllm/)."""
+    """Facts about a model type's class in vLLM (engines/vllm/)."""
 
     every_stage: Stage = ""
     # shared experts are whole where each rank routes tokens of its own
@@ -176,7 +178,7 @@ class VllmFacts(NamedTuple):
     library_towers: bool = False  # its towers are the classes of transformers
     gelu_experts: bool = False
     frames: bool = False  # images are profiled as videos, of which one frame is encoded at a time
-    adapted_embedding: bool = False  # embedding and head take a LoRA's matrices, too
+    adapted_embedding: bool = False  # embedding and head take LoRA matrices, too
     # kernels other than FlashAttention: images that see all of themselves, heads of two sizes
     other_kernels: bool = False
     # a tied head is made and freed, or shared with the embedding at once
@@ -186,16 +188,16 @@ class VllmFacts(NamedTuple):
     no_encoder_alone: bool = False  # there is no class for its encoder alone either
     fills_shared: Version = NEVER  # the first release that pads shared experts to whole blocks
     states_key: str = ""  # config key of the dtype of recurrent states
-    states_dtype: str = ""  # and what that is by default
+    states_dtype: str = ""  # default dtype of recurrent states
 
 
 class SglangFacts(NamedTuple):
-    """Facts about its class in SGLang (engines/sglang/)."""
+    """Facts about a model type's class in SGLang (engines/sglang/)."""
 
     every_stage: Stage = ""
-    whole_embedding: bool = False  # every rank holds the whole embedding
+    whole_embedding: bool = False  # the embedding is replicated on every rank
     windows: Version = NEVER  # the first release with a pool for layers with windows
-    tracked_states: bool = False  # states take two more slots a request from 0.5.14 on
+    tracked_states: bool = False  # recurrent states take two more slots per request from 0.5.14 on
     # the first release that captures prefill; `towers`: it does so in spite of its towers
     prefill_graphs: Literal["", "0.5.15", "never", "towers"] = ""
     # kernels that can attend with its sinks or masks: `fa3` is for Hopper
@@ -205,13 +207,13 @@ class SglangFacts(NamedTuple):
 
 
 class LlamaCppFacts(NamedTuple):
-    """Facts about its graph in llama.cpp (engines/llama_cpp/)."""
+    """Facts about a model type's graph in llama.cpp (engines/llama_cpp/)."""
 
     windows: bool = False  # llama.cpp knows its windows
 
 
 class MlxFacts(NamedTuple):
-    """Facts about its class in mlx-lm (engines/mlx/)."""
+    """Facts about a model type's class in mlx-lm (engines/mlx/)."""
 
     has_class: bool = False
     own_caches: bool = False  # the class makes its caches itself
@@ -222,9 +224,9 @@ class MlxFacts(NamedTuple):
 
 
 class ModelType(NamedTuple):
-    """All that is known about one model type. A field that is left out is as for Llama."""
+    """All known facts about one model type. A field that is left out is as for Llama."""
 
-    family: "Family | None" = None  # which tensors there are; None: known by its headers alone
+    family: "Family | None" = None  # describes the tensors; None: only the file headers are read
     # what layers remember, where no tree of modules says it: a function of the family's file, or
     # the name of a shared one in arch/cache_layers.py
     layers: LayerReader | Literal["", "usual", "multi_head", "beside_text", "beside_sound"] = ""
@@ -239,7 +241,7 @@ class ModelType(NamedTuple):
     sees: Sight | None = None
     hears: Hearing | None = None
     seen_by: str = ""  # the key of the model inside that sees and hears
-    encoder: str = ""  # the key of the encoder's config
+    encoder: str = ""  # config key of the encoder's config
     paired: bool = False  # the encoder is half of a pair: of text or of images, as the class does
     # what is special of an encoder: a `pyramid`, for whose positions no block stands, a token that
     # sees those before it (`causal`), or one that `writes` as a language model, without a cache
@@ -262,27 +264,27 @@ class ModelType(NamedTuple):
 
     @property
     def training(self) -> TrainingFacts:
-        return _of_program("training", TrainingFacts, self.name)
+        return _facts_of_program("training", TrainingFacts, self.name)
 
     @property
     def transformers(self) -> TransformersFacts:
-        return _of_program("transformers", TransformersFacts, self.name)
+        return _facts_of_program("transformers", TransformersFacts, self.name)
 
     @property
     def vllm(self) -> VllmFacts:
-        return _of_program("vllm", VllmFacts, self.name)
+        return _facts_of_program("vllm", VllmFacts, self.name)
 
     @property
     def sglang(self) -> SglangFacts:
-        return _of_program("sglang", SglangFacts, self.name)
+        return _facts_of_program("sglang", SglangFacts, self.name)
 
     @property
     def llama_cpp(self) -> LlamaCppFacts:
-        return _of_program("llama_cpp", LlamaCppFacts, self.name)
+        return _facts_of_program("llama_cpp", LlamaCppFacts, self.name)
 
     @property
     def mlx(self) -> MlxFacts:
-        return _of_program("mlx", MlxFacts, self.name)
+        return _facts_of_program("mlx", MlxFacts, self.name)
 
 
 @cache
@@ -297,7 +299,7 @@ def program_facts(program: str) -> Mapping[str, Mapping[str, Any]]:
 KNOWN: dict[tuple[str, str], Any] = {}  # (program, model type) -> facts, cached
 
 
-def _of_program(program: str, kind: Callable[..., Facts], model_type: str) -> Facts:
+def _facts_of_program(program: str, kind: Callable[..., Facts], model_type: str) -> Facts:
     key = program, model_type
     if key not in KNOWN:
         row = program_facts(program).get(model_type, {})
@@ -333,7 +335,8 @@ def facts(model_type: str) -> ModelType:
 
 
 def all_types() -> Mapping[str, ModelType]:
-    """Return the records of all model types. This imports all families: for lists and tests."""
+    """Return model type -> record, for all model types. This imports all families: for lists and
+    tests."""
     return {model_type: facts(model_type) for model_type in index()["modules"]}
 
 

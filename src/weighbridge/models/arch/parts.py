@@ -1,7 +1,7 @@
-"""Attention and feed-forwards as memory sees them: the commonest of what a layer is made of.
+"""Attention and MLPs as memory depends on them: the most frequent parts of a layer.
 
-They stand alone so that a question about weights starts without the others. Letters: D hidden,
-F feed-forward, E experts.
+They have a module of their own so that a question about weights need not import the other mixers.
+Letters: D hidden, F feed-forward, E experts.
 """
 
 from weighbridge.base.records import frozen_record
@@ -9,7 +9,7 @@ from weighbridge.base.records import frozen_record
 
 @frozen_record
 class Indexer:
-    """A small attention that selects tokens for the large one: `dim` key elements per token."""
+    """A small attention that selects tokens for the main one: `dim` key elements per token."""
 
     heads: int
     dim: int
@@ -38,7 +38,7 @@ class Attention:
 
     @property
     def reach(self) -> int | None:
-        """Return the earlier tokens that a token attends to, None for all."""
+        """Return the number of earlier tokens that a token attends to; None for all."""
         return self.window if self.chunk is None else self.chunk
 
 
@@ -54,13 +54,14 @@ class Dense:
 
 @frozen_record
 class Experts:
-    """E expert MLPs of width F, of which a token uses `top_k`, and shared ones for all tokens."""
+    """E expert MLPs of width F, of which a token uses `top_k`, and shared ones that every token
+    uses."""
 
     count: int
     top_k: int
     width: int
     gated: bool = True
-    shared: int = 0  # F of all shared experts together
+    shared: int = 0  # width F of all shared experts together
     inputs: int = 0  # input and output width, if not D: experts on a projection of the hidden state
 
 

@@ -1,16 +1,16 @@
-"""Claims of a file that no model can be true to: refused before anything is computed from them.
+"""Values of a file that no model can have: refused before anything is computed from them.
 
-    heads       a whole number of them over each of keys and values, none wider than a kernel takes
+    heads       a multiple of the KV heads, with sizes up to the widest that a kernel takes
     experts     a token uses no more than there are (`families/`, where the tensors are made)
     groups      of experts: they divide these, and a token uses no more than there are
     positions   a length of 0 is none, nor one below, nor a text where the class has a number
 
-The rules are of what was read (`mixers.py`), not of keys, so that a config and the metadata of a
-GGUF file are held against the same ones, and `load`, `infer`, `train` and `fit` say the same.
+The rules are about the records that were read (`mixers.py`), not about keys, so that a config and
+the metadata of a GGUF file are checked alike, and `load`, `infer`, `train` and `fit` agree.
 
-Source: transformers 5.23 models/llama/modeling_llama.py (num_key_value_groups, repeat_kv: what the
-division leaves has no partner), configuration_utils.py (validate_layer_type; a strict dataclass,
-whose fields refuse values of other types).
+Source: transformers 5.23 models/llama/modeling_llama.py (num_key_value_groups, repeat_kv: the
+remainder of the division has no partner), configuration_utils.py (validate_layer_type; a strict
+dataclass, whose fields refuse values of other types).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from weighbridge.models.arch.longest import NAMES
 if TYPE_CHECKING:
     from weighbridge.models.arch.mixers import Attention, CrossAttention, Layer
 
-HEAD = 1 << 16  # largest head size of any attention kernel (torch cutlassB.h)
+HEAD = 1 << 16  # largest head size of any attention kernel, in elements (torch cutlassB.h)
 
 
 def impossible(layers: "Iterable[Layer]") -> str | None:
@@ -45,7 +45,7 @@ def impossible(layers: "Iterable[Layer]") -> str | None:
 
 
 def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
-    """Yield texts on impossible sizes, to follow "it has"."""
+    """Yield texts on impossible sizes of attention, to follow "it has"."""
     for size, what in ((attention.key_dim, "keys"), (attention.value_dim, "values")):
         if not 0 < size <= HEAD:
             yield sentence(f"heads_wide.{what}", size=size, most=HEAD)
@@ -57,9 +57,9 @@ def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
 
 
 def contradictions(c: Config) -> Iterator[str]:
-    """Yield (place and sentence) of keys that no class accepts, in a config and its nested ones,
-    the outermost first. Keys of the blueprint or the layers have been checked before. Raises
-    BadFileError for a length that is a text."""
+    """Yield a sentence, with its place, for each key that no class accepts, in a config and its
+    nested ones, the outermost first. Keys of the blueprint or the layers are checked before. Raises
+    BadFileError for a length that is text."""
     for part in c.tree():
         for name in NAMES:
             if isinstance(part.raw.get(name), str) and part.default(name):
@@ -67,10 +67,13 @@ def contradictions(c: Config) -> Iterator[str]:
             if type(part.raw.get(name)) is int and part.raw[name] <= 0:
                 number = part.raw[name]
                 yield about(part.where, sentence("no_position", name=name, number=number))
-        yield from (about(part.where, what) for what in (*_undivided(part), *_grouped(part)))
+        yield from (
+            about(part.where, what)
+            for what in (*_undivided_width(part), *_wrong_expert_groups(part))
+        )
 
 
-def _undivided(c: Config) -> Iterator[str]:
+def _undivided_width(c: Config) -> Iterator[str]:
     """Yield a sentence if the width is no multiple of the heads and no head size is given.
 
     transformers 5.23 models/llama/configuration_llama.py (validate_architecture) refuses it, and
@@ -84,7 +87,7 @@ def _undivided(c: Config) -> Iterator[str]:
     yield sentence("no_multiple_of_heads", width=width, heads=heads)
 
 
-def _grouped(c: Config) -> Iterator[str]:
+def _wrong_expert_groups(c: Config) -> Iterator[str]:
     """Yield a sentence if expert groups do not divide the experts, or a token uses more groups than
     there are (transformers 5.23 models/deepseek_v3: a view of n_group groups, the topk_group
     best)."""
@@ -109,18 +112,18 @@ def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
         if older and newer and str(older) != str(newer):
             yield sentence("two_dtypes", where=part.where, newer=shown(newer), older=shown(older))
         if not vouched:
-            yield from (about(part.where, what) for what in _odd(part))
+            yield from (about(part.where, what) for what in _odd_values(part))
 
 
-def _odd(c: Config) -> Iterator[str]:
-    yield from _twice(c)
-    yield from _stretched(c)
+def _odd_values(c: Config) -> Iterator[str]:
+    yield from _stated_twice(c)
+    yield from _scaling_doubts(c)
     dtype = str(c.raw.get("dtype", c.raw.get("torch_dtype")))
     if dtype.startswith(NO_FLOATS):
         yield sentence("no_float", dtype=shown(dtype))
 
 
-def _twice(c: Config) -> Iterator[str]:
+def _stated_twice(c: Config) -> Iterator[str]:
     text = c.raw.get("text_config")
     if isinstance(text, Mapping):
         odd = [key for key in TEXT if None not in (c.raw.get(key), text.get(key))]
@@ -130,7 +133,7 @@ def _twice(c: Config) -> Iterator[str]:
             yield sentence("twice_in_text", key=key, outer=outer, inner=inner)
 
 
-def _stretched(c: Config) -> Iterator[str]:
+def _scaling_doubts(c: Config) -> Iterator[str]:
     scaling = c.raw.get("rope_scaling") or c.raw.get("rope_parameters")
     if not isinstance(scaling, Mapping):
         return

@@ -1,5 +1,5 @@
-"""Layers for multi-token prediction, which checkpoints have beside the model: how many there are,
-and which layers of the model they are like.
+"""Layers for multi-token prediction, which checkpoints store beside the model: their number, and
+the layers of the model that they equal.
 
     usual               the last layer that attends
     DeepSeek-V4         the last that sees its window alone: compress_ratios ends with 0
@@ -22,19 +22,21 @@ KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def counted(configs: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return the number of multi-token prediction layers in the configs, None if unstated."""
+    """Return the number of multi-token prediction layers that the configs state; None if they state
+    none."""
     counts = [int(c[key]) for c in configs for key in KEYS if c.get(key) is not None]
     return max(counts, default=None)
 
 
 def of_class(model_type: str) -> int:
-    """Return the number of prediction layers of a class whose config does not state it; 0 if not
-    known."""
+    """Return the number of prediction layers of a class whose config does not state it; 0 if
+    unknown."""
     return int(bool(facts(model_type).predicts))
 
 
 def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
-    """Return the index of the layer whose attention prediction layers have; None without one."""
+    """Return the index of the layer whose attention the prediction layers have; None without
+    one."""
     near = facts(model_type).predicts == "dense, near"
     attend = [i for i, layer in enumerate(layers) if any(map(_attends, layer.mixers))]
     alone = [i for i in attend if any(_sees_only_window(m, near=near) for m in layers[i].mixers)]
@@ -42,8 +44,8 @@ def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
 
 
 def names(path: str, behind: int) -> tuple[str, ...]:
-    """Return the checkpoint names of a module in a prediction layer, equal to the layer module at
-    `path`. `behind`: the model's number of layers."""
+    """Return the two possible checkpoint names of a module in a prediction layer, for the layer
+    module at `path`. `behind`: the model's number of layers."""
     inside = re.sub(r"^.*?layers\.\d+\.", "", path)
     return f"mtp.layers.0.{inside}", f"model.layers.{behind}.{inside}"
 
@@ -62,7 +64,8 @@ def _attends(mixer: Mixer) -> bool:
 
 
 def _sees_only_window(mixer: Mixer, *, near: bool) -> bool:
-    """Return whether attention sees only a window."""
+    """Return whether a mixer attends only to a window; `near` counts attention with a window or
+    chunk."""
     if isinstance(mixer, Compressed):
         return mixer.rate == 1
     return near and isinstance(mixer, Attention) and mixer.reach is not None

@@ -1,12 +1,12 @@
-"""Roles of parameters, read off their names: the one place where names are guessed.
+"""Roles of parameters, read from their names: the one place where names are guessed.
 
     role("model.layers.3.self_attn.q_proj.weight")    "q"
     layer_of("model.layers.3.self_attn.q_proj.weight")    3
     expert("model.layers.3.mlp.experts.17.w2.weight")    ("model.layers.3.mlp.experts.", 17, ...)
 
-Whoever divides a matrix among ranks, gives it the name of another format, joins it with its
-neighbours or asks how a class computes, asks `role_of` for the role: what builds a parameter may
-say it, and for all others the name decides.
+Code that splits a matrix among ranks, renames it for another format, joins it with its neighbours
+or asks how a class computes, calls `role_of`: the builder of a parameter may set the role, and for
+all other parameters the name decides.
 
 A name is looked up by its last three words, then two, then the last: "mlp.w2" before "w2".
 
@@ -36,11 +36,13 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
 # The first number of a path, whatever is numbered: longer ones are hashes
 _FIRST = re.compile(r"(?:^|\.)(\d{1,9})\.")
 _EXPERT = re.compile(r"^(.*?experts\.)(\D*)(\d{1,9})\.(.*)$")
-_NUMBERS = re.compile(r"(?<![^.])\d+(?![^.])")  # steps of a path: "w1" is another matrix than "w2"
+_NUMBERS = re.compile(
+    r"(?<![^.])\d+(?![^.])"
+)  # numbers that are steps of a path: "w1" is another matrix than "w2"
 
 
 class Numbered(NamedTuple):
-    """A name below a number: "model.layers", 3, "mlp.up_proj.weight"."""
+    """A name split at a number: "model.layers", 3, "mlp.up_proj.weight"."""
 
     path: str
     number: int
@@ -48,22 +50,22 @@ class Numbered(NamedTuple):
 
 
 class Expert(NamedTuple):
-    """A parameter of one expert: "mlp.experts.", "expert_", 17, "wi.weight"."""
+    """The name of one expert's parameter, split: "mlp.experts.", "expert_", 17, "wi.weight"."""
 
     path: str
-    word: str  # between the path and the number: "" but for Switch Transformers
+    word: str  # text between the path and the number: "" but for Switch Transformers
     number: int
     below: str
 
 
 def role_of(param: Param) -> str:
-    """Return a parameter's role: the builder's if it has one, else by its name."""
+    """Return a parameter's role: the builder's if it sets one, else by the parameter's name."""
     return param.role or role(param.name)
 
 
 @lru_cache(maxsize=1 << 16)
 def role(name: str) -> str:
-    """Return the role of a name; "" for an unknown one."""
+    """Return the role that a parameter's name suggests; "" for an unknown name."""
     words = [word for word in module(name).split(".") if not word.isdigit()]
     if not words:
         return ""
@@ -88,24 +90,24 @@ def names(role: str) -> tuple[str, ...]:
 
 
 def layer_of(name: str) -> int | None:
-    """Return the layer number in a parameter's name, None without one."""
+    """Return the layer number in a parameter's name; None without one."""
     number = _LAYER.search(name)
     return int(number[1]) if number else None
 
 
 @lru_cache(maxsize=1 << 15)
 def below_layer(name: str) -> Numbered | None:
-    """Return a name split at its layer number, None without one."""
-    return _at(_LAYER, name)
+    """Return a name split at its layer number; None without one."""
+    return _split_at(_LAYER, name)
 
 
 @lru_cache(maxsize=1 << 15)
 def below_number(name: str) -> Numbered | None:
-    """Return a name split at its first number, of a layer or another list."""
-    return _at(_FIRST, name)
+    """Return a name split at its first number, of a layer or another list; None without one."""
+    return _split_at(_FIRST, name)
 
 
-def _at(pattern: re.Pattern[str], name: str) -> Numbered | None:
+def _split_at(pattern: re.Pattern[str], name: str) -> Numbered | None:
     match = pattern.search(name)
     if match is None:
         return None
@@ -113,7 +115,8 @@ def _at(pattern: re.Pattern[str], name: str) -> Numbered | None:
 
 
 def expert(name: str) -> Expert | None:
-    """Return the expert of a parameter; None if it has none, or all in a stack."""
+    """Return a parameter's name split at its expert's number; None if it has none, or all experts
+    in a stack."""
     match = _EXPERT.match(name)
     return Expert(match[1], match[2], int(match[3]), match[4]) if match else None
 
@@ -144,12 +147,13 @@ _LABELS = re.compile(
 
 
 def makes_logits(name: str) -> bool:
-    """Return whether a weight is that of a head that predicts tokens."""
+    """Return whether a weight, by its name, belongs to a head that predicts tokens."""
     return _LOGITS.search(name) is not None
 
 
 def makes_labels(name: str) -> bool:
-    """Return whether a weight is the head of a classifier, a reranker, or for spans."""
+    """Return whether a weight, by its name, belongs to the head of a classifier, a reranker, or for
+    spans."""
     return _LABELS.search(name) is not None
 
 
@@ -179,12 +183,13 @@ def feeding(name: str) -> str | None:
 
 
 def every_token(name: str) -> bool:
-    """Return whether an MLP is a shared expert, which every token uses."""
+    """Return whether an MLP, by its name, is a shared expert, which every token uses."""
     return _EVERY_TOKEN.search(name) is not None
 
 
 def mixes(name: str) -> bool:
-    """Return whether a parameter is in attention, or in a module that takes its place."""
+    """Return whether a parameter, by its name, is in attention, or in a module that takes
+    attention's place."""
     return _ATTENDS.search(name) is not None or _MIXES.search(name) is not None
 
 
@@ -203,8 +208,8 @@ _KINDS: tuple[tuple[str, ParamKind], ...] = (
 
 
 def kind_of(name: str, rank: int) -> ParamKind:
-    """Return the likely kind of a parameter with `rank` dimensions. Names that differ only in
-    numbers get the same kind."""
+    """Return the likely kind of a parameter with `rank` dimensions, by its name. Names that differ
+    only in numbers get equal kinds."""
     for pattern, kind in _KINDS:
         if re.search(pattern, name):
             return kind if rank > 1 or kind in ("bias", "norm") else "other"

@@ -1,4 +1,4 @@
-"""Buffers of rotary position embeddings: one float32 frequency for two rotated values of a head.
+"""Buffers of rotary position embeddings: one float32 frequency per two rotated elements of a head.
 
     inv_freq, and its copy before scaling: ceil(r H / 2) each        r: share that is rotated
 
@@ -32,7 +32,7 @@ def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def rope_settings(c: Config) -> Mapping[str, Any]:
-    """Return `rope_scaling` of older configs, else `rope_parameters`, else {}."""
+    """Return the mapping `rope_scaling` of older configs, else `rope_parameters`, else {}."""
     for name in ("rope_scaling", "rope_parameters"):
         value = c.get(name)
         if isinstance(value, Mapping) and value:
@@ -42,7 +42,7 @@ def rope_settings(c: Config) -> Mapping[str, Any]:
 
 def share(c: Config, *names: str, default: float) -> float:
     """Return the rotated fraction of a head: `partial_rotary_factor`, in or next to the rotary
-    settings, or another of `names`."""
+    settings, or another of `names`; else `default`."""
     for value in (rope_settings(c).get("partial_rotary_factor"), c.get(*names)):
         if isinstance(value, int | float):
             if not 0 <= value <= 1:
@@ -52,7 +52,7 @@ def share(c: Config, *names: str, default: float) -> float:
 
 
 def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
-    """Return a rule for rotating a fraction of the head, by default `default`."""
+    """Return a rule for the rotary buffers of a fraction of the head, by default `default`."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         part = share(c, "partial_rotary_factor", default=default)

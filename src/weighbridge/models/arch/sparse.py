@@ -4,7 +4,7 @@ shared experts that every token uses.
     parameters of a block = E D (router) + E x 3 D F (experts) + 3 D F' (shared)
     active of it          = E D          + k x 3 D F           + 3 D F'
 
-Checkpoints store one Linear an expert, or all experts in one 3-D parameter; both are here.
+Checkpoints store one Linear per expert, or all experts in one 3-D parameter; both are here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of GATED
 
 @frozen_record
 class RoutedExperts:
-    """E experts with feed-forward size F; a token uses k of them."""
+    """The sizes of E routed experts with MLP width F; a token uses k of them."""
 
     count: int
     inner: int
@@ -92,7 +92,7 @@ def block(
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Iterator[Param]:
-    """Yield the router, the experts, and with a size `shared` the shared experts, under the usual
+    """Yield the router, the experts, and with a width `shared` the shared experts, under the usual
     names."""
     yield from router(f"{prefix}gate", experts.count, width)
     yield from each(f"{prefix}experts", width, experts, names)
@@ -103,8 +103,8 @@ def block(
 def fed(
     experts: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 0
 ) -> Feed | None:
-    """Return the experts as a step computes them; only the shared MLP or None if there are no
-    routed ones. `shared`: width of all shared experts together."""
+    """Return the experts as a step computes them; without routed experts only the shared MLP, or
+    None. `shared`: width of all shared experts together."""
     if not experts.count:
         return Dense(width=shared, gated=gated) if shared else None
     k, count = experts.share
@@ -121,7 +121,7 @@ def moe(
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Submodule:
-    """Return `block` as a submodule of a layer."""
+    """Return the MoE module that `block` describes, as a submodule of a layer."""
     params = block(path, width, experts, shared=shared, names=names)
     return submodule(params, feed=fed(experts, shared=shared or 0))
 

@@ -1,18 +1,18 @@
-"""Stacks of layers, read off the names and shapes of parameters, and the feed-forwards in them.
+"""Stacks of layers, from the names and shapes of parameters, and the MLPs in them.
 
-Which parameters are in which layer: the numbered modules of a class, by their names.
+The layer of a parameter follows from the numbered modules of a class, by their names.
 
     model.layers.3.mlp.up_proj.weight    stack "model.layers", layer 3, "mlp.up_proj"
 
-The routed experts of a layer differ by their number alone, so one of them stands for all: a model
-of 90,000 tensors is read in as many steps as it has different ones.
+The routed experts of a layer differ only in their number, so one of them stands for all: a model of
+90,000 tensors is read in as many steps as it has different ones.
 
-The feed-forwards of a layer, read off the shapes of its parameters.
+The MLPs of a layer follow from the shapes of its parameters.
 
     up, gate   [F, D] each, or one [2 F, D]         down  [D, F]
 
-Names say only which matrix leads back; widths are what the shapes say. Experts are such a set
-with a share: a token is routed to k of E of them.
+Names only tell which matrix leads back; the shapes give the widths. Experts are such matrices with
+a fraction: a token is routed to k of E of them.
 """
 
 import re
@@ -77,7 +77,7 @@ def sort(plan: Blueprint) -> Sorted:
 
 
 def flat(layers: Iterator[Layer]) -> Iterator[Layer]:
-    """Yield layers; one that consists of numbered layers is replaced by these."""
+    """Yield layers; a layer that consists of numbered layers is replaced by these."""
     for layer in layers:
         if not all(INNER.match(i.name) for i in layer):
             yield layer
@@ -96,7 +96,7 @@ def short(name: str) -> str:
 
 
 def singly(params: Sequence[Param]) -> Iterator[Param]:
-    """Yield all parameters; of equal experts only one."""
+    """Yield all parameters; of equal experts only the first one."""
     i, seen = 0, set[str]()
     while i < len(params):
         p = params[i]
@@ -116,7 +116,8 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
 
 
 def copies(params: Sequence[Param], i: int) -> int:
-    """Return the parameters per expert from index `i` on; 0 if experts are not contiguous."""
+    """Return the number of parameters per expert from index `i` on; 0 if experts are not
+    contiguous."""
     one = expert(params[i].name)
     if one is None:
         return 0
@@ -179,7 +180,8 @@ def _mlps_by_down_projection(matrices: Sequence[Matrix]) -> Iterator[tuple[str, 
 
 
 def feed(down: Matrix, ups: Sequence[Matrix]) -> Feed:
-    """Return an MLP; its width F follows from the one that all its matrices share."""
+    """Return an MLP from its down matrix and the others; its width F follows from the size that all
+    its matrices share."""
     _, shape, kind, (top_k, count) = down
     stack = kind == "experts" or len(shape) == 3  # GGUF names a stack as other files one expert
     if kind == "conv":  # in groups, so that shapes tell the outputs alone
@@ -205,8 +207,8 @@ def common(down: tuple[int, ...], up: tuple[int, ...], kind: str, *, stack: bool
 
 
 def joined(stacks: Sequence[LayerStack]) -> tuple[Layer, ...]:
-    """Return the layers of the largest stack, and of others with the same input width (a tower in
-    two halves)."""
+    """Return the layers of the largest stack, and of other stacks with an equal input width (a
+    tower in two halves)."""
     wide = {s.path: _reads(s) for s in stacks}
     working = [s for s in stacks if wide[s.path]]
     largest = max(working, key=lambda s: s.parameters, default=None)

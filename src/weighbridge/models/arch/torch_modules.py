@@ -1,13 +1,12 @@
-"""Classes that are not in our tables: built on the meta device by the library that has them, and
-read off the module.
+"""Blueprints of classes that are not in our tables: the library that has them builds them on the
+meta device, and their modules are read.
 
-Each needs its extra; without it the error says what to install. Nothing is downloaded: the config
-is at hand, and the meta device holds no data.
+Each library needs its extra; without it the error says what to install. Nothing is downloaded: the
+config is at hand, and the meta device holds no data.
 
-A live `nn.Module` (on any device, the meta device included) as a blueprint.
-
-Nothing here imports torch: whoever has a module has torch already. Kinds come from the classes of
-the modules that hold the parameters; ties from identity.
+A live `nn.Module` (on any device, the meta device included) becomes a blueprint as well. Nothing
+here imports torch at import: a caller with a module has torch already. Kinds come from the classes
+of the modules that hold the parameters; ties from identity.
 """
 
 import re
@@ -22,7 +21,7 @@ from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Blueprint, Buffer, Param, ParamKind
 
 
-def _library(name: str, what: str) -> Any:
+def _import_library(name: str, what: str) -> Any:
     try:
         import_module("torch")
         return import_module(name)
@@ -32,7 +31,7 @@ def _library(name: str, what: str) -> Any:
 
 
 def _built(what: str, build: Any) -> Blueprint:
-    """Return the model that `build()` makes on the meta device as a blueprint; library errors
+    """Return the blueprint of the model that `build()` makes on the meta device; library errors
     become one line."""
     torch = import_module("torch")
     try:
@@ -55,7 +54,7 @@ def _class_names(architectures: Any) -> list[str]:
     return [str(name) for name in architectures]
 
 
-def _made_of(config: Any, library: Any, name: str) -> Any:
+def _instantiate(config: Any, library: Any, name: str) -> Any:
     """Return an instance of a library's class for a config. Raises BadFileError if it takes another
     type of config."""
     cls = _class(library, name, library.PreTrainedModel)
@@ -72,9 +71,9 @@ def _made_of(config: Any, library: Any, name: str) -> Any:
 
 
 def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
-    """Return the blueprint of the config's class in `architectures`, or its headless base."""
+    """Return the blueprint of the config's class in `architectures`, or of its headless base."""
     model_type = str(config.get("model_type") or "")
-    library = _library("transformers", f"model type {model_type!r}")
+    library = _import_library("transformers", f"model type {model_type!r}")
     raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
     names = _class_names(raw.get("architectures"))
     what = f"model type {model_type!r} with transformers {library.__version__}"
@@ -83,7 +82,7 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
         built = library.AutoConfig.for_model(**raw)
         if base_model or not names:
             return library.AutoModel.from_config(built)
-        return _made_of(built, library, names[0])
+        return _instantiate(built, library, names[0])
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(
@@ -93,8 +92,8 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
 
 
 def _class(library: Any, name: str, base: type) -> Any:
-    """Return a library's model class by its name in a file; other attributes of the library cannot
-    be reached."""
+    """Return a library's model class by its name; other attributes of the library cannot be
+    reached."""
     cls = getattr(library, name, None)
     if not isinstance(cls, type) or not issubclass(cls, base):
         raise UnsupportedError(
@@ -111,10 +110,10 @@ def _class(library: Any, name: str, base: type) -> Any:
 def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
     """Return the blueprint of a class in the Python files of the folder or repository `where`.
 
-    Its `auto_map` names the Auto class for the class in `architectures`. This runs that code: only
-    if the user allows it.
+    The config's `auto_map` names the Auto class for the class in `architectures`. This runs that
+    code: only if the user allows it.
     """
-    library = _library("transformers", f"the code of {where!r}")
+    library = _import_library("transformers", f"the code of {where!r}")
     named = [str(name) for name in config.get("architectures") or ()]
     doors = {
         str(value).rpartition(".")[2]: door
@@ -134,14 +133,14 @@ def timm(name: str) -> Blueprint:
     """Return the blueprint of `timm.create_model(name)` ("resnet50.a1_in1k")."""
     if not re.fullmatch(r"\w+(\.\w+)*", name):  # timm itself would follow "hf-hub:" and paths
         raise BadFileError(sentence("no_timm_name", name=shown(name)))
-    library = _library("timm", f"timm model {name!r}")
+    library = _import_library("timm", f"timm model {name!r}")
     return _built(f"timm model {name!r}", lambda: library.create_model(name, pretrained=False))
 
 
 def diffusers(config: Mapping[str, Any]) -> Blueprint:
     """Return the blueprint of a diffusers component's class (`_class_name`)."""
     cls = str(config.get("_class_name") or "")
-    library = _library("diffusers", f"diffusers class {cls!r}")
+    library = _import_library("diffusers", f"diffusers class {cls!r}")
     kind = _class(library, cls, library.ModelMixin)
     return _built(f"diffusers class {cls!r}", lambda: kind.from_config(dict(config)))
 
@@ -163,7 +162,7 @@ def from_module(module: Any, *, dtype: str = "") -> Blueprint:
     """Return a blueprint with every parameter and buffer of `module`; tied parameters name their
     owner.
 
-    With `dtype`, the module's own, parameters in another one are marked with theirs.
+    With `dtype`, the dtype of the module, parameters in another dtype are marked with it.
     """
     holders = dict(module.named_modules(remove_duplicate=False))  # a module may have two paths
     return Blueprint(

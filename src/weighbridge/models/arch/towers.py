@@ -3,9 +3,9 @@
     widths and layers   off the tower's tensors;    heads   from its own config
     positions, tokens   of one image or sound, as the family's processor makes them (`inputs/`)
 
-Where the user names no size, an image is IMAGE and a sound SECONDS; a tower of one size resizes
-what it is given, and one of any size has a largest beyond which nothing grows, so that a huge image
-tells the most that it can take.
+If the user names no size, an image is IMAGE and a sound SECONDS. A tower of one size resizes its
+input, and a tower of any size has a largest input beyond which nothing grows, so that a huge image
+gives the most that it can take.
 """
 
 import re
@@ -26,7 +26,7 @@ from weighbridge.models.arch.stacks import LayerStack, feeds, joined, sort
 
 IMAGE = ImageSize(1024, 1024)
 SECONDS = 30.0
-SEES = re.compile("vision|visual")  # in paths, for classes whose parts have no labels
+SEES = re.compile("vision|visual")  # words in paths, for classes whose parts have no labels
 LABELS = {"image": "vision tower", "audio": "audio tower"}
 
 
@@ -90,7 +90,7 @@ def _stacks_of_tower(stacks: Sequence[LayerStack], look: Sight | Hearing) -> Seq
     return labelled or [s for s in inside if SEES.search(s.path) and isinstance(look, Sight)]
 
 
-def _config(config: Config, look: Sight | Hearing) -> Config:
+def _tower_config(config: Config, look: Sight | Hearing) -> Config:
     if look.in_code:
         return Config(look.in_code, model_type=config.held("tower"))
     return config.sub(look.tower) if look.tower and not look.bare else config
@@ -103,7 +103,7 @@ def _tower(
     look: Sight | Hearing,
     size: Any,
 ) -> Tower:
-    described = _config(config, look)
+    described = _tower_config(config, look)
     seen: TowerTokens = look.rule(config, described, size)
     layers = joined(stacks)
     if look.bare or encoders.is_pyramid(described.model_type) or not layers:
@@ -130,11 +130,12 @@ def _tower(
         positions=seen.positions,
         tokens=seen.tokens,
         window=seen.window,
-        patch=_patch(others) if isinstance(look, Sight) else 0,
+        patch=_patch_elements(others) if isinstance(look, Sight) else 0,
     )
 
 
-def _patch(others: Sequence[Param]) -> int:
-    """Return the input elements per patch, from the patch embedding's convolution or linear."""
+def _patch_elements(others: Sequence[Param]) -> int:
+    """Return the input elements per patch, from the patch embedding's convolution or linear; 0
+    without one."""
     first = (p for p in others if "patch" in p.name and p.kind in ("conv", "linear"))
     return next((prod(p.shape[1:]) for p in first), 0)

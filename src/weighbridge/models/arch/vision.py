@@ -11,7 +11,7 @@ from weighbridge.models.arch.heads import labels
 
 
 def patches(c: Config) -> int:
-    """Return the number of patches of an image of the configured size."""
+    """Return the number of patches of an image of the configured size, without class tokens."""
     (height, width), (tall, wide) = c.pair("image_size"), c.pair("patch_size")
     return (height // max(1, tall)) * (width // max(1, wide))
 
@@ -35,7 +35,7 @@ def sizes(c: Config, name: str) -> tuple[int, ...]:
 
 
 def scaled_by(c: Config, width: int, name: str, i: int) -> int:
-    """Return `width` times the `i`-th ratio of a list, rounded down."""
+    """Return `width` times the ratio number `i` of the config's list `name`, rounded down."""
     values = c.many(name)
     if i >= len(values) or not isinstance(values[i], int | float):
         raise c.error(name, "must.more_than", i=i, values=values)

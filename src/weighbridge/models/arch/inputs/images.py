@@ -1,10 +1,10 @@
-"""Sizes of one image: positions that a tower computes on, tokens that the language model gets.
+"""Rules for one image: positions that a tower computes on, and tokens that the language model gets.
 
     a rule takes the whole model's config, the tower's own, and the image in pixels
 
 Tokens are counted as processors count them: with the separators that they put between tiles and
-rows. What preprocessor_config.json may change has here what the published ones say, else the
-processor's default. Tiles are images of a batch: each attends to itself alone (`window`).
+rows. Values that preprocessor_config.json may change are those of the published files, else the
+processor's default. Tiles are images of a batch: each attends only to itself (`window`).
 
 Source: transformers 5.23 models/<name>/processing_<name>.py (_get_num_multimodal_tokens,
 replace_image_token) and image_processing_<name>.py; the published preprocessor_config.json of each.
@@ -44,34 +44,35 @@ Rule = Callable[[Config, Config, ImageSize], TowerTokens]
 
 
 def beside(tower: Config) -> int:
-    """Return the number of class, distillation and register tokens."""
+    """Return the number of class, distillation and register tokens next to an image's patches."""
     return facts(tower.model_type).beside_patches + tower.num("num_register_tokens", default=0)
 
 
 def native(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image resized to the tower's size: one per position. Each stage of a
-    pyramid but the first halves both sides."""
+    """Return the positions and tokens of an image resized to the tower's size: one token per
+    position. Each stage of a pyramid but the first halves both sides."""
     stages = tower.many("depths")
     count = patches(tower) // 4 ** (len(stages) - 1) if stages else patches(tower) + beside(tower)
     return TowerTokens(count, count)
 
 
 def siglip2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the patches of an image of any shape, padded to the config's `num_patches`."""
+    """Return the positions and tokens of an image of any shape, padded to the config's
+    `num_patches`."""
     return TowerTokens(tower.num("num_patches"), tower.num("num_patches"))
 
 
 def patches_alone(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image resized to the tower's size, without the class token unless the
-    config selects it."""
+    """Return the positions and tokens of an image resized to the tower's size; the class token is
+    no token unless the config selects it."""
     count, more = patches(tower), beside(tower)
     full = whole.word("vision_feature_select_strategy", default="default") == "full"
     return TowerTokens(count + more, count + (more if full else 0))
 
 
 def queries(name: str, default: int) -> Rule:
-    """Return a rule for towers whose output is read by learned queries: an image has as many tokens
-    as the config has queries under `name`."""
+    """Return a rule for towers whose output learned queries read: an image has as many tokens as
+    the config has queries under `name`."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         return TowerTokens(patches(tower) + beside(tower), whole.num(name, default=default))
@@ -90,8 +91,8 @@ def inner_queries(key: str, name: str, default: int) -> Rule:
 
 
 def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image of 980 pixels per side: as many queries as the config maps its
-    patches to, else 256."""
+    """Return the positions and tokens of an image of 980 pixels per side: as many tokens as the
+    config has queries for its patches, else 256."""
     count = patches(tower)
     table = whole.get("projector_patch_to_query_dict")
     tokens = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
@@ -103,7 +104,7 @@ def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 def merged(least: int, most: int, *, patch: int = 14, merge: int = 2) -> Rule:
     """Return the rule of Qwen2-VL and its successors: an image is resized to `least` to `most`
-    pixels."""
+    pixels, and squares of patches become one token."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         step = tower.num("patch_size", "spatial_patch_size", default=patch)
@@ -127,15 +128,15 @@ def kimi(most: int) -> Rule:
 
 
 def pixtral(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image, with one more at the end of each row."""
+    """Return the positions and tokens of an image, with one more token at the end of each row."""
     merge, patch = whole.num("spatial_merge_size", default=1), tower.num("patch_size")
     grid = fitted(size, tower.num("image_size"), patch * merge)
     return TowerTokens(grid.area * merge**2, grid.height * (grid.width + 1))
 
 
 def gemma4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the pooled tokens of the real patches; the tower computes on the maximum number of
-    patches."""
+    """Return the maximum number of patches, on which the tower computes, and the pooled tokens of
+    the real ones."""
     kernel = tower.num("pooling_kernel_size", default=3)
     most = whole.num("vision_soft_tokens_per_image", default=280) * kernel**2
     grid = filling(size, patch=tower.num("patch_size", default=16), kernel=kernel, most=most)
@@ -146,14 +147,14 @@ def gemma4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def llava_next(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of the whole image and of tiles at the best listed resolution; one more
-    token ends each row."""
+    """Return the positions and tokens of the whole image and of tiles at the best listed
+    resolution; one more token ends each row."""
     side, count, more = tower.num("image_size"), patches(tower), beside(tower)
     canvas = best_resolution(size, _pinpoints(whole, side))
     tiles = ImageSize(canvas.height // side, canvas.width // side)
     rows = tower.num("image_size") // tower.num("patch_size")
     kept = unpadded(size, ImageSize(rows * tiles.height, rows * tiles.width))
-    kept, newlines = _bounded(whole, kept, rows)
+    kept, newlines = _bounded_grid(whole, kept, rows)
     window = count + more
     return TowerTokens((tiles.area + 1) * window, kept.area + newlines + count, window)
 
@@ -166,8 +167,9 @@ def _pinpoints(whole: Config, side: int) -> list[ImageSize]:
     ]
 
 
-def _bounded(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]:
-    """Return the grid, shrunk to at most nine tiles for LLaVA-OneVision's `anyres_max_9`."""
+def _bounded_grid(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]:
+    """Return the grid and its newline tokens, shrunk to at most nine tiles for LLaVA-OneVision's
+    `anyres_max_9`."""
     word = whole.word("vision_aspect_ratio")
     if not word.startswith("anyres_max_"):
         return kept, kept.height
@@ -177,7 +179,7 @@ def _bounded(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]
     return kept, kept.height
 
 
-def _downsampled(whole: Config, tower: Config) -> int:
+def _tokens_of_tile(whole: Config, tower: Config) -> int:
     """Return the tokens of one tile, its patches merged by `downsample_ratio` per side."""
     ratio = whole.ratio("downsample_ratio", default=0.5)
     return int(patches(tower) * ratio**2)
@@ -188,33 +190,33 @@ def internvl(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     options = grids(
         whole.num("min_dynamic_patch", default=1), whole.num("max_dynamic_patch", default=12)
     )
-    tiles = _with_thumbnail(closest(size, ImageSize(*side), options))
+    tiles = _tiles_with_thumbnail(closest(size, ImageSize(*side), options))
     window = patches(tower) + beside(tower)
-    return TowerTokens(tiles * window, 2 + tiles * _downsampled(whole, tower), window)
+    return TowerTokens(tiles * window, 2 + tiles * _tokens_of_tile(whole, tower), window)
 
 
-def _with_thumbnail(grid: ImageSize) -> int:
+def _tiles_with_thumbnail(grid: ImageSize) -> int:
     return grid.area + (1 if grid.area > 1 else 0)
 
 
 def aya(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     side = tower.num("image_size")
-    tiles = _with_thumbnail(closest(size, ImageSize(side, side), grids(1, 12)))
+    tiles = _tiles_with_thumbnail(closest(size, ImageSize(side, side), grids(1, 12)))
     window = patches(tower)
     each = window // whole.num("downsample_factor", default=2) ** 2
     return TowerTokens(tiles * window, each + 3 + (tiles - 1) * (each + 1), window)
 
 
 def cohere2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    tiles = _with_thumbnail(least_enlarged(size, tower.num("image_size"), grids(1, 12)))
+    tiles = _tiles_with_thumbnail(least_enlarged(size, tower.num("image_size"), grids(1, 12)))
     window = patches(tower)
     each = window // whole.num("downsample_factor", default=2) ** 2
     return TowerTokens(tiles * window, 2 + tiles * (each + 1), window)
 
 
 def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image's tiles. Each has a class token in the tower; separators stand
-    between columns and rows."""
+    """Return the positions and tokens of an image's tiles. Each has a class token in the tower;
+    separators stand between columns and rows."""
     grid = smallest_canvas(size, tower.num("image_size"), grids(1, 16))
     window, ratio = patches(tower) + 1, tower.ratio("pixel_shuffle_ratio", default=0.5)
     each = int(patches(tower) * ratio**2)
@@ -224,8 +226,9 @@ def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of the whole view and of tiles of 504 pixels: step3p7 _plan_patches. Two
-    marker tokens surround each, and one follows each row of tiles but the last."""
+    """Return the positions and tokens of the whole view and of tiles of 504 pixels: step3p7
+    _plan_patches. Two marker tokens surround each, and one follows each row of tiles but the
+    last."""
     side, patch, tile = tower.num("image_size"), tower.num("patch_size"), 504
     shrunk = ImageSize(*(int(length * min(1.0, 3024 / max(size))) for length in size))
     shape = max(shrunk) / max(1, min(shrunk))
@@ -243,20 +246,21 @@ def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _tiles_along(length: float, window: float) -> int:
-    """Return the tiles along one side; the remainder becomes a tile above a fifth of one."""
+    """Return the number of tiles along one side; a remainder above a fifth of a tile becomes a
+    tile."""
     return max(1, int(length // window + (length % window > 0.2 * window)))
 
 
 def mllama(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of the maximum number of tiles; the tower pads each to multiples of 8:
-    modeling_mllama.py (num_padding_patches)."""
+    """Return the positions and tokens of the maximum number of tiles; the tower pads each to
+    multiples of 8: modeling_mllama.py (num_padding_patches)."""
     most, one = tower.num("max_num_tiles"), patches(tower) + 1
     return TowerTokens(most * ceil(one / 8) * 8, most * one)
 
 
 def idefics2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of an image and its quarters, padded to one size: 64 latents each, with a
-    marker token between them."""
+    """Return the positions and tokens of an image and its quarters, padded to one size: 64 latents
+    each, with a marker token between them."""
     side, patch = tower.num("image_size"), tower.num("patch_size")
     scale = min(1.0, side / max(size))
     grid = ImageSize(*(max(1, int(length * scale) // patch) for length in size))
@@ -267,10 +271,10 @@ def idefics2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def idefics3(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of the whole image, and of its tiles after it is scaled to four times the
-    tower's size."""
+    """Return the positions and tokens of the whole image, and of its tiles after it is scaled to
+    four times the tower's size."""
     side = tower.num("image_size")
-    longest = _edge(tower, "size", 4 * side)
+    longest = _longest_edge(tower, "size", 4 * side)
     scaled = longest_side(size, longest)
     grid = ImageSize(*(ceil(length / side) for length in scaled))
     window = (side // tower.num("patch_size")) ** 2
@@ -281,21 +285,22 @@ def idefics3(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     return TowerTokens((grid.area + 1) * window, each + 3 + rows, window)
 
 
-def _edge(tower: Config, name: str, default: int) -> int:
+def _longest_edge(tower: Config, name: str, default: int) -> int:
     configured: Any = tower.get(name)
     edge = configured.get("longest_edge") if isinstance(configured, Mapping) else None
     return edge if isinstance(edge, int) else default
 
 
 def ovis2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of one tile (the default), and the markers START, GRID and END."""
+    """Return the positions and tokens of one tile (the default), with the markers START, GRID and
+    END."""
     each = patches(tower) // max(1, tower.num("hidden_stride", default=1)) ** 2
     return TowerTokens(patches(tower), each + 3)
 
 
 def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return 64 to 256 tokens; an image above twice the size also has tiles of 512 pixels. The
-    tower pads each to the maximum number of patches."""
+    """Return the positions of an image and its 64 to 256 tokens; above twice that size it also has
+    tiles of 512 pixels. The tower pads each to the maximum number of patches."""
     patch, down = tower.num("patch_size"), whole.num("downsample_factor", default=2)
     step, most = patch * down, whole.num("max_image_tokens", default=256)
     small = rounded(size, step, whole.num("min_image_tokens", default=64) * step**2, most * step**2)
@@ -311,8 +316,9 @@ def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of up to four crops of 336 pixels and of the whole image: 12 x 12 each, and
-    one more per row (image_processing_phi3_v.py of the repository, num_crops 4)."""
+    """Return the positions and tokens of up to four crops of 336 pixels and of the whole image: 12
+    x 12 tokens each, and one more per row (image_processing_phi3_v.py of the repository, num_crops
+    4)."""
     ratio, scale = max(size) / max(1, min(size)), 1
     while scale * ceil(scale / ratio) <= 4:
         scale += 1
@@ -324,8 +330,8 @@ def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of up to 36 crops of 448 pixels and of the whole image, 16 x 16 each. Crops
-    of only padding are dropped."""
+    """Return the positions and tokens of up to 36 crops of 448 pixels and of the whole image, 16 x
+    16 tokens each. Crops of only padding are dropped."""
     side, most = 448, 36
     grid = ImageSize(*(ceil(length / side) for length in size))
     if grid.area > most:
@@ -348,8 +354,9 @@ def _real_patches_along(length: int, whole: int) -> int:
 
 
 def minicpmv(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return the tokens of up to nine slices of about 448 pixels per side and of the whole image,
-    `query_num` each (modeling_minicpmv.py and image_processing_minicpmv.py of the repositories)."""
+    """Return the positions and tokens of up to nine slices of about 448 pixels per side and of the
+    whole image, `query_num` tokens each (modeling_minicpmv.py and image_processing_minicpmv.py of
+    the repositories)."""
     each, patch = whole.num("query_num", default=64), tower.num("patch_size", default=14)
     count = min(9, ceil(size.area / 448**2))
     slices = _slices(size, count).area if count > 1 else 0
@@ -371,15 +378,15 @@ def _slices(size: ImageSize, count: int) -> ImageSize:
 
 
 def fuyu(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Return one token per patch of 30 pixels, which need no tower, and one at the end of each row.
-    Images are never enlarged."""
+    """Return one position and token per patch of 30 pixels, which need no tower, and one more token
+    per row. Images are never enlarged."""
     scale = min(1.0, 1080 / size.height, 1920 / size.width)
     grid = ImageSize(*(ceil(int(length * scale) / 30) for length in size))
     return TowerTokens(grid.area, grid.height * (grid.width + 1))
 
 
 def fixed(tokens: int) -> Rule:
-    """Return a rule of a fixed number of tokens, for convolutions without positions."""
+    """Return a rule with a fixed number of tokens, for convolutions without positions."""
     return lambda whole, tower, size: TowerTokens(tokens, tokens)
 
 

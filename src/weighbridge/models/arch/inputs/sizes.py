@@ -1,4 +1,4 @@
-"""Rules by which processors resize an image or cut it into tiles: (height, width) to the same, or
+"""Rules by which processors resize an image or cut it into tiles: from a size to another size, or
 to a grid of tiles.
 
 Source: transformers 5.23 models/<name>/image_processing_<name>.py, named at each function, and
@@ -23,8 +23,8 @@ class ImageSize(NamedTuple):
 
 
 def rounded(size: ImageSize, factor: int, least: int, most: int) -> ImageSize:
-    """Return both sides rounded to multiples of `factor`, with `least` to `most` pixels in all:
-    qwen2_vl smart_resize."""
+    """Return both sides in pixels, rounded to multiples of `factor`, with `least` to `most` pixels
+    in all: qwen2_vl smart_resize."""
     high, wide = (round(side / factor) * factor for side in size)
     if high * wide > most:
         beta = sqrt(size.area / most)
@@ -36,8 +36,8 @@ def rounded(size: ImageSize, factor: int, least: int, most: int) -> ImageSize:
 
 
 def padded(size: ImageSize, *, patch: int, merge: int, most: int, side: int) -> ImageSize:
-    """Return the size scaled down to at most `most` patches and `side` patches per side: kimi_k25
-    navit_resize."""
+    """Return the size in pixels, scaled down to at most `most` patches and `side` patches per side:
+    kimi_k25 navit_resize."""
     count = max(1.0, size.height // patch) * max(1.0, size.width // patch)
     scale = min(1.0, sqrt(most / count), side * patch / size.height, side * patch / size.width)
     factor = merge * patch
@@ -46,8 +46,8 @@ def padded(size: ImageSize, *, patch: int, merge: int, most: int, side: int) -> 
 
 
 def fitted(size: ImageSize, longest: int, step: int) -> ImageSize:
-    """Return both sides rounded up to multiples of `step`, the longer one at most `longest`:
-    pixtral get_resize_output_image_size."""
+    """Return the grid of steps of `step` pixels that covers an image whose longer side is scaled
+    down to at most `longest`: pixtral get_resize_output_image_size."""
     ratio = max(1.0, size.height / longest, size.width / longest)
     return ImageSize(*((floor(side / ratio) - 1) // step + 1 for side in size))
 
@@ -64,15 +64,15 @@ def filling(size: ImageSize, *, patch: int, kernel: int, most: int) -> ImageSize
 
 
 def grids(least: int, most: int) -> list[ImageSize]:
-    """Return all grids of `least` to `most` tiles, fewest tiles first; those with equal counts by
+    """Return all grids of `least` to `most` tiles, fewest tiles first; grids with equal counts by
     width."""
     shapes = (ImageSize(h, w) for w in range(1, most + 1) for h in range(1, most + 1))
     return sorted((g for g in shapes if least <= g.area <= most), key=lambda g: g.area)
 
 
 def closest(size: ImageSize, tile: ImageSize, options: Sequence[ImageSize]) -> ImageSize:
-    """Return the grid with the nearest aspect ratio; of equal ones the larger, if the image fills
-    half of it: got_ocr2 get_optimal_tiled_canvas."""
+    """Return the grid with the nearest aspect ratio; of equally near ones the larger, if the image
+    fills half of it: got_ocr2 get_optimal_tiled_canvas."""
     shape, best, least = size.width / size.height, ImageSize(1, 1), float("inf")
     for grid in options:
         off = abs(shape - grid.width / grid.height)
@@ -126,8 +126,8 @@ def unpadded(size: ImageSize, canvas: ImageSize) -> ImageSize:
 
 
 def longest_side(size: ImageSize, side: int) -> ImageSize:
-    """Return the size scaled so that the longer side is `side`, the other made even: idefics3
-    _resize_output_size_rescale_to_max_len."""
+    """Return the size in pixels, scaled so that the longer side is `side`, the other made even:
+    idefics3 _resize_output_size_rescale_to_max_len."""
     shape = size.width / size.height
     if size.width >= size.height:
         high = int(side / shape)
