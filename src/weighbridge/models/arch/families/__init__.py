@@ -1,1 +1,2 @@
-"""One family a file: the tensors of its classes, and TYPES, a record for each model type of it."""
+"""One file per family: the tensors of its classes, and TYPES, a record for each of its model
+types."""

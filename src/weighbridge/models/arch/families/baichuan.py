@@ -40,7 +40,7 @@ from weighbridge.models.arch.windows import layer_kinds
 
 
 def packed_layer(c: Config) -> Submodules:
-    """Return a layer with W_pack, three times the hidden size whatever the config says of heads."""
+    """Return a layer with W_pack, three times the hidden size whatever heads the config states."""
     width = c.num("hidden_size")
     return (
         submodule(

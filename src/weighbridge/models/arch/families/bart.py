@@ -44,7 +44,7 @@ BLOCKS = ("encoder.layers.*", "decoder.layers.*")
 
 @frozen_record
 class BartVariant:
-    """Switches in which classes of BART's kind differ, BART's own by default."""
+    """Switches in which classes of BART's kind differ; the defaults are BART's."""
 
     spare: int = 0  # rows of positions beyond the configured number
     in_buffer: bool = False  # positions are computed and not a parameter
@@ -104,8 +104,8 @@ def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Para
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield the shared token embedding, and both halves' ones, tied to it unless the config unties
-    them."""
+    """Yield the shared token embedding, and the embedding of each half, tied to it unless the
+    config unties them."""
     count, width = c.num("vocab_size"), c.num("d_model")
     owner = f"{prefix}shared.weight" if c.enabled("tie_word_embeddings") else ""
     yield from embedding(f"{prefix}shared", count, width)
@@ -115,7 +115,7 @@ def words(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def marian_words(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield Marian's token embeddings: one shared table, or one per language without `shared`."""
+    """Yield Marian's token embeddings: one shared table, or without `shared` one per language."""
     if c.enabled("share_encoder_decoder_embeddings"):
         yield from words(c, prefix)
         return
@@ -228,7 +228,7 @@ def family(
 
 
 def fsmt(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield FSMT's parameters: one vocabulary per language, and sines as a parameter that begins
+    """Yield FSMT's parameters: one vocabulary per language, and sines as a parameter, which begins
     with the rows up to the padding token."""
     kind = BartVariant(spare=c.num("pad_token_id", default=1) + 1)
     width, target = c.num("d_model"), c.num("tgt_vocab_size")

@@ -97,8 +97,8 @@ def scalars(path: str) -> Iterator[Buffer]:
 
 
 def normalised(c: Config, convolution: Convolution) -> Iterator[Param]:
-    """Yield a convolution with its direction and length apart (weight_norm), or with a norm of its
-    output after it."""
+    """Yield a convolution whose weight is stored as a direction and a length (weight_norm), or one
+    followed by a norm."""
     kind, path = c.word("norm_type", default="weight_norm"), convolution.path
     yield Param(f"{path}.conv.bias", (convolution.outputs,), "bias")
     if kind == "weight_norm":
@@ -140,7 +140,7 @@ def frames(c: Config) -> int:
 
 
 def encodec_quantizers(c: Config) -> int:
-    """Return the number of codebooks: as many as the widest bandwidth (kbit/s) pays for."""
+    """Return the number of codebooks: as many as the widest bandwidth (kbit/s) allows."""
     widest = float((c.many("target_bandwidths") or [24.0])[-1])
     bits = max(1, ceil(log2(max(2, c.num("codebook_size")))))
     return int(1000 * widest // (max(1, frames(c)) * bits))

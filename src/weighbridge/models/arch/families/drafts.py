@@ -1,12 +1,12 @@
-"""Heads of EAGLE 3: decoders of one layer or a few that read a larger model's hidden states.
+"""Heads of EAGLE 3: decoders of one or a few layers that read a larger model's hidden states.
 
     fc          D x (A D'), A of the model's layers side by side, of width D'; none without them
     layer 0     q, k and v have 2 D inputs: the embedding beside the hidden state; one norm more
     lm_head     of the words that the draft may propose
 
-Their configs say Llama's model type, or Qwen's. Source: vllm 0.33 model_executor/models/
-llama_eagle3.py, transformers_utils/configs/speculators/algos.py; sglang 0.5.23
-srt/models/llama_eagle3.py.
+Their configs have Llama's model type, or Qwen's. Source: vllm 0.33
+model_executor/models/llama_eagle3.py, transformers_utils/configs/speculators/algos.py; sglang
+0.5.23 srt/models/llama_eagle3.py.
 """
 
 from collections.abc import Iterator, Mapping

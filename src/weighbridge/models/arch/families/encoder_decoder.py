@@ -1,11 +1,13 @@
-"""Any encoder before any decoder: encoder-decoder, vision- (TrOCR, Donut, captioning) and speech-.
+"""Models of any encoder and any decoder: encoder-decoder, vision- (TrOCR, Donut, captioning) and
+speech-.
 
     the base model of `encoder` + the causal language model of `decoder`
     + enc_to_dec_proj, where their widths differ and the decoder does not say that it takes both
 
-Each half is what its own family says; nothing is tied between them.
-Source: transformers 5.23 models/{encoder_decoder,vision_encoder_decoder,
-speech_encoder_decoder}/modeling_*.py.
+Each half is described by its family; nothing is tied between them.
+
+Source: transformers 5.23
+models/{encoder_decoder,vision_encoder_decoder,speech_encoder_decoder}/modeling_*.py.
 """
 
 from collections.abc import Iterator
@@ -51,7 +53,7 @@ def speech_bridge(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def untied(c: Config) -> bool:
-    """Return False: the decoder ties its own embedding, the whole model has none to tie."""
+    """Return False: the decoder ties its embedding; the model around it has none to tie."""
     return False
 
 

@@ -41,7 +41,7 @@ AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each
 
 
 class LlamaSwitches(NamedTuple):
-    """Switches in which classes of Llama's kind differ, Llama's own by default."""
+    """Switches in which classes of Llama's kind differ; the defaults are Llama's."""
 
     qkv_bias: bool = False
     o_bias: bool = False
@@ -86,7 +86,7 @@ def layer(c: Config, switches: LlamaSwitches) -> Submodules:
 
 
 def decoder(c: Config, switches: LlamaSwitches, names: DecoderNames | None = None) -> Decoder:
-    """Return a decoder with as many equal layers as the config asks for."""
+    """Return a decoder with as many equal layers as the config states."""
     names = names or DecoderNames(norm_bias=switches.norm_bias)
     return tree(c, alike(c, lambda: layer(c, switches)), names, kinds=layer_kinds)
 

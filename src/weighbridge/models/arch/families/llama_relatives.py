@@ -107,7 +107,8 @@ def nanochat(c: Config) -> Submodules:
 
 
 def like(layer: Callable[[Config], Submodules], last: str = "norm") -> Callable[[Config], Decoder]:
-    """Return a rule for a decoder of equal layers made by `layer`; no last norm if `last` is ""."""
+    """Return a rule for a decoder of equal layers made by `layer`; it has no last norm if `last` is
+    ""."""
     return lambda c: tree(
         c, alike(c, lambda: layer(c)), DecoderNames(final=last), kinds=layer_kinds
     )

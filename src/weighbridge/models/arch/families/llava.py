@@ -236,7 +236,8 @@ FLAT = "LlavaLlamaForCausalLM"
 
 
 def language_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the language model's layers, from its own config or, if flat, the outer one."""
+    """Return the caches of the language model's layers, from its config or, if flat, the outer
+    one."""
     from weighbridge.models.arch.cache_layers import layers
 
     return layers(nested(c, replace(TEXT, flat=c.cls == FLAT)))

@@ -170,7 +170,8 @@ ZAMBA_NAMES = DecoderNames(final="final_layernorm")
 
 
 def shared(params: Params, owner: int | None) -> Iterator[Param]:
-    """Yield the tensors of a block whose storage layer `owner` holds; None is this one."""
+    """Yield the tensors of a block whose storage layer `owner` holds; None means that this layer
+    holds it."""
     for p in params:
         yield p if owner is None else p._replace(tied=f"layers.{owner}.{p.name}")
 

@@ -1,4 +1,4 @@
-"""From codes to sound: what Qwen's Omni models speak with.
+"""Vocoders of Qwen's Omni models, from codes to sound.
 
     Qwen2.5  a diffusion transformer from codes to mel spectra, with a speaker encoder (ECAPA-TDNN)
              in it, then a BigVGAN from spectra to samples

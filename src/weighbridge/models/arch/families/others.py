@@ -1,4 +1,4 @@
-"""Model types that are known by their headers alone: no family of ours says their tensors."""
+"""Model types that are known only by their file headers: no family here describes their tensors."""
 
 from weighbridge.models.arch.model_types import (
     ModelType,

@@ -1,4 +1,5 @@
-"""Models that give a language model n learned queries which have attended to a tower's patches.
+"""Vision models whose language model gets n learned queries that have attended to a tower's
+patches.
 
     MiniCPM-V  SigLIP, and a whole language model, which its `version` tells. The first two releases
                take their tower from timm and name it only; 2.5 and later describe it.
@@ -159,7 +160,8 @@ MINICPMV = Family(
 
 
 def language_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the language model's layers; `version` says which model it is."""
+    """Return the caches of the language model's layers; the config's `version` decides which model
+    it is."""
     from weighbridge.models.arch.cache_layers import layers
 
     return layers(nested(c, language(c)))
@@ -324,7 +326,7 @@ KOSMOS2 = Family(
 
 
 def kosmos_layers(c: Config) -> "tuple[Layer, ...]":
-    """Return the language model's layers, with heads under fairseq's keys."""
+    """Return the caches of the language model's layers, with heads under fairseq's keys."""
     from weighbridge.models.arch.cache_layers import AttentionSizes, attention
     from weighbridge.models.arch.mixers import Layer
 

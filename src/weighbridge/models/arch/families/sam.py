@@ -68,7 +68,7 @@ def attention(prefix: str, width: int, inner: int) -> Iterator[Param]:
 
 
 def two_way(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield the mask decoder's transformer: tokens attend to themselves and the image, the image to
+    """Yield the mask decoder's transformer: tokens attend to each other and the image, the image to
     the tokens."""
     width, inner = c.num("hidden_size"), c.num("mlp_dim")
     narrow = width // max(1, c.num("attention_downsample_rate"))

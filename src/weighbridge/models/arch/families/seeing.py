@@ -1,6 +1,6 @@
-"""Classes that see and declare themselves: their trees are those of their programs.
+"""Vision classes whose tensors come from recorded programs, not from a description here.
 
-The programs, each the tree, the forward and the step of a class, are in pictures/nets.
+The programs, each the tree, the forward pass and the step of a class, are in pictures/nets.
 """
 
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def family(cls: str, *others: str) -> Family:
-    """Return a family whose tensors come from its program. `others`: classes of the same model type
-    with other prefixes."""
+    """Return a family whose tensors come from the program of the class `cls`. `others`: classes of
+    that model type with other prefixes."""
     return Family(
         body=tree,
         base="",

@@ -122,7 +122,7 @@ def inner_width(c: Config) -> int:
 
 
 def normed(path: str, outputs: int, inputs: int) -> Iterator[Param]:
-    """Yield a Linear called `dense`, and its LayerNorm."""
+    """Yield a Linear called `dense`, and the LayerNorm after it."""
     yield from affine(f"{path}dense", outputs, inputs)
     yield from layer_norm(f"{path}LayerNorm", outputs)
 

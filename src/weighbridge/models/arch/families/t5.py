@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @frozen_record
 class T5Stack:
-    """One of the two halves of a model."""
+    """The encoder or the decoder of a model."""
 
     name: str  # "encoder" or "decoder"
     layers: int

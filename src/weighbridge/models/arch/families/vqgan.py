@@ -49,8 +49,8 @@ Norm = Callable[[str, int], Iterator[Param]]
 
 
 class VqganStage(NamedTuple):
-    """A stage of R blocks, the first from `into` to `width` channels. `last`: it has the lowest
-    resolution."""
+    """A stage of R residual blocks, the first from `into` to `width` channels. `last`: it has the
+    lowest resolution."""
 
     into: int
     width: int

@@ -85,7 +85,8 @@ def mimo_sparse(c: Config) -> Sequence[bool]:
 
 
 def mimo_attention(c: Config, kind: str) -> Submodule:
-    """Return MiMo's attention: twice the KV heads in sliding layers; values of another size."""
+    """Return MiMo's attention: twice the KV heads in sliding layers; values of another size than
+    keys."""
     near = kind == SLIDING
     a = replace(grouped(c), value_dim=c.num("v_head_dim"))
     a = replace(a, kv_heads=2 * a.kv_heads) if near else a
