@@ -33,7 +33,7 @@ LONG = (
     "explain_oom",
     "text",
 )  # arguments of any length: a config, a launch line, a log
-LONGEST = 200  # characters of any other argument
+LONGEST = 200  # most characters of any other argument
 
 
 class AgentAnswer(NamedTuple):

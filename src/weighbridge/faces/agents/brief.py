@@ -39,7 +39,7 @@ from weighbridge.models.catalogue import CatalogueEntry
 from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 Numbers = dict[str, Any]
-LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
+LONGEST_LINE = 1_500  # most characters of a line to paste; a longer one is left out
 ROWS = 20  # most rows of a list
 WARNINGS = 5
 ROOM = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
@@ -233,7 +233,7 @@ def of_fit(fit: Fit) -> tuple[str, Numbers]:
         page = screen(fit)
         return text(page), _fit_numbers(fit, page)
     page = fit_screen(fit)
-    shown = page._replace(sections=page.sections[:-1])  # the last says exit codes
+    shown = page._replace(sections=page.sections[:-1])  # the last section is about exit codes
     return text(shown), _fit_numbers(fit, page)
 
 
@@ -374,7 +374,7 @@ def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
     more = ""
     if ranks.candidates == len(
         ranks.rows
-    ):  # else only the first were estimated, and the number that fit is unknown
+    ):  # otherwise only the first models were estimated, and the number that fit is unknown
         numbers["fitting"] = len(ranks.fitting)
         more = _more_note(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
     return text(ranking(ranks)._replace(footer=())) + more, numbers

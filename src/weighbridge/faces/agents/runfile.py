@@ -28,7 +28,7 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
         raise UsageError(sentence("agent.text", name=TEXT))
     try:
         file = read(text, NAME, arguments.get(KIND))
-    except UsageError as error:  # it names the tool's argument, not our option
+    except UsageError as error:  # the message must name the tool's argument, not the option
         if "option" not in error.values:
             raise
         line = sentence(error.key, **{**error.values, "option": KIND})

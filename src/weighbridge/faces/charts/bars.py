@@ -10,11 +10,11 @@ from weighbridge.faces.charts.scale import apart, place
 
 THICK, ROW = 22, 40
 GUTTER = 280  # most pixels of labels
-GROUP = 13  # size of a group's name
+GROUP = 13  # pixels, font size of a group's name
 GAP = 1.5  # pixels between segments
-CUT_END = 28  # pixels at the end of an axis without text: a bar may be cut there
+CUT_END = 28  # pixels at the end of an axis that stay without text, as a bar may be cut there
 MARK = 16  # pixels that a verdict's sign takes
-MARKS = {  # drawn, as not every font has them: in a square of 9
+MARKS = {  # SVG paths of signs, as not every font has them, in a square of 9
     "yes": "m0 5l3.5 4l5.5-9",
     "no": "m0.5 0.5l8 8m0-8l-8 8",
     "unknown": "m1 2.5q0-2.5 3.5-2.5q3.5 0 3.5 2.5q0 2-3.5 3v1.2m0 2v.8",

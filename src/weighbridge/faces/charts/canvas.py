@@ -151,7 +151,7 @@ def _dark_sheet(body: str) -> str:
     return f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
 
 
-# How wide a text is, without a font at hand
+# Widths of texts, estimated without a font
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:

@@ -6,8 +6,8 @@ which palette.py turns into a colour and a pattern.
 
 from weighbridge.base.records import NamedTuple
 
-OTHER = 6  # the style of the sum of other parts: grey
-MOST = 6  # series with a style of their own
+OTHER = 6  # style of the sum of other parts, grey
+MOST = 6  # most series with a separate style
 
 
 class Series(NamedTuple):
@@ -56,8 +56,8 @@ class FigureBar(NamedTuple):
     segments: tuple[FigureSegment, ...]
     low: float
     high: float
-    told: str  # the sum in words
-    strong: bool = False  # the fullest bar
+    told: str  # the sum of the segments as text
+    strong: bool = False  # whether it is the fullest bar
     mark: str = ""  # a verdict: yes, no or unknown
 
 

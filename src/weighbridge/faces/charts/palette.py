@@ -55,7 +55,7 @@ PAINTS: dict[str, Paint] = {
     **{f"t{i}": Paint("fill", *INKS[at]) for i, at in enumerate(COLOURS)},
     **{f"h{i}": Paint("stroke", *INKS[at]) for i, at in enumerate(COLOURS)},
 }
-# What is drawn over a colour, in a square of 8 by 8: a second way to tell series apart
+# Patterns over a colour, in a square of 8 by 8: a second way to tell series apart
 DOTS = "M1 2h2M5 6h2"
 PATTERNS = (
     "",

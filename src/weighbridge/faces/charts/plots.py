@@ -9,7 +9,7 @@ from weighbridge.faces.charts.scale import apart, place
 
 WIDE, MARGIN = 800.0, 20.0
 HIGH = 280  # pixels of a plot with a y axis
-SMALL = 11.5  # size of text in a plot
+SMALL = 11.5  # pixels, font size of text in a plot
 DASHED = ' stroke-width="1.8" stroke-dasharray="6 4"'
 
 
@@ -207,7 +207,7 @@ def _draw_line_name(canvas: Canvas, plot: Areas, y: float) -> float:
     return y + 14
 
 
-# Lines with the band of their interval; a marker of its own shape for each.
+# Lines with the band of their interval, each with another marker.
 
 SHAPES = (  # around (0, 0): circle, square, diamond, triangles, cross
     "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0Z",
@@ -221,14 +221,14 @@ SHAPES = (  # around (0, 0): circle, square, diamond, triangles, cross
 
 
 def lines(canvas: Canvas, plot: LinePlot, y: float) -> float:
-    above = max(0, len(plot.limits) - 1) * (SMALL + 4)  # words of close limits stand higher
+    above = max(0, len(plot.limits) - 1) * (SMALL + 4)  # labels of close limits move up
     box = Box(canvas, plot.x, plot.y, y + 26 + above)
     box.left += 14
     box.head(y + 16)
     box.grid()
     for curve in plot.curves:
         _draw_interval(box, curve)
-    free = float("inf")  # limits from the lowest up: words of close ones stand higher
+    free = float("inf")  # limits from the lowest up: labels of close ones move up
     for limit in sorted(plot.limits):
         words = box.up(limit.high) - 6
         drop = max(0.0, words - free)
@@ -269,7 +269,7 @@ def _write_values(box: Box, curve: Curve) -> None:
             free = middle + half + 8
 
 
-# Named points; a name stands at the first place around its point that is free.
+# Named points; a name goes to the first free place around its point.
 
 TALL = 400  # pixels of the plot
 LINE = 16  # pixels: a name further off gets a line to its dot

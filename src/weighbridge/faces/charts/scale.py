@@ -38,7 +38,7 @@ def unit(most: float, asked: str | None = None) -> ByteUnit:
     if asked is not None:
         return ByteUnit(asked)
     names = ("TiB", "GiB", "MiB", "KiB")
-    # 4 TiB and more: fewer would be 4,096 GiB, which is still read with ease
+    # TiB only from 4 TiB on, as 4,096 GiB is still easy to read
     return ByteUnit(
         next((n for n in names if most >= (4 if n == "TiB" else 1) * ByteUnit(n).size), "B")
     )

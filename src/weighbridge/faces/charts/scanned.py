@@ -18,7 +18,7 @@ from weighbridge.memory.report.scanned import ScanCell, ScanLine, ScanSummary
 
 MOST = 60  # most bars
 CUT = 4  # multiple of the card's memory at which bars are cut
-WEIGHTS = 0  # the style of the bars
+WEIGHTS = 0  # style of the bars
 
 Drawn = tuple[ScanLine, ScanCell]
 

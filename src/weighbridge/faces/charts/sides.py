@@ -22,7 +22,7 @@ from weighbridge.faces.charts.figure import (
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
-# Settings along which memory is drawn: the first that differs
+# Settings along which memory may be drawn; the first that differs is used
 _ALONG = """
 context prompt_len seq_len batch_size max_num_seqs max_num_batched_tokens parallel images lora_r
 n_gpu_layers n_cpu_moe tensor_parallel_size

@@ -112,7 +112,7 @@ def _in_words(figure: Figure) -> str:
     return "\n".join(filter(None, [figure.description, figure.table.caption, *rows]))
 
 
-# As PNG, by resvg (pypi.org/project/resvg-py): a wheel that needs nothing of the system but a font
+# PNG by resvg (pypi.org/project/resvg-py), a wheel that needs only a font of the system
 
 
 def ready() -> None:
@@ -136,7 +136,7 @@ def _rasterized(picture: str, zoom: float = 1.0) -> bytes:
     return bytes(image)
 
 
-# As a page that needs nothing else: the picture, and its data as a table
+# HTML page that loads nothing: the picture, and its data as a table
 
 
 def html(figure: Figure) -> str:

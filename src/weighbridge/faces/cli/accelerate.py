@@ -128,7 +128,7 @@ def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str
     return words("estimate.answer", model=name, dtype=dtype, size=size, training=needed)
 
 
-# The table, in accelerate's own columns, and its first row as a sentence
+# The table in accelerate's columns, and its first row as a sentence
 
 
 def table(report: Report, dtypes: Iterable[str]) -> str:

@@ -51,7 +51,7 @@ def engine_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return [name for name in ENGINES if name.startswith(incomplete.lower())]
 
 
-# Settings whose values nobody knows by heart -> their completion
+# Settings with values that are hard to remember -> their completion
 COMPLETED = {"gpu": gpu_names, "quantization": format_names, "engine": engine_names}
 
 

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     help="In this format alone. Default: the best.",
 )
 @click.option("--min-context", metavar="N", help="With a context of at least so many tokens: 8K.")
-@click.option("--not-understood", metavar="WORDS", hidden=True)  # of a question in words
+@click.option("--not-understood", metavar="WORDS", hidden=True)  # set for a question in words
 @click.option(
     "-o",
     "--output",

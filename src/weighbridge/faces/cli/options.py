@@ -25,8 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 CHINESE = "显存"
 WIDTH = 80  # columns of a screen without a terminal
-FORMS = ("auto", "human", "json", "markdown", "quiet")  # of every command
-SCREENS = ("auto", *RENDERERS)  # of commands that print a screen
+FORMS = ("auto", "human", "json", "markdown", "quiet")  # output forms of every command
+SCREENS = ("auto", *RENDERERS)  # output forms of commands that print a screen
 
 
 def _add_options(command: F, options: list[Callable[[F], F]]) -> F:

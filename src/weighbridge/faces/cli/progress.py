@@ -10,7 +10,7 @@ from typing import Any
 from weighbridge.base.watching import Watch, watched
 from weighbridge.base.wording import printable, redacted
 
-PATIENCE = 0.5  # seconds
+PATIENCE = 0.5  # seconds before the line appears
 STOPPED = 130  # exit code after Ctrl-C, as in shells
 
 

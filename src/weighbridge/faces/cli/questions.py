@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from weighbridge.workload import Table
 
 NUMBERS = re.compile(r"[\d\s,]*")  # "1024,768" is one size, "1024x768,512x512" are two
-LISTS = ("A,B...", "WxH")  # placeholders of kinds whose values have commas
-PATHS = ("draft_model", "mmproj", "model")  # file names may have a comma
+LISTS = ("A,B...", "WxH")  # placeholders of kinds whose values contain commas
+PATHS = ("draft_model", "mmproj", "model")  # settings with file names, which may contain a comma
 DEVICE = ("gpu", "gpu_memory", "ram")
 # Options that may be repeated, or that raise an error if they are
 REPEATED: Mapping[str, Mapping[str, Any]] = {

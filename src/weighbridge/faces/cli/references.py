@@ -33,7 +33,7 @@ SIGNS = re.compile(r"[\u4e00-\u9fff]")
 OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save"))
 FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
 TEXTS = (".txt", ".md")
-LONGEST = 4096  # bytes of a file that may be a question; a longer one is cut, and then is none
+LONGEST = 4096  # bytes read of a text file; a longer file is no question
 OF_MODELS = ("fit", "load", "infer", "train", "image", "video", "train-image")
 FEWEST_WORDS = 2  # fewest words of a question typed in place of a file
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
@@ -52,7 +52,7 @@ def in_sentences(reference: str) -> bool:
 
     named = os.path.splitext(reference.rstrip())[1].lower() in SUFFIXES
     path = named or reference.startswith(("/", "./", "../", "~")) or os.path.lexists(reference)
-    signs = SIGNS.search(reference) is not None  # Chinese, which has no blanks
+    signs = SIGNS.search(reference) is not None  # Chinese text has no blanks
     return (signs or len(reference.split()) >= FEWEST_WORDS) and not path
 
 

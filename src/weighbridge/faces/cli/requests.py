@@ -73,7 +73,9 @@ def answers(
     """Yield one line of JSON per request, in order, answered by this process or by `jobs`
     processes."""
     if jobs > 1:
-        from weighbridge.answers.questions import jobs as processes  # and what runs them
+        from weighbridge.answers.questions import (
+            jobs as processes,
+        )  # imported here, as it imports multiprocessing
 
         yield from processes.answers(asked, jobs, cache_dir=cache_dir, offline=offline)
         return

@@ -98,7 +98,7 @@ def _possible_cards(job: "SlurmJob", gpu: str | None) -> list[str | None]:
 
     kind = gpu or job.card
     if not kind:
-        return [None]  # the job itself refuses this
+        return [None]  # the job's settings raise the error
     parts = could_be(kind)
     if len(parts) == 1:
         return [gpu]

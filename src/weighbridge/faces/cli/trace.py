@@ -34,7 +34,7 @@ from weighbridge.faces.cli.options import writable as terminal_text
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import TraceReport
 
-CANNOT_SAY = 4  # exit code
+CANNOT_SAY = 4  # exit code for an unknown answer
 NET_OPTIONS = ("train", "loss", "bf16", "checkpoint")
 RUNS = ("torch", "weighbridge", "weighbridge_lab")  # the modules that a trace itself runs in
 

@@ -13,7 +13,7 @@ from weighbridge.faces.view.records import RenderOptions
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Fit, question_of
 
-MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/agents.md)
+MOST = 40_000  # most characters, some 13,000 tokens; Claude Code shows 25,000 (docs/agents.md)
 Body = dict[str, Any]
 
 

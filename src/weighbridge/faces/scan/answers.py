@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
 
 AnswerRow = dict[str, FlatValue]
-# What differs between two messages with one reason: values, names, numbers
+# The values, names and numbers in which two messages with one reason may differ
 OWN = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[\w./-]*\d[\w.,/-]*")
 DEFECT = "this is a defect of weighbridge: "
 

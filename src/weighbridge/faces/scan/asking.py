@@ -22,11 +22,16 @@ from weighbridge.engines.table import engine, usual
 from weighbridge.files.runfiles.document import decoded, documents
 
 TASKS = ("load", "infer", "train")
-ELSEWHERE = ("draft_model", "mmproj", "command", "revision")  # settings that name a model
-HERE = "local"  # a card: the one of the machine that answers
-MOST = 1000  # questions: each is asked of each key
+ELSEWHERE = (
+    "draft_model",
+    "mmproj",
+    "command",
+    "revision",
+)  # settings that name a model or part of one
+HERE = "local"  # name of the card of the machine that answers
+MOST = 1000  # most questions, since each is asked of each key
 MODEL = "model"  # the first question: can the config be read?
-DEFAULT = "questions.yaml"  # beside this file
+DEFAULT = "questions.yaml"  # file name, in the folder of this module
 
 
 @dataclass(frozen=True, kw_only=True)

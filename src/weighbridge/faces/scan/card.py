@@ -25,7 +25,7 @@ TITLE = "Which models fit which card"
 TAGS = ("gpu-memory", "vram", "weighbridge")
 STEPS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")  # as on the Hub
-SIGNS = re.compile(r"[<>&\[\]()*`|\\]|:(?=//)")  # that Markdown interprets
+SIGNS = re.compile(r"[<>&\[\]()*`|\\]|:(?=//)")  # characters that Markdown interprets
 FILES = {"models": MODELS_FILE, "keys": KEYS_FILE, "answers": ANSWERS_FILE}
 NUMBERS = """\
 `need` is the memory of the fullest card that we expect, in bytes, as nvidia-smi shows it;

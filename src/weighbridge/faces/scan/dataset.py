@@ -66,7 +66,7 @@ class ScanPlan:
     questions: tuple[ScanQuestion, ...]
     source: str
     counts: Mapping[str, int]
-    configs: tuple[str, ...]  # checksums of their files, part by part
+    configs: tuple[str, ...]  # checksums of the files of configs, part by part
     models: str = ""  # checksum of the list of models
 
     @property

@@ -32,11 +32,11 @@ from weighbridge.models.sources.http import Client, RefusedAnswerError
 from weighbridge.models.sources.reference import check_repo_id
 
 FILTERS = ("author", "search", "filter", "sort", "limit")
-PAGE = 1000  # models of one answer
-MAX_PAGE = 256 * MIB  # bytes of one answer, with the names of all files
+PAGE = 1000  # most models of one response
+MAX_PAGE = 256 * MIB  # most bytes of one response, with the names of all files
 THREADS = 8
-AHEAD = 8 * THREADS  # configs in flight
-MOST_FAILED = 50  # failures in a row: the Hub is gone
+AHEAD = 8 * THREADS  # most configs in flight
+MOST_FAILED = 50  # failures in a row after which the scan ends
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
 KEPT = "create table if not exists kept (id text, sha text, config blob, primary key (id, sha))"
@@ -289,5 +289,10 @@ def _entry(row: Any) -> ListedModel:
     if not (isinstance(sha, str) and COMMIT.fullmatch(sha)):
         raise BadFileError(sentence("hub.sha", value=shown(sha)), where=name)
     count = downloads if type(downloads) is int and 0 <= downloads < 1 << 63 else None
-    gated = row.get("gated") not in (None, False, "False", "false")  # Parquet has text
+    gated = row.get("gated") not in (
+        None,
+        False,
+        "False",
+        "false",
+    )  # Parquet has text in place of a bool
     return ListedModel(name, sha, count, gated, CONFIG in names)

@@ -27,7 +27,7 @@ LOCAL = "local"  # a new cluster for this run; "auto" and addresses mean an exis
 # Retries of a part whose node was lost. Six passed before Ray 2.60 noticed the loss; without a
 # bound it would retry for ever
 RETRIES = 20
-PATIENCE = 3600.0  # seconds without a finished part
+PATIENCE = 3600.0  # seconds without a finished part, after which the run ends
 # If it is 0, Ray runs on one machine and listens on no other address: as on Windows and macOS
 # (ray/_private/services.py get_node_ip_address). `_node_ip_address` does not do it.
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"

@@ -184,7 +184,7 @@ def _question_as_json(question: ScanQuestion) -> dict[str, Any]:
 def _card_as_json(typed: str) -> dict[str, Any]:
     try:
         part = find(typed)
-    except WeighbridgeError:  # a plan of another release
+    except WeighbridgeError:  # the plan of another release may name a card that this one lacks
         return {"typed": typed, "id": typed, "name": typed, "count": 1}
     return {"typed": typed, "id": part.part.id, "name": part.part.name, "count": part.count}
 
@@ -257,7 +257,7 @@ def _writer(to: BytesIO, columns: Sequence[FlatColumn], *, paged: bool = False) 
         use_dictionary=text,
         column_encoding=whole,
         write_statistics=["word"] if columns is NAMES else False,
-        write_page_index=paged,  # single rows are read
+        write_page_index=paged,  # readers fetch single rows
         data_page_size=PAGE if paged else None,
         store_schema=False,
     )
@@ -313,9 +313,9 @@ def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, folder / name
 
 
-# The words of all names, sorted: a typed name finds any of millions of models by range requests. A
-# word is a run of letters and digits, in lower case; it is found by how it begins. Models are
-# numbered by row, so of one word the most downloaded come first
+# The words of all names, sorted, so that a typed name finds any of millions of models by range
+# requests. A word is a run of letters and digits, in lower case; it is found by how it begins.
+# Models are numbered by row, so of one word the most downloaded come first
 
 NAMES = (
     FlatColumn("word", "text", "of a model's name, in small letters"),

@@ -35,8 +35,8 @@ SCHEME = "hub:"
 URI = re.compile(r"[a-z][a-z0-9+]*://")
 OWN = ("id", "sha", "downloads", "config")  # columns of a row that the model takes
 SIBLINGS = "siblings"  # column of a Hub's listing: the files of a repository
-BATCH = 1024  # rows of Parquet that are read at once
-LONG = 1 << 16  # characters of a reference
+BATCH = 1024  # rows of Parquet that are read together
+LONG = 1 << 16  # most characters of a reference
 
 
 def models(

@@ -36,7 +36,7 @@ class ScanLimits(NamedTuple):
 
 class WeighedConfig(NamedTuple):
     rows: list[AnswerRow]
-    cpu: float  # seconds of the process that answered
+    cpu: float  # CPU seconds of the process that answered
 
 
 def answered(config: str, questions: Sequence[ScanQuestion]) -> list[AnswerRow]:

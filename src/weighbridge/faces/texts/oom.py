@@ -34,7 +34,7 @@ SHELL = (
     *("vllm ", "python ", "llama-server "),
 )
 LOADERS = ("llama.cpp", "mlx")  # their messages count only the weights as allocated
-LEAST = 200  # a part below 1/LEAST of the device is not drawn
+LEAST = 200  # divisor: a part below 1/LEAST of the device is not drawn
 TOLD = 2  # most further causes that are shown
 
 

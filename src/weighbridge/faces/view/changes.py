@@ -42,8 +42,8 @@ SCOPES: Mapping[str, str] = {  # setting made smaller -> key of the words
     "lora_targets": "cost.lora_targets",
     "batch_size": "cost.batch_size",
 }
-MOST_COSTS = 2  # kinds of cost that are shown
-# In the note of a format that the loader cannot make, and of which there is no file
+MOST_COSTS = 2  # most kinds of cost that are shown
+# Phrases in the note of a format that the loader cannot make, and of which there is no file
 FIRST = ("the lines before the last make", "make one first")
 QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spells it
     "load": "load",
@@ -222,7 +222,7 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
     return say("quality.of", quality=sentence, model=printable(finding.measured_on))
 
 
-# What to ask next
+# The question to ask next
 
 
 def askable(report: "Report") -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Verdict
 
 SHARES = ("gpu_memory_utilization", "mem_fraction_static")
-THOUSAND = 1000  # tokens
+THOUSAND = 1000  # number of tokens
 
 
 def engine(report: Report) -> str:
@@ -132,7 +132,7 @@ def _launch_heading(answer: ShownAnswer, line: str) -> str:
     """Return the heading of a launch line; it includes the verdict if the line does not fit."""
     v = answer.report.verdict
     for remedy in answer.report.remedies:
-        if f" {remedy.flags}" in line:  # the user's command, with the flags that it lacks
+        if f" {remedy.flags}" in line:  # the line is the user's command with this remedy's flags
             return answer.say(
                 "paste.with", flags=remedy.flags, verdict=answer.say(f"verdict.{remedy.fits}")
             )

@@ -21,7 +21,7 @@ from weighbridge.machines.accelerators.parts import Instance, MemoryFigure, Part
 from weighbridge.models.catalogue import CatalogueEntry, parameters, popularity, uses
 from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
-ACCURACY = (  # heads of its columns
+ACCURACY = (  # keys of the heads of the accuracy table's columns
     "engine",
     "quantity",
     "level",

@@ -38,10 +38,10 @@ ROLES: Mapping[str, str] = {  # role of a model other than the trained one -> it
     role: f"part.{role}" for role in ("engine", "reference", "critic", "reward")
 }
 MOST = 5  # most parts in a bar
-LEAST = 100  # a part below 1/100 of the whole goes into "other"
-LEGEND = 76  # terminal columns of a legend
+LEAST = 100  # divisor: a part below 1/100 of the sum goes into "other"
+LEGEND = 76  # most terminal columns of a legend
 LEGIBLE = 3  # fewest parts in a legend
-LARGE = 10  # a part of 1/10 of the whole is named, even on a second line
+LARGE = 10  # divisor: a part of 1/10 of the sum is named, even on a second line
 OTHER = "part.other"
 KEPT = "part.activations"  # never in "other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # if adapters are trained

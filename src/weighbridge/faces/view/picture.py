@@ -138,7 +138,7 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
     `place` is "stage" or "phase", the prefix of the words for the peak."""
     rows = []
     remedies = answer.report.remedies
-    if len(remedies) > SHOWN:  # the last ones show how it ends
+    if len(remedies) > SHOWN:  # the last changes show the smallest size
         remedies = (*remedies[: SHOWN - LAST], *remedies[-LAST:])
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""

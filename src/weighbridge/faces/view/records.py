@@ -50,7 +50,7 @@ class Column(NamedTuple):
 
     head: str = ""
     right: bool = False
-    folds: bool = False  # onto further lines; at most one column of a grid
+    folds: bool = False  # text wraps onto further lines; at most one column of a grid
     rank: int = 0
 
 
@@ -133,7 +133,7 @@ class Screen(NamedTuple):
 
     title: str
     sections: tuple[Section, ...]
-    footer: tuple[str, ...] = ()  # assumptions, and where there is more
+    footer: tuple[str, ...] = ()  # assumptions, and which option shows more
     warnings: tuple[str, ...] = ()
     lang: str = "en"
     brief: tuple[Block, ...] = ()  # blocks for a ticket or a model card; () for all

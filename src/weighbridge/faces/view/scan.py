@@ -12,8 +12,8 @@ from weighbridge.memory.report.scanned import ScanCell, ScanLine, ScanSummary, U
 
 MARKS: Mapping[str | None, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 GIBIBYTES = SizeFormat("GiB")
-LONGEST = 48  # characters of a model's name
-MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # in front of a card's name
+LONGEST = 48  # most characters of a model's name
+MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # prefixes of card ids
 FEW = 4  # number of questions that fit as columns on any terminal
 ALL = 'weighbridge scan query {place} "select id, why from unweighed"'
 

@@ -10,7 +10,7 @@ from weighbridge.faces.view.records import Block, Cell, Column, Grid, Mark, Note
 from weighbridge.faces.view.scan import LONGEST, MARKS
 from weighbridge.memory.report.scan_diff import ScanChange, ScanDiff, ScanTurn, ScanWhy
 
-SHA = 10  # characters of a revision
+SHA = 10  # characters of a revision that are shown
 
 
 def scan_diff(diff: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:

@@ -14,8 +14,8 @@ from weighbridge.base.wording import printable_lines
 from weighbridge.base.words import Words
 from weighbridge.faces.view.records import Block, Note, Paste
 
-MOST = 3  # statements on a screen
-WIDE = 79  # columns per statement
+MOST = 3  # most statements on a screen
+WIDE = 79  # most columns of a statement
 INDENT = "    "
 REST = ", ...)"
 

@@ -81,7 +81,7 @@ class ShownAnswer(NamedTuple):
 
     report: Report
     say: Words
-    unit: str | None  # as the user set it
+    unit: str | None  # as the user set it, None if they did not
     sizes: SizeFormat
     device: Device  # the fullest accelerator; the host if there is none
     phase: Instant  # the phase of the headline and the bar

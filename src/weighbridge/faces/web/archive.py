@@ -20,9 +20,9 @@ OUT = (
     *("faces/web/archive.py", "faces/web/npm.py", "faces/web/pyodide.py"),
     *("faces/web/space", "faces/web/snapshot.mjs", "faces/web/registry.py"),
     "faces/web/demonstration",
-    *("models/sources/session.py", "models/sources/wire.py"),  # other ways to ask over HTTP
+    *("models/sources/session.py", "models/sources/wire.py"),  # HTTP clients that a page cannot use
 )
-LATER = (  # tables of recorded networks, of which a visit reads few
+LATER = (  # tables of recorded networks, which few visits read
     *("models/arch/families/timm_names.txt", "models/arch/families/timm_trees.txt"),
     "pictures/nets",
 )
@@ -35,7 +35,7 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
         if path.is_file() and "__pycache__" not in path.parts and wanted(name):
             data = path.read_bytes()
             yield f"{package.name}/{name}", undocumented(data) if path.suffix == ".py" else data
-    import yaml  # which reads files that start a run
+    import yaml  # run files are YAML
 
     for path in sorted(Path(yaml.__file__).parent.glob("*.py")):
         yield f"yaml/{path.name}", undocumented(path.read_bytes())
@@ -53,7 +53,9 @@ def undocumented(source: bytes) -> bytes:
         for i in range(constant.lineno, constant.end_lineno or constant.lineno)
     }
     for i, line in enumerate(source.decode().split("\n")):
-        blank = not line.strip() and i + 1 < len(lines)  # the last one ends the line before it
+        blank = not line.strip() and i + 1 < len(
+            lines
+        )  # the last empty line ends the line before it
         if i not in lines_of_texts and (blank or line.lstrip().startswith("#")):
             lines[i] = None
     for node in ast.walk(tree):

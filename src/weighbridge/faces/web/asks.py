@@ -12,7 +12,7 @@ from weighbridge.base.wording import shown
 from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.view.records import RenderOptions
 
-LONGEST_TOKEN = 1024  # characters; the Hub's have some 40
+LONGEST_TOKEN = 1024  # most characters; the Hub's tokens have some 40
 SHORTEST = 8  # characters of a token that is masked in answers: a shorter one may be a common word
 MASK = "***"
 

@@ -42,7 +42,7 @@ BEGIN = "from weighbridge.faces.web.worker import begun\nbegun()"
 CSP = "Content-Security-Policy"
 STATIC = LOOK.replace("served", "static")
 UNLISTED = "const SITE = null;"
-KEPT = frozenset({".git", "CNAME"})  # allowed in an otherwise empty folder
+KEPT = frozenset({".git", "CNAME"})  # names allowed in an otherwise empty folder
 SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3
 
@@ -160,7 +160,7 @@ def _delete_old_snapshots(cache: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# What the site is made of.
+# Files of the site
 
 
 def site(
@@ -292,7 +292,7 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
 
 
-# The folder.
+# Writing the folder
 
 
 def _earlier_files(folder: Path) -> list[str]:

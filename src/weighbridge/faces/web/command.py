@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NUMBERS = (COUNT, WHOLE, SIZE)
 COMMANDS = {"image": "image", "train_image": "train-image"}  # task -> its command
-CONFIG = "./config.json"  # the file that an inline config is assumed to be in
+CONFIG = "./config.json"  # file name that stands for an inline config
 
 
 def command(request: Mapping[str, Any], view: "AnswerView") -> str:

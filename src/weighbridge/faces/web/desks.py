@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 4  # processes
 TICK = 0.02  # seconds between checks whether the client has left
 BUSY = 120.0  # seconds that an ask waits for a process
-SHORT = 64 * KIB  # bytes: a longer ask is not prepared for in another process
+SHORT = 64 * KIB  # bytes; for a longer ask no other process prepares
 SEARCHED = (
     "fit",
     "load",
@@ -197,7 +197,7 @@ def _failure(why: str) -> bytes:
     return json.dumps(failed(why)).encode()
 
 
-# The process
+# In the process
 
 
 def own(cache_dir: str | None, offline: bool) -> Desk:

@@ -20,7 +20,7 @@ from weighbridge.models.sources.base import SourceFile, inside, span
 from weighbridge.workload import MOST_BESIDE
 
 PASTED = ".text"  # ending of pasted text, which has no name: its content tells its kind
-RUNS = (  # files that start a run
+RUNS = (  # endings of files that start a run
     *(
         ".yaml",
         ".yml",
@@ -38,8 +38,8 @@ RUNS = (  # files that start a run
 KINDS = (".safetensors", ".gguf", ".json", ".jsonl", *RUNS)
 RUN = ".jsonl"
 KEYS = frozenset({"name", "size", "head", "key"})
-KEPT = 4  # files that a later ask may name by their key, without their bytes
-MOST_NAME = 255  # characters
+KEPT = 4  # most files that later asks may name by key, without their bytes
+MOST_NAME = 255  # most characters of a file's name
 MOST_SIZE = 1 << 62
 
 

@@ -26,9 +26,9 @@ answer model question device kind phase component detail level low expected high
 source
 """
 COLUMNS = tuple(_COLUMNS.split())
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that a spreadsheet would run
 STEM = re.compile(r"[^A-Za-z0-9._-]+")
-MOST_STEM = 60  # characters of a file's name
+MOST_STEM = 60  # most characters of a file's name
 
 
 def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:

@@ -48,7 +48,7 @@ from weighbridge.workload.train import (
 )
 
 When = Mapping[str, list[str]]
-SPELLED: Mapping[str, str] = {  # words in setting names, as labels spell them
+SPELLED: Mapping[str, str] = {  # word of a setting's name -> how labels spell it
     "cuda": "CUDA",
     "gpu": "GPU",
     "cpu": "CPU",
@@ -76,7 +76,7 @@ PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
 LEARNING: When = {"method": list(LEARNS)}
 WRITING: When = {"method": list(REWARDS)}  # methods that generate answers while they train
-OF_TRAINING: Mapping[str, When] = {  # setting -> when training has it
+OF_TRAINING: Mapping[str, When] = {  # setting -> when it applies to training
     **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
     **dict.fromkeys(OF_PACKED, PACKED),
     **dict.fromkeys(OF_ZERO, ZERO),

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
 
 Tell = Callable[[dict[str, Any]], None]
-MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
+MOST = MAX_READ * 4 // 3 + (1 << 16)  # most bytes of an ask, for a dropped header in base64
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 BETWEEN = re.compile(r"(?<=[\u4e00-\u9fff)]) (?=[\u4e00-\u9fff])")
 NO_CARD = ("card_near", "card_far", "card_host")
@@ -238,7 +238,7 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     message = one_line(words_in(lang, "errors", page=True).told(error.sentence))
     task = str(ask.get("task"))
     labelled = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
-    labelled = BETWEEN.sub("", labelled)  # Chinese words stand without blanks between them
+    labelled = BETWEEN.sub("", labelled)  # Chinese has no blanks between words
     return {"error": {**refused(error)["error"], **failed(labelled, error.code)["error"], **about}}
 
 

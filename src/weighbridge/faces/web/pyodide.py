@@ -22,7 +22,7 @@ LICENCE = (
     " https://github.com/pyodide/pyodide; CPython, which is inside, under the PSF License 2,"
     " https://docs.python.org/3/license.html"
 )
-MOST = 64 * MIB  # bytes of one file
+MOST = 64 * MIB  # most bytes of one file
 
 
 def package() -> Path:

@@ -15,10 +15,10 @@ from weighbridge.base.sentences import sentence
 SCHEMA = "weighbridge.registry/1"
 LIST = "registry.json"
 FILES = (LIST, "models.parquet", "keys.parquet", "answers.parquet")
-NAMES = "names.parquet"  # only in a large dataset
+NAMES = "names.parquet"  # exists only in a large dataset
 FOLDER = "registry"  # folder of the page with the dataset
 DEMONSTRATION = Path(__file__).with_name("demonstration")
-MOST = 16_000_000  # bytes of the list that are read
+MOST = 16_000_000  # most bytes of the list that are read
 
 
 def is_published(folder: Path) -> bool:

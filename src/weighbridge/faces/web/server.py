@@ -39,7 +39,7 @@ ASK = "ask"
 LOOK = '<meta name="weighbridge-engine" content="served">'  # in the index: who answers asks
 FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show a Space in a frame
 SECRET = 24  # random bytes of the path
-CROWD = 64  # connections at once: a browser opens six
+CROWD = 64  # most connections at the same time; a browser opens six
 ROOM = 1.0  # seconds that a new connection waits after a stranger's was closed for it
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n"
@@ -204,7 +204,7 @@ class PageServer(ThreadingHTTPServer):
         with suppress(OSError):
             request.setblocking(False)
             request.send(FULL)
-            request.recv(MOST)  # unread bytes would lose the answer
+            request.recv(MOST)  # unread bytes would make the system drop the response
         self.shutdown_request(request)
 
     def service_actions(self) -> None:

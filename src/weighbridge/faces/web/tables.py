@@ -21,7 +21,7 @@ Given = Mapping[str, Any]
 Answer = tuple[dict[str, Any], Screen]
 SCHEMA = "weighbridge.accuracy/1"  # schema of the accuracy table
 MOST_RANKED = 60  # most models to rank; each is estimated in several formats
-MOST_TEXT = 200  # characters of a filter
+MOST_TEXT = 200  # most characters of a filter
 
 LISTED = {"pattern", "use", "sort"}  # filters of models that need no ranking
 

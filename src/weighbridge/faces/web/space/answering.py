@@ -34,7 +34,11 @@ TABLES = ("gpus", "models")
 MANY = 512  # rows of a list for agents, halved until the answer is short enough
 NAMED = ("draft_model", "mmproj")  # settings whose values are model references
 OWN = ("gpu", "ram")  # settings whose value `local` means this machine
-CARDS = ("gpu", "gpu_memory", "smallest")  # without one, `fit` looks for this machine's card
+CARDS = (
+    "gpu",
+    "gpu_memory",
+    "smallest",
+)  # without one of these, `fit` looks for this machine's card
 NO_FILES = (
     "this server reads no paths and no addresses: name a model of the catalogue, a repository of "
     "the Hub (ORG/NAME or its page), or send its config"

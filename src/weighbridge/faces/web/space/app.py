@@ -32,7 +32,9 @@ def serve(port: int | None = None, open_: bool = False) -> None:
 
     office = Office()
     if current_thread() is main_thread():
-        signal(SIGTERM, lambda *_: sys.exit(0))  # as a Space is stopped: processes go, too
+        signal(
+            SIGTERM, lambda *_: sys.exit(0)
+        )  # a Space is stopped by SIGTERM; its processes must end, too
     try:
         _launch(office, port, open_=open_)
     finally:
@@ -48,7 +50,9 @@ def _launch(office: "Office", port: int | None, *, open_: bool) -> None:
     from weighbridge.faces.web.space.guard import Guard
     from weighbridge.faces.web.space.page_app import PageApp
 
-    many = office.limits.clerks + office.limits.waiting + 1  # one more to hear that it is busy
+    many = (
+        office.limits.clerks + office.limits.waiting + 1
+    )  # one more request gets the answer that the server is busy
     before = [Middleware(Guard), Middleware(PageApp, ask=office.asked, many=many)]
     with gr.Blocks(title="weighbridge", analytics_enabled=False) as blocks:
         endpoints.add(office.ask)

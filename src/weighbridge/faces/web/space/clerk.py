@@ -19,7 +19,7 @@ from typing import IO, Any
 from weighbridge.base.units import GIB, MIB
 
 MOST_MEMORY = 4 * GIB  # bytes of address space
-MOST_CACHE = 256 * MIB  # bytes of Hub files on disk; above it all are deleted
+MOST_CACHE = 256 * MIB  # bytes of Hub files on disk; above this all are deleted
 
 
 def main(arguments: list[str]) -> None:

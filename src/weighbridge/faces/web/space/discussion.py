@@ -32,17 +32,17 @@ FOOT = (
     "welcome."
 )
 MARK = "<!-- weighbridge: memory of {revision} -->"
-MOST_TEXT = 60_000  # characters
-MOST_LISTED = 5_000  # discussions of one page that are looked through
-SECONDS = 45  # for all of it: looking, posting, reading it back
-MOST_READ = 64  # discussions that are searched for the mark
+MOST_TEXT = 60_000  # most characters of a discussion
+MOST_LISTED = 5_000  # most discussions of one page that are listed
+SECONDS = 45  # seconds for searching, posting and reading it back
+MOST_READ = 64  # most discussions that are searched for the mark
 COMMIT = re.compile(r"[0-9a-f]{40}")
 RIGHTS = (
     "make one that may write in discussions (of the kind 'write', or fine-grained with that right) "
     "at https://huggingface.co/settings/tokens"
 )
 
-_turn = threading.Lock()  # so that two clicks do not both post
+_turn = threading.Lock()  # lock, so that two clicks do not both post
 
 
 class Draft(NamedTuple):
@@ -94,7 +94,7 @@ def _post_once(what: Draft, token: str) -> Posted:
         return Posted(earlier, already=True)
     try:
         posted = hub.create_discussion(what.repo_id, what.title, description=what.text)
-    except Exception:  # while posting or reading back: it may be there already
+    except Exception:  # an error after posting, so the discussion may exist
         earlier = _find_earlier(hub, what)
         if earlier is None:
             raise

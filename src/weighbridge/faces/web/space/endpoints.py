@@ -58,7 +58,7 @@ def _endpoint(task: str, ask: Ask) -> Callable[..., Any]:
     def endpoint(request: dict[str, Any], carried: gr.Request) -> dict[str, Any]:
         if MCP not in carried.url.path:
             return answered(ask, task, request)
-        # Gradio writes the answer of a tool as Python does, so a tool's is text already.
+        # Gradio writes a tool's answer as Python's repr, so it is turned into JSON text here.
         return cast("dict[str, Any]", json.dumps(answered(ask, task, request, short=True)))
 
     text = LISTING if task in TABLES else ASKING

@@ -27,8 +27,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BODY = 2 * MIB  # bytes of a request; the largest config.json that we know of is below 1 MB
-MOST_QUERY = 16_384  # characters of an address: every setting is in it
-MOST_CLIENTS = 10_000  # clients whose rates are remembered
+MOST_QUERY = 16_384  # most characters of an address, which may hold every setting
+MOST_CLIENTS = 10_000  # most clients whose rates are remembered
 API = r"/gradio_api"
 ASKS = re.compile(rf"/ask|{API}/(call|run|api|queue/join|mcp)\b.*")  # requests that cost an answer
 POSTED = re.compile(rf"/ask|{API}/((call|run|api)/.+|queue/join/?|cancel|reset/?|mcp\b.*)")
@@ -46,7 +46,7 @@ _FRAMED = {
 HEADERS = [
     (name.lower().encode(), value.encode())
     for name, value in _FRAMED.items()
-    if name != "X-Frame-Options"  # which cannot list hosts
+    if name != "X-Frame-Options"  # X-Frame-Options cannot list hosts
 ]
 
 
@@ -64,7 +64,9 @@ class Guard:
 
     def __init__(self, app: App, rates: Rates = Rates()) -> None:  # noqa: B008
         self._app, self._rates = app, rates
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (left, when)
+        self._buckets: OrderedDict[str, tuple[float, float]] = (
+            OrderedDict()
+        )  # client -> (requests left, time of the last request)
         self._behind_proxy = bool(os.environ.get("SPACE_ID"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

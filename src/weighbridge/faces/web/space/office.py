@@ -28,8 +28,8 @@ from weighbridge.faces.web.asks import taken_token
 
 MOST_ANSWER = 64 * MIB
 FRESH = 300  # seconds that an answer is reused: a branch of the Hub may move
-MANY, MOST_KEPT = 128, MIB // 2  # answers that are kept, and bytes of one
-GRACE = 5  # seconds after which a process ends itself, where nobody is left to stop it
+MANY, MOST_KEPT = 128, MIB // 2  # most answers that are kept, and most bytes of one
+GRACE = 5  # seconds beyond the limit after which a process ends itself, if the server is gone
 # Of the environment: what the Hub's client, certificates and Python need. Nothing else is handed
 # on, since a Space keeps its secrets there.
 _KEPT = """
@@ -43,7 +43,7 @@ KEPT = tuple(_KEPT.split())
 class Limits(NamedTuple):
     """Limits on what the server does for strangers."""
 
-    clerks: int = 2  # processes
+    clerks: int = 2  # number of answering processes
     seconds: int = 60  # seconds that one answer may take
     patience: float = 20.0  # seconds that a request waits for a process
     waiting: int = 64  # most requests that wait
