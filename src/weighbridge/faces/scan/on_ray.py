@@ -53,9 +53,9 @@ class Weighing:
         self._weigher = Weigher(ScanLimits(float(limits[0]), int(limits[1])))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        return {"note": [self._told(int(number)) for number in batch["part"]]}
+        return {"note": [self._result_text(int(number)) for number in batch["part"]]}
 
-    def _told(self, number: int) -> str:
+    def _result_text(self, number: int) -> str:
         """Return the result of a part as JSON; for an error (a full disk) a text, so that Ray does
         not retry."""
         try:

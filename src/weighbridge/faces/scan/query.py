@@ -99,7 +99,7 @@ class ScanView:
         except duckdb_error() as error:
             raise unread(error, self._of) from None
 
-    def _checked(self, sql: str) -> None:
+    def _check_reads_only(self, sql: str) -> None:
         """Check that SQL only reads, since DuckDB may write the files that it may read; raise
         UsageError if not."""
         for statement in self._connection.extract_statements(sql):
@@ -110,7 +110,7 @@ class ScanView:
         """Return the answer to a query, at most `most` rows. Raises UsageError if DuckDB refuses
         it."""
         try:
-            self._checked(sql)
+            self._check_reads_only(sql)
             done = self._connection.execute(sql, list(values))
             if done is None:  # the SQL has no statement
                 raise UsageError(sentence("sql.empty"))

@@ -314,5 +314,5 @@ def experts(
 
 
 def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:
-    """Yield one 3-D parameter that stacks all routed experts."""
+    """Yield one parameter of `shape` that stacks all routed experts."""
     yield Param(path, shape, "experts", routed=(top_k, count))

@@ -122,10 +122,10 @@ class Config:
     def get(self, *names: str) -> Any:
         """Return the first of `names` that is set, else the first class default, else None."""
         if names not in self._found:
-            self._found[names] = self._read(names)
+            self._found[names] = self._look_up(names)
         return self._found[names]
 
-    def _read(self, names: tuple[str, ...]) -> Any:
+    def _look_up(self, names: tuple[str, ...]) -> Any:
         spellings = [s for n in names for s in (n, *self._aliases.get(n, ()))]
         self._seen.update(spellings)
         for known in (self.raw, self._defaults):
@@ -168,7 +168,7 @@ class Config:
             if names[0] == OF_CACHE:
                 self._take(OF_CACHE, default)
             return default
-        known = self._whole_ones[names] = self._whole(value, names[0])
+        known = self._whole_ones[names] = self._whole_number(value, names[0])
         return known
 
     def layers(self, *names: str, default: int | None = None) -> int:
@@ -180,7 +180,7 @@ class Config:
 
     def maybe(self, *names: str) -> int | None:
         value = self.get(*names)
-        return None if value is None else self._whole(value, names[0])
+        return None if value is None else self._whole_number(value, names[0])
 
     def ratio(self, *names: str, default: float | None = None) -> float:
         """Return a factor of at least 0, such as MLP width over hidden size."""
@@ -200,7 +200,7 @@ class Config:
             return (self.num(*names),) * 2
         if len(value) != 2:
             raise self.error(names[0], "must.one_or_two", value=shown(value))
-        return self._whole(value[0], names[0]), self._whole(value[1], names[0])
+        return self._whole_number(value[0], names[0]), self._whole_number(value[1], names[0])
 
     def flag(self, *names: str, default: bool = False) -> bool:
         value = self.get(*names)
@@ -228,7 +228,7 @@ class Config:
         return list(value)
 
     def nums(self, *names: str) -> tuple[int, ...]:
-        return tuple(self._whole(value, names[0]) for value in self.many(*names))
+        return tuple(self._whole_number(value, names[0]) for value in self.many(*names))
 
     def per_layer(self, *names: str, count: int, default: int | None = None) -> tuple[int, ...]:
         """Return one number per layer, from a list or from one number for all layers."""
@@ -237,7 +237,7 @@ class Config:
             return (self.num(*names, default=default),) * count
         if len(value) != count:
             raise self.error(names[0], "has.layers", count=len(value), layers=count)
-        return tuple(self._whole(v, names[0]) for v in value)
+        return tuple(self._whole_number(v, names[0]) for v in value)
 
     def sub(self, *names: str, cls: str = "", absent: Mapping[str, Any] = NOTHING) -> "Config":
         """Return a nested config; if missing, `absent` or the class's default. Without a model type
@@ -324,7 +324,7 @@ class Config:
     def _identity(self) -> tuple[str, str, str]:
         return (self.where, self.model_type, self.cls)
 
-    def _whole(self, value: Any, name: str) -> int:
+    def _whole_number(self, value: Any, name: str) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):

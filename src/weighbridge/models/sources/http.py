@@ -272,7 +272,7 @@ def _limited_chunks(response: Response, count: int) -> Iterator[bytes]:
             raise UnreachableError(sentence("http.slow", seconds=seconds, size=read))
 
 
-def _read(response: Response, count: int) -> bytes:
+def _read_body(response: Response, count: int) -> bytes:
     if response.punctual:
         return _first_bytes(response, count)
     return within(MAX_SECONDS, lambda: _first_bytes(response, count))
@@ -295,7 +295,7 @@ def _first_bytes(response: Response, count: int) -> bytes:
 
 def _complete_response(response: Response, limit: int) -> HttpResponse:
     why = sentence("http.large.listed" if limit < MIB else "http.large.ours")
-    data = _read(response, limit + 1)
+    data = _read_body(response, limit + 1)
     if len(data) > limit:
         raise HubError(sentence("http.large", url=response.url, most=limit, why=why))
     return _response_of(response, data, len(data))
@@ -307,7 +307,7 @@ def _part(response: Response, wanted: ByteRange) -> HttpResponse:
     if wanted.start >= 0 and first != wanted.start:
         raise _TransientError(sentence("http.from", first=first, wanted=wanted.start))
     stop = last + 1 if wanted.start < 0 else min(wanted.stop, total or last + 1)
-    data = _read(response, stop - first)
+    data = _read_body(response, stop - first)
     if len(data) < stop - first:
         raise _TransientError(sentence("http.cut", size=len(data), wanted=stop - first))
     return _response_of(response, data, total)
@@ -322,7 +322,7 @@ def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
     if start is None or start > MAX_SKIP:
         raise HubError(sentence("ranges", host=_host(response.url)))
     stop = total if wanted.start < 0 else wanted.stop
-    data = _read(response, stop or 0)[max(0, start) :]
+    data = _read_body(response, stop or 0)[max(0, start) :]
     return _response_of(response, data, total)
 
 

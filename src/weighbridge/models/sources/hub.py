@@ -213,7 +213,7 @@ class HubSource:
         try:
             answer = client.get(f"{url}{below}?blobs=true", limit=MAX_LISTING)
         except RefusedAnswerError as refused:
-            raise self._explained(refused, client, url) from None
+            raise self._refusal_error(refused, client, url) from None
         except UnreachableError as error:
             return self._cached_listing(error)
         self._client = client
@@ -273,7 +273,9 @@ class HubSource:
             notes=(note,) if note else (),
         )
 
-    def _explained(self, refused: RefusedAnswerError, client: Client, url: str) -> WeighbridgeError:
+    def _refusal_error(
+        self, refused: RefusedAnswerError, client: Client, url: str
+    ) -> WeighbridgeError:
         asked = self._asked(client)
         if refused.reason == "RevisionNotFound":
             asked = replace(asked, revisions=_revisions(client, url))

@@ -101,7 +101,7 @@ def parse(
     )
     named = bool(typed.text) and typed.text.isprintable() and len(typed.text) <= MAX_LENGTH
     if not named and not exists(typed.text):
-        raise UsageError(sentence("ref.no_model", text=_shown(text)))
+        raise UsageError(sentence("ref.no_model", text=_quoted(text)))
     return next(reference for reader in READERS if (reference := reader(typed)) is not None)
 
 
@@ -123,7 +123,7 @@ def _refuse_config_text(typed: _Typed) -> Reference | None:
     """Raise UsageError for the text of a config in place of its file, or for a Python network
     (FILE.py:NAME); else return None."""
     if typed.text.startswith(("{", "[")):
-        raise UsageError(sentence("ref.config", text=_shown(typed.text)))
+        raise UsageError(sentence("ref.config", text=_quoted(typed.text)))
     if ".py:" in typed.text:
         raise UsageError(sentence("trace.net_first", net=typed.text))
     return None
@@ -138,7 +138,7 @@ def _size_reference(typed: _Typed) -> Reference | None:
     whole, _, tenths = match[1].partition(".")
     parameters = int(whole + tenths) * scale // 10 ** len(tenths)
     if not parameters:
-        raise UsageError(sentence("ref.no_parameters", text=_shown(typed.text)))
+        raise UsageError(sentence("ref.no_parameters", text=_quoted(typed.text)))
     return SizeRef(parameters=parameters)
 
 
@@ -146,7 +146,7 @@ def _refuse_ollama_page(typed: _Typed) -> Reference | None:
     """Raise UsageError, with the tag to use, for a page of Ollama's library; else return None."""
     page = re.fullmatch(r"(?:https?://)?(?:www\.)?ollama\.com/(?:library/)?([\w.:-]+)", typed.text)
     if page is not None:
-        raise UsageError(sentence("ref.of_ollama", text=_shown(typed.text), tag=page[1]))
+        raise UsageError(sentence("ref.of_ollama", text=_quoted(typed.text), tag=page[1]))
     return None
 
 
@@ -158,7 +158,7 @@ def _reference_with_scheme(typed: _Typed) -> Reference | None:
     if reader is None:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(
-            sentence("ref.scheme", scheme=scheme, known=known), where=_shown(typed.text)
+            sentence("ref.scheme", scheme=scheme, known=known), where=_quoted(typed.text)
         )
     return reader(typed, address)
 
@@ -186,13 +186,13 @@ def _missing_path(typed: _Typed) -> Reference | None:
         or typed.text.endswith("/")
     )
     if looks:
-        raise NotFoundError(sentence("path", path=_shown(typed.text)))
+        raise NotFoundError(sentence("path", path=_quoted(typed.text)))
     if (
         typed.text.lower().endswith(FILES)
         and typed.text.count("/") < 2
         and not re.search("[@:]", typed.text)
     ):
-        raise NotFoundError(sentence("file_here", name=_shown(typed.text)))
+        raise NotFoundError(sentence("file_here", name=_quoted(typed.text)))
     return None
 
 
@@ -225,7 +225,7 @@ def _hf_uri(typed: _Typed, address: str) -> Reference:
     kind, _, place = address.partition("/")
     if kind in OTHER_KINDS:
         raise UsageError(
-            sentence("ref.other_kind", text=_shown(typed.text), kind=OTHER_KINDS[kind])
+            sentence("ref.other_kind", text=_quoted(typed.text), kind=OTHER_KINDS[kind])
         )
     return _hub(typed, place if kind == "models" else address)
 
@@ -235,7 +235,7 @@ def _file_uri(typed: _Typed, place: str) -> Reference:
 
     path = unquote(place.removeprefix("localhost"))
     if not typed.exists(path):
-        raise NotFoundError(sentence("path", path=_shown(path)))
+        raise NotFoundError(sentence("path", path=_quoted(path)))
     return LocalRef(path=path, revision=typed.revision)
 
 
@@ -258,7 +258,7 @@ OTHER_KINDS = {
 }
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= 120 else f"{text[:117]}...")
 
 
@@ -271,9 +271,9 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
     except ValueError as error:
         port = re.match(r"[^/]*//(?:[^/?#]*@)?+(?:\[[^]]*])?+[^/?#@[\]:]*:(?!\d+(?:[/?#]|$))", url)
         why = "its port is no number" if port else error  # which may be a password
-        raise UsageError(sentence("ref.no_url", text=_shown(shown), why=str(why))) from None
+        raise UsageError(sentence("ref.no_url", text=_quoted(shown), why=str(why))) from None
     if not parts.hostname:
-        raise UsageError(sentence("ref.no_host", text=_shown(shown)))
+        raise UsageError(sentence("ref.no_host", text=_quoted(shown)))
     place = _hub_path(typed, parts)
     if place is None:
         return _plain_url(typed, url, parts)
@@ -302,7 +302,7 @@ def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
     _refuse_revision(typed, "a URL")
     filename = unquote(parts.path.rpartition("/")[2])
     if not filename.lower().endswith(FILES):
-        raise UsageError(sentence("ref.no_file", text=_shown(url), known=", ".join(FILES)))
+        raise UsageError(sentence("ref.no_file", text=_quoted(url), known=", ".join(FILES)))
     return UrlRef(url=parts._replace(fragment="").geturl(), filename=_path([filename], url))
 
 
@@ -312,10 +312,10 @@ def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
     if not segments:
-        raise UsageError(sentence("ref.page_no_model", text=_shown(typed.text), address=ENDPOINT))
+        raise UsageError(sentence("ref.page_no_model", text=_quoted(typed.text), address=ENDPOINT))
     if segments[0] in OTHER_KINDS:
         raise UsageError(
-            sentence("ref.other_kind", text=_shown(typed.text), kind=OTHER_KINDS[segments[0]])
+            sentence("ref.other_kind", text=_quoted(typed.text), kind=OTHER_KINDS[segments[0]])
         )
     length = 1 if len(segments) == 1 or segments[1] in PAGES else 2  # gpt2 has no organization
     repo_id, below = "/".join(segments[:length]), segments[length:]
@@ -324,7 +324,7 @@ def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference
     place = PAGES.get(below[0])
     if place is None or len(below) == 1:
         raise UsageError(
-            sentence("ref.no_page", text=_shown(typed.text), address=ENDPOINT, repo=repo_id)
+            sentence("ref.no_page", text=_quoted(typed.text), address=ENDPOINT, repo=repo_id)
         )
     revision, path = _split_revision(below[1:])
     where = {place: _path(path, typed.text)} if path else {}
@@ -348,7 +348,7 @@ def _hub(typed: _Typed, text: str) -> HubRef:
     text, colon, quant = text.partition(":")
     if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
         named = HIDDEN if "@" in quant else quant  # or it is the password of a login
-        raise UsageError(sentence("ref.quantization", name=named), where=_shown(typed.text))
+        raise UsageError(sentence("ref.quantization", name=named), where=_quoted(typed.text))
     name, at, after = text.partition("@")
     segments = name.split("/")
     revision, below = _split_revision(after.split("/")) if at else ("", [])
@@ -370,7 +370,9 @@ def _hub_ref(
     typed = None if revision is None else _revision(revision)
     if typed and text.revision and typed != text.revision:
         raise UsageError(
-            sentence("ref.two_revisions", first=typed, text=_shown(text.text), second=text.revision)
+            sentence(
+                "ref.two_revisions", first=typed, text=_quoted(text.text), second=text.revision
+            )
         )
     return HubRef(repo_id=check_repo_id(repo_id), revision=typed or text.revision, **where)
 
@@ -381,7 +383,7 @@ def check_repo_id(repo_id: str) -> str:
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
         key = "ref.no_words" if " " in repo_id and "/" not in repo_id else "ref.no_id"
-        raise UsageError(sentence(key, text=_shown(repo_id)))
+        raise UsageError(sentence(key, text=_quoted(repo_id)))
     return repo_id
 
 
@@ -399,18 +401,20 @@ def _revision(text: str) -> str:
         or ".." in text
         or text[0] == "/"
     ):
-        raise UsageError(sentence("ref.revision", text=_shown(text)))
+        raise UsageError(sentence("ref.revision", text=_quoted(text)))
     return text
 
 
 def _path(segments: list[str], shown: str) -> str:
     if any(s in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", s) for s in segments):
-        raise UsageError(sentence("ref.leaves", text=_shown(shown)))
+        raise UsageError(sentence("ref.leaves", text=_quoted(shown)))
     return "/".join(segments)
 
 
 def _refuse_revision(typed: _Typed, kind: str) -> None:
     if typed.revision is not None:
         raise UsageError(
-            sentence("ref.unversioned", text=_shown(typed.text), kind=kind, revision=typed.revision)
+            sentence(
+                "ref.unversioned", text=_quoted(typed.text), kind=kind, revision=typed.revision
+            )
         )

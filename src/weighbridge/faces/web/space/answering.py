@@ -185,7 +185,7 @@ def reference(text: str) -> None:
     from weighbridge.models.sources import endpoint
 
     try:
-        parsed = _parsed(text, has_name, endpoint())
+        parsed = _parse_reference(text, has_name, endpoint())
     except NotFoundError:  # raised for a path, which was not looked for
         parsed = None
     own_hub = not isinstance(parsed, HubRef) or parsed.endpoint is None
@@ -193,7 +193,7 @@ def reference(text: str) -> None:
         raise UsageError(f"{shown(text)}: {NO_FILES}")
 
 
-def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
+def _parse_reference(text: str, catalogue: Any, endpoint: str) -> object:
     from weighbridge.models.sources.reference import parse
 
     return parse(text, exists=lambda path: False, catalogue=catalogue, endpoint=endpoint)
