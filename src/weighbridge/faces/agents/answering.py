@@ -210,8 +210,8 @@ def _question_request(question: asked.AskedQuestion, settings: dict[str, Any]) -
 
 
 def _joint_request(settings: dict[str, Any], others: Any) -> dict[str, Any]:
-    """Return the request for several models on the same cards. Raises UsageError if `others` is no
-    list."""
+    """Return the request for several models together on one card. Raises UsageError if `others` is
+    no list."""
     if not isinstance(others, list):
         raise UsageError(sentence("agent.together", value=shown(others)))
     for other in others:

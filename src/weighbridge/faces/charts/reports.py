@@ -34,8 +34,8 @@ WORDS = 2  # number of text columns in the table
 
 
 class AlikeDevices(NamedTuple):
-    """Devices whose components are equal in every phase: their label and number, one of them, and
-    their memory."""
+    """Devices with equal components in every phase: a label, their number, one of the devices, and
+    their memory limit."""
 
     label: str
     number: int
@@ -215,8 +215,8 @@ def _device_group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGr
 def _limited_groups(
     groups: Sequence[BarGroup], alike: Sequence[AlikeDevices], rows: BarSettings
 ) -> tuple[list[BarGroup], str]:
-    """Return the groups for which there is room, and a note on what is not drawn. Many groups are
-    joined into one, a row per device."""
+    """Return the bar groups that fit the chart, and a note on the devices left out, "" for none.
+    Many groups are joined into one, a row per device."""
     if len(groups) <= ROWS // 3:
         return list(groups), ""
     together = _joined_group(groups)

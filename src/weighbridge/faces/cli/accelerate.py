@@ -103,8 +103,8 @@ def estimate_memory(
 
 
 def _note_without_head(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
-    """Return a note with the float32 size that accelerate prints, if it counts the class without a
-    head; "" if that has the same parameters."""
+    """Return a note with the float32 size that accelerate prints, if the class without a head has
+    fewer parameters; else ""."""
 
     base = prepared.load(**{**asked, "base_model": True})
     if base.model.parameters == report.model.parameters:

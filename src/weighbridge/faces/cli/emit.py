@@ -92,8 +92,8 @@ def _is_typed(setting: Any, value: Any) -> bool:
 
 
 def _difference_note(before: Any, emitted: Any, *, of_file: bool) -> str:
-    """Return a note on the memory of the run as the user asked it, which differs from that of the
-    new file's run."""
+    """Return a note on the memory of the run before it was emitted, for a new file whose run takes
+    another amount."""
     if of_file:
         itself = f"the file that it is made of {_memory_phrase(before)}"
         return f"{itself}; the first lines say what differs"

@@ -331,8 +331,8 @@ def worst(answers: list["Fit"]) -> int:
 
 
 def code(answer: "Fit") -> int:
-    """Return the exit code of an answer; with --max or --smallest it says whether such a value was
-    found."""
+    """Return the exit code of an answer: its verdict, or with --max or --smallest whether a value
+    was found."""
     if answer.solved is None or answer.workload.get("not_understood"):
         return CODES[answer.fits]
     if answer.solved.value:

@@ -58,7 +58,7 @@ def in_sentences(reference: str) -> bool:
 
 def asked_in_words(words: Sequence[str]) -> list[str]:
     """Return the command line that a question in words means, with the options typed after it; []
-    if `words` is no such question. The question is typed, on stdin or in a text file."""
+    if `words` are no question. The question is typed, on stdin or in a text file."""
     if words[:1] == [STDIN]:
         words = [_strip_fence(_read_and_restore_stdin()), *words[1:]]
     elif words and words[0].endswith(TEXTS) and os.path.isfile(words[0]):
@@ -134,8 +134,8 @@ def _read_stdin() -> bytes:
 
 
 def starts(reference: str) -> bool:
-    """Return whether `reference` is a run file by its name, or "-" (stdin); a file named like a
-    model is none."""
+    """Return whether `reference` is "-" (stdin), or an existing file with the name of a run
+    file."""
     if reference == STDIN:
         return True
     if not os.path.isfile(reference):
@@ -187,7 +187,7 @@ def _refuse_file_among_models(references: Sequence[str]) -> None:
 def given_file(
     references: Sequence[str], settings: dict[str, Any]
 ) -> tuple[Any, str | None] | None:
-    """Return the run file that stands in place of a model, in the form of `given_text`; None
+    """Return the run file that the user gave in place of a model, in the form of `given_text`; None
     without one."""
     return given_text(references[0]) if of_file(references, settings) else None
 

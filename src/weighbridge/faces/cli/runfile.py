@@ -147,7 +147,7 @@ def _print_fix(
     weighed: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
 ) -> int:
     """Print the change that makes a file fit as a unified diff, or inside the JSON answer, and
-    write it into the file if `write`. Return 0, or 1 if there is no such change."""
+    write it into the file if `write`. Return 0, or 1 without a change."""
     from weighbridge.files.runfiles.patching import patched
 
     name = printable(weighed.file.name)

@@ -92,8 +92,8 @@ def _has_equal_gres(jobs: "list[SlurmAdvice]", cards: int) -> bool:
 
 
 def _possible_cards(job: "SlurmJob", gpu: str | None) -> list[str | None]:
-    """Return the cards to judge a job by: every card that its --gres kind may mean; None stands for
-    the job's own."""
+    """Return the cards to judge a job by: every card that its kind may mean. If the kind means one
+    card or is missing, that is `gpu`, None to use the job's."""
     from weighbridge.files.runfiles.slurm import could_be, times
 
     kind = gpu or job.card

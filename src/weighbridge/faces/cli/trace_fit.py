@@ -104,8 +104,8 @@ def _screen_lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterato
 
 
 def _memory_line(fit: "BatchFit", words: Words) -> str:
-    """Return a line on the memory that the largest fitting batch, or the smallest one tried, takes
-    of the card, and what is unsure."""
+    """Return a line on the bytes that the largest fitting batch, or the smallest one tried, takes
+    of the card, with the batches of unknown verdict."""
     shown = fit.batch or fit.runs[0][0]
     needs = {batch: peak for batch, peak, _ in fit.runs}[shown]
     sizes = {"needs": human(needs), "high": human(fit.high), "has": human(fit.usable)}

@@ -40,8 +40,7 @@ CODES = {  # ECMA-48, select graphic rendition
 
 
 class Signs(NamedTuple):
-    """Signs that screens are drawn with; a cp1252 or an ASCII terminal gets others than a UTF-8
-    one."""
+    """The signs that screens are drawn with: those of a UTF-8 terminal, or of an ASCII one."""
 
     marks: dict[Mark, str]
     full: tuple[str, str]  # signs of segments in turn
@@ -235,7 +234,8 @@ def _widths(
     *,
     wide: bool,
 ) -> list[int]:
-    """Return the width of each column in terminal columns: the one that folds gets what is left."""
+    """Return the width of each table column in terminal columns; the column that folds gets the
+    rest."""
     widths = [max(cells(row[i][0]) for row in rows) for i in range(len(columns))]
     over = sum(widths) + len(INDENT) * len(columns) - width
     for index, column in enumerate(columns):

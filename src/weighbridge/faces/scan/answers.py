@@ -71,8 +71,8 @@ def failed(reason: str) -> list[AnswerRow]:
 
 
 def each_refused(rows: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[AnswerRow]:
-    """Return the refusal of a config as one row per question, else `rows`. It is for questions
-    asked after the config was read before."""
+    """Return the refusal of a config as one row per question, else `rows`. It is for configs that
+    were read when earlier questions were answered."""
     first = rows[0]
     if not first.get("code"):
         return rows

@@ -46,7 +46,7 @@ class RayRun(NamedTuple):
 
 
 class Weighing:
-    """An actor: it answers complete parts, with a process of its own."""
+    """An actor of Ray that answers complete parts, with one answering process."""
 
     def __init__(self, out: str, limits: Sequence[float]) -> None:
         self._out, self._plan = Path(out), plan_of(Path(out))

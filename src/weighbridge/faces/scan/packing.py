@@ -60,7 +60,7 @@ def unpacked(out: Path) -> None:
 
 
 def fault(out: Path) -> str | None:
-    """Return what is wrong with the file of all answers; None if nothing is, or it is not used."""
+    """Return a sentence on a damaged file of all answers; None if it is undamaged or not used."""
     path, note = packed(out), note_of(out / NOTE)
     if note is None and (out / NOTE).exists():
         return _other_file_line(out / NOTE, out)

@@ -42,8 +42,9 @@ LONG = 1 << 16  # most characters of a reference
 def models(
     source: str | Path, *, offline: bool = False, store: Path | None = None
 ) -> Iterator[RegisteredModel]:
-    """Yield the models of a SOURCE. Raises WeighbridgeError if it is none; a model that cannot be
-    read has the reason. `store` is the file that keeps configs fetched from a Hub."""
+    """Yield the models of a SOURCE; `store` is the file that keeps configs fetched from a Hub.
+    Raises WeighbridgeError for an invalid SOURCE; a model that cannot be read has the reason in
+    `unread`."""
     text = str(source)
     if text.startswith(SCHEME):
         from weighbridge.faces.scan import hub

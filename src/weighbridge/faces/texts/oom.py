@@ -235,7 +235,7 @@ def _change_blocks(change: Change, words: Words) -> Iterator[Block]:
 
 
 def _change_in_words(change: Change, words: Words) -> str:
-    """Return in words what a change sets: each setting with its new value."""
+    """Return the settings that a change sets, each with its new value, in words."""
     changes = []
     for name, value in change.change.items():
         key = f"do.{name}" if f"do.{name}" in words.sentences else "do.other"

@@ -110,8 +110,8 @@ def _is_refused_at_start(verdict: "Verdict") -> bool:
 
 
 def _comparable_size(unit: SizeFormat, nbytes: int, asked: str | None) -> str:
-    """Return `nbytes` as text to compare with a size in `unit`: without its unit if both have the
-    same one. `asked` is the unit that the user set, None if they set none."""
+    """Return `nbytes` as text to compare with a size in `unit`: without the unit if both share it.
+    `asked` is the unit that the user set, None if they set none."""
     scale = sizes(nbytes, asked or (unit.unit if unit.unit in ("GB", "GiB") else None))
     return unit.bare(nbytes) if scale.unit == unit.unit else scale.of(nbytes)
 
@@ -246,7 +246,8 @@ def in_ram(words: Words, verdict: "Verdict", size: str) -> str:
 
 
 def _host_shortage(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:
-    """Return the unit for sizes of host memory, and the bytes of it that the machine lacks."""
+    """Return the unit for sizes of host memory, and the bytes of host memory that the machine
+    lacks."""
     lacks = host.needed.expected - (host.available or 0)
     return apart(sizes(host.needed.expected, answer.unit), lacks), lacks
 
@@ -299,7 +300,7 @@ def _percent(needed: Bytes, usable: Bytes) -> int:
 
 def _devices_reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence on several devices whose memory does not add up, or that stay idle; "" if
-    nothing is to say."""
+    neither holds."""
     say, idle = answer.say, verdict.count - verdict.devices_used
     of_stages = (
         "picture_stages" in answer.report.derived

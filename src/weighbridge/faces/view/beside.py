@@ -106,8 +106,8 @@ def fits(
 def _models_by_cards(
     answers: Sequence[Fit], words: Words, unit: str | None
 ) -> tuple[tuple[Grid], ...]:
-    """Return a table of models by cards: how each model runs there, and the bytes that needs. ()
-    unless every model was asked about once on every card."""
+    """Return a table of models by cards: how each model runs there, and the bytes it needs. ()
+    unless there is one answer for every model and card."""
     found = {(printable(f.model.name), _card(f)): f for f in answers}
     models, cards = (dict.fromkeys(names) for names in zip(*found, strict=True))
     if not len(answers) == len(models) * len(cards) == len(found) > max(len(models), len(cards)):
@@ -128,7 +128,7 @@ def _run_cell(fit: Fit, words: Words, unit: str | None) -> Cell:
 
 
 def _needed_flags(fit: Fit) -> str:
-    """Return the settings that the answer needs beyond those asked, as flags; "" without any."""
+    """Return the settings that a model needs beyond the user's to fit, as flags; "" without any."""
     if fit.pictures or fit.plan.why != "asked":
         return written(fit.plan.settings, "")
     return next((flags(r) for r in fit.asked.remedies), "")
@@ -243,8 +243,8 @@ def _usable_memory(fit: Fit, unit: str | None) -> str:
 
 
 def _question_cell(q: Question | None, unit: str | None) -> Cell:
-    """Return a cell with the bytes that a question needs, and its longest context; empty if it was
-    not asked."""
+    """Return a cell with the bytes that a question needs, and its longest context; empty without
+    the question."""
     if q is None:
         return Cell("")
     if q.verdict is None:

@@ -282,8 +282,8 @@ def unhelped(answer: ShownAnswer) -> bool:
 
 
 def smallest(answer: ShownAnswer) -> Paste | Note:
-    """Return the command that finds the smallest card; a note if it cannot be asked, or on a page,
-    whose form asks it."""
+    """Return the command that finds the smallest card; a note if no card helps or `fit` cannot ask
+    it, or on a page, which has a form for it."""
     v = answer.report.verdict
     short_of_ram = v is not None and v.host is not None and v.host.fits == "no"
     if not askable(answer.report) or short_of_ram:  # a larger card adds no host memory

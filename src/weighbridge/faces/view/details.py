@@ -182,8 +182,8 @@ def _formulas(answer: ShownAnswer) -> Grid:
 
 
 def left_alone(answer: ShownAnswer) -> Grid | None:
-    """Return a table of the modules that each format leaves in the model's own dtype, one row for
-    formats that leave the same; None if there are none."""
+    """Return a table of the modules that formats leave in the model's dtype, one row per list of
+    modules; None if there are none."""
     names_of: dict[str, list[str]] = {}
     for r in answer.report.table:
         if r.left_alone:

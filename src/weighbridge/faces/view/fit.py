@@ -87,8 +87,8 @@ def _has_format_to_run(fit: Fit) -> bool:
 
 
 def _shown_questions(fit: Fit, *, details: bool) -> tuple[Question, ...]:
-    """Return the questions that have a table row. With a ladder of formats: training; loading if
-    asked about; and inference if a change surely helps on these cards."""
+    """Return the questions that have a table row. With a ladder of formats: training; loading if it
+    is the user's question; and inference if a change surely helps on these cards."""
     if not fit.ladder:
         return fit.questions
     beside = {fit.about} - {"infer"} | ({"load"} if details else set())
@@ -127,8 +127,8 @@ def _answer_cell(fit: Fit, words: Words, unit: str | None) -> Cell:
 
 
 def _plan_bar(fit: Fit, words: Words, unit: str | None) -> Iterator[Bar]:
-    """Yield the bar of the plan's memory on the cards asked about, or of the smallest format if
-    nothing fits there."""
+    """Yield the bar of the plan's memory on the user's cards, or of the smallest format if nothing
+    fits there."""
     rung = fit.plan.rung if fit.plan.here else None
     rungs = fit.ladder if rung is None else (rung,)
     report = rungs[-1].report if rungs else fit.asked.report
@@ -210,7 +210,7 @@ def _change_rows(question: Question, fit: Fit, words: Words, unit: str | None) -
 
 
 def _change_action(question: Question, remedy: Remedy, fit: Fit) -> Action:
-    """Return a change as settings of `fit`; --for stands for the training method."""
+    """Return a change as settings of `fit`, with --for in place of the training method."""
     others = {name: value for name, value in remedy.change.items() if name != "method"}
     method = remedy.change.get("method", question.method)
     names = (n for n, asked in NAMES.items() if asked == (question.task, method))

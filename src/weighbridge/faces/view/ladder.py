@@ -60,8 +60,8 @@ def _rung_mark(rung: Rung) -> Mark:
 
 
 def _nothing_fits(rung: Rung, words: Words, unit: str | None) -> Cell:
-    """Return a cell that says by how much even the smallest format is too large, or which context
-    its engine reaches."""
+    """Return a cell on the bytes by which even the smallest format is too large, or on the context
+    that its engine reaches."""
     engine = title(rung.engine)
     if rung.short_of:
         tokens = f"{rung.report.setting('context'):,}"

@@ -160,8 +160,8 @@ def phase_name(answer: ShownAnswer, name: str) -> str:
 
 
 def phases_differ(answer: ShownAnswer) -> bool:
-    """Return whether phases after loading show different sizes; if not, the bar already says it
-    all. Always true with full tables."""
+    """Return whether the phases after loading differ in size, so that a table adds to the bar.
+    Always true with full tables."""
     sizes = {
         answer.sizes.bare(phase.at("driver").expected)
         for phase in answer.device.phases

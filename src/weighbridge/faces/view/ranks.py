@@ -181,8 +181,8 @@ def _layout_cells(
 
 
 def _recomputed(row: Mapping[str, Any], words: Words) -> str:
-    """Return what is recomputed (Megatron's modules, torchtitan's list of operations) as text, and
-    its percentage of a step's FLOPs."""
+    """Return the recomputed parts (Megatron's modules, torchtitan's list of operations) as text,
+    and their percentage of a step's FLOPs."""
     selected = row["recompute"] == "selective" and "shard" in row
     what = words(f"layouts.{'ops' if selected else row['recompute']}")
     more = 100 * row["computed_again"]

@@ -24,8 +24,8 @@ Action = Mapping[str, Any]  # settings, or a model, of a row: a button sets them
 
 
 class RenderOptions(NamedTuple):
-    """The user's choices for a screen: which parts, in which language and unit, and on what it is
-    drawn."""
+    """The user's choices for a screen: unit, details and language, and the width and colour of the
+    terminal."""
 
     unit: str | None = None
     details: bool = False
@@ -68,7 +68,7 @@ class Headline(NamedTuple):
 
 
 class ShownSegment(NamedTuple):
-    """One part of a bar. `key` sets its colour, which is the same on every screen."""
+    """One part of a bar: its name, and its bytes. `key` sets its colour, equal on every screen."""
 
     key: str
     name: str

@@ -70,7 +70,7 @@ def left(words: Words, needs: int, nbytes: int, unit: str | None) -> str:
 
 
 class ShownPage(NamedTuple):
-    """Options of an answer on a page, which has its own controls instead of flags."""
+    """Options of an answer on a page, which has controls in place of flags."""
 
     sought: bool = True  # whether remedies were searched for
     least: bool = False  # whether only a lower bound is shown, before the answer is known
@@ -152,9 +152,12 @@ def fullest(report: Report) -> Device:
 
 
 def deciding(report: Report, device: Device) -> Instant:
-    """Return the phase that the answer is about. The allocator keeps what it reserved, so later
-    phases show as much as the one that needed it: among phases of equal size it is the one with the
-    most allocated, then the one whose bound decides."""
+    """Return the phase of a device that the answer is about.
+
+    The allocator keeps the memory it reserved, so later phases show as much as the phase that
+    needed it: among phases of equal size it is the one with the most allocated, then the one whose
+    bound decides.
+    """
     most = device.peak("driver").expected
     size = sizes(most)
     lower = report.verdict is not None and report.verdict.fits == "no"

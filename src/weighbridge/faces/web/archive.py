@@ -77,8 +77,8 @@ def wanted(name: str) -> bool:
 
 
 def later(name: str) -> bool:
-    """Return whether a page fetches a file only when it first reads it; such a file is not in the
-    archive."""
+    """Return whether a page fetches the file `name` only when it first reads it, so that the
+    archive does not hold it."""
     return name.endswith(".txt") and _is_among(name.removeprefix(f"{PACKAGE.name}/"), LATER)
 
 

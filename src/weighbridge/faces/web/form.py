@@ -296,7 +296,7 @@ def _relevance(name: str, tab: str) -> When | None:
 
 
 def _known_values(setting: Setting[Any], tab: str) -> Iterator[str]:
-    """Yield suggested values of a setting; the user may type others."""
+    """Yield suggested values of a setting, in addition to which the user may type any."""
     if setting.name == "quantization" and tab in PIPELINES:
         yield from PICTURE_FORMATS
     elif setting.name == "quantization":

@@ -65,9 +65,11 @@ class Response(Protocol):
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """Return the result of `job`; raise an error after `seconds`, while `job` runs on to its end: a
-    server that sends a byte per second never exceeds the timeout of one read. In a browser, which
-    has no threads, there is no limit: its requests have one of their own."""
+    """Return the result of `job`; raise an error after `seconds`, while `job` runs on to its end.
+
+    A server that sends a byte per second never exceeds the timeout of one read. A browser has no
+    threads, so there `job` has no limit here: its requests have one.
+    """
     if surroundings.IN_BROWSER:
         return job()
     done: list[Any] = []

@@ -52,7 +52,7 @@ def named(name: str, options: SourceOptions) -> NamedRepositories:
 
 def _sorted_listing(name: str, listing: list[Any]) -> NamedRepositories:
     """Return the repositories of a listing: exact matches of `name` with makers first, and the
-    others."""
+    remaining ones."""
     bases: dict[str, list[str]] = {}  # id of a repository -> its bases
     for each in listing:
         if isinstance(each, dict) and (repo_id := _checked_id(each.get("id"))):

@@ -58,8 +58,8 @@ def _has_proxies() -> bool:
 
 @cache
 def _certificates_known() -> bool:
-    """Return whether this module knows the certificates that huggingface_hub's client trusts:
-    version 2 uses the system's, 1 and 0 others."""
+    """Return whether this module knows the certificates that huggingface_hub's client trusts: those
+    of version 2 are the system's, those of 1 and 0 are not."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__

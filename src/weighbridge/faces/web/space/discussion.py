@@ -73,8 +73,8 @@ def draft(repo_id: str, revision: str, markdown: str) -> Draft:
 
 
 def post(what: Draft, token: str) -> Posted:
-    """Post a discussion, or find the one of the same revision, and return its address. Raises
-    HubError, or UsageError."""
+    """Post a discussion, or find the one already posted for its revision, and return the address.
+    Raises HubError, or UsageError."""
     _check(what, token)
     if not _turn.acquire(timeout=SECONDS):
         raise HubError(sentence("post.under_way"), where=what.repo_id)
@@ -150,8 +150,7 @@ def _candidates(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def _readable_errors(repo_id: str) -> Iterator[None]:
-    """Turn an error of the Hub in this block into one line that says what to do, without the
-    token."""
+    """Turn an error of the Hub in this block into one line with advice, without the token."""
     from huggingface_hub import errors
 
     try:
