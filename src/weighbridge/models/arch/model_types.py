@@ -39,55 +39,55 @@ HeadReader = Callable[
 Difference = Literal[
     # the layers
     "not_rotary",  # positions are learned, sinusoidal or relative, or there are none
-    "norms_behind",  # the sum is normed, not what a layer reads: BERT
+    "norms_behind",  # norms follow the residual sum, not precede the layer: BERT
     "parallel",  # attention and feed-forward read the same normed input
-    "one_layer_for_all",  # one layer stands for several: ALBERT
-    "holds_normed",  # the layer's variables hold what attention has read: StableLM
-    "holds_attended",  # the layer's variables hold what attention has made
-    "frees_fed",  # what a feed-forward has read goes with its first product: OPT
+    "one_layer_for_all",  # one stored layer is applied several times: ALBERT
+    "holds_normed",  # a layer's variables keep the attention's input alive: StableLM
+    "holds_attended",  # a layer's variables keep the attention's output alive
+    "frees_fed",  # the MLP's input is freed after its first product: OPT
     "keys_as_values",  # full layers have no values of their own, the last layers no keys either
-    "two_norms",  # its layers are those of Falcon 40B, where the config does not say
-    "named_resolutions",  # attention stands at the resolutions that the config names: Chameleon
+    "two_norms",  # its layers have two norms, as Falcon 40B's, if the config does not say
+    "named_resolutions",  # attention is at the resolutions that the config names: Chameleon
     "relative_scores",  # scores have parts by distance, which take tensors of their own
-    "one_kv_head",  # the one key-value head goes to the kernel as it is: Falcon
+    "one_kv_head",  # the single KV head goes to the kernel without being repeated: Falcon
     "wide_scores",  # scores are float32 in eager attention
     "own_softmax",  # eager attention has its softmax in the dtype of the scores
-    "kept_scores",  # scores live beside their softmax: MPNet
+    "kept_scores",  # scores stay alive next to their softmax: MPNet
     "wide_queries",  # queries and keys are cast to float32 before their product
     "wide_biases",  # biases of distance in float32 are added to the scores: MPT
-    "no_cache",  # generate keeps no cache unless it is asked to: MPT
-    "own_gelu",  # a GELU in operations of its own, four tensors at once: BLOOM
-    "raw_scores",  # scores stay beside what the mask was added to
-    "lingering_scores",  # the weights of a layer live to the end of the next, in eager attention
+    "no_cache",  # generate keeps no cache unless the user enables it: MPT
+    "own_gelu",  # a GELU in separate operations, four tensors at a time: BLOOM
+    "raw_scores",  # scores stay alive next to the masked scores
+    "lingering_scores",  # eager attention weights live to the end of the next layer
     "laid_heads",  # queries, keys and values are copied to have heads before tokens
-    "float_routes",  # weights of experts stay in float32, and so what they weigh
-    "narrow_routes",  # weights of experts are cast back, in spite of a correction: ERNIE 4.5
-    "every_expert",  # every expert works on every token, times 0 where it was not picked: Llama 4
+    "float_routes",  # routing weights stay in float32, and so do the outputs that they multiply
+    "narrow_routes",  # routing weights are cast back, in spite of a correction: ERNIE 4.5
+    "every_expert",  # every expert works on every token, times 0 if not selected: Llama 4
     "looped_experts",  # experts run one after the other in transformers 5, too: DBRX, LongCat
     "sorted_experts",  # tokens are sorted by expert before transformers 5, too: Granite, JetMoE
-    "expert_attention",  # each expert of a token has queries of its own: JetMoE
-    "scaled_latents",  # queries and latents are multiplied before attention: LongCat
+    "expert_attention",  # each expert of a token has separate queries: JetMoE
+    "scaled_latents",  # queries and compressed KV are scaled before attention: LongCat
     "two_halves",  # a layer is two attentions and two MLPs beside one mixture: LongCat
     "repeated_experts",  # the same in inference before transformers 5: tokens once for each expert
-    "shared_picks",  # layers without an indexer attend to what the last one picked
+    "shared_picks",  # layers without an indexer attend to the tokens that the last one selected
     "unweighted_norms",  # the norms inside a mixer have no weights
     "multipliers",  # sums are multiplied also where the config leaves the factor out, by 1
     # positions
     "whole_layers_unrotated",  # layers without a window have no rotary positions
     "every_fourth_unrotated",  # every fourth layer, or as the config says, has no rotary positions
     "rotary_by_window",  # cosines and sines for each kind of layer
-    "wide_rotary",  # queries and keys are turned in float32, one after the other, and cast back
-    "float_rotary",  # queries and keys are both cast to float32, turned, and cast back: Cohere
-    "complex_rotary",  # positions are turned as complex numbers
-    "buffered_positions",  # the numbers of positions are a buffer's
+    "wide_rotary",  # queries and keys are rotated in float32, one after the other, and cast back
+    "float_rotary",  # queries and keys are both cast to float32, rotated, and cast back: Cohere
+    "complex_rotary",  # rotary positions are applied as complex numbers
+    "buffered_positions",  # position ids come from a buffer
     # the head
     "scaled_logits",  # logits are scaled also where the config leaves the factor out
-    "unscaled_head",  # what a tied head reads is not scaled: mT5
+    "unscaled_head",  # the input of a tied head is not scaled: mT5
     "unbiased_logits",  # no bias is added to the logits
     "gelu_classifier",  # its classifier has a GELU where others have a tanh
     # how it is run
-    "own_items",  # a batch is of images, of pairs or of sounds, not of sequences with them inside
-    "sized_images",  # its images may have another size than its config says
+    "own_items",  # a batch holds images, pairs or sounds, not sequences that contain them
+    "sized_images",  # its images may have another size than its config states
     "torchtune_units",  # torchtune's recipes shard embedding and head by themselves
 ]
 
@@ -116,7 +116,7 @@ class TrainingFacts(NamedTuple):
     """Facts about a model type for the estimate of a training (training/)."""
 
     net: str = ""  # "module.function" below forward/nets: the forward pass
-    router: Literal[  # how its class scores experts, where not by softmax
+    router: Literal[  # rule by which its class scores experts, if not by softmax
         "",
         "by_ernie_rule",
         "by_granite_rule",
@@ -127,7 +127,7 @@ class TrainingFacts(NamedTuple):
         "by_sigmoid",
         "by_wide_softmax",
     ] = ""
-    dropouts: Literal[  # rates of its configuration class where a file leaves them out
+    dropouts: Literal[  # rule for the dropout rates that a config leaves out
         "",
         "attention_and_residual",
         "classifier",
@@ -138,7 +138,7 @@ class TrainingFacts(NamedTuple):
         "pdrop",
         "with_classifier",
     ] = ""
-    frozen: str = ""  # path of parameters that never train: sines
+    frozen: str = ""  # path of parameters that never train, such as sines
     lora: tuple[str, ...] = ()  # linears that PEFT adapts by default
     no_lora: tuple[str, ...] = ()  # linears that PEFT refuses, since kernels bypass adapters
     no_lora_since: str = ""  # its release; "": any that is known
@@ -173,7 +173,7 @@ class VllmFacts(NamedTuple):
     """Facts about a model type's class in vLLM (engines/vllm/)."""
 
     every_stage: Stage = ""
-    # shared experts are whole where each rank routes tokens of its own
+    # shared experts are replicated if each rank routes its tokens separately
     whole_shared_experts: bool = False
     library_towers: bool = False  # its towers are the classes of transformers
     gelu_experts: bool = False
@@ -181,7 +181,7 @@ class VllmFacts(NamedTuple):
     adapted_embedding: bool = False  # embedding and head take LoRA matrices, too
     # kernels other than FlashAttention: images that see all of themselves, heads of two sizes
     other_kernels: bool = False
-    # a tied head is made and freed, or shared with the embedding at once
+    # whether a tied head is created and freed, or shared with the embedding from the start
     tied_head: Literal["", "freed", "shared"] = ""
     wide_graphs: bool = False  # graphs are captured up to 1,024 tokens
     not_float16: bool = False  # loaded in float32 where a card has no bfloat16
@@ -227,40 +227,40 @@ class ModelType(NamedTuple):
     """All known facts about one model type. A field that is left out is as for Llama."""
 
     family: "Family | None" = None  # describes the tensors; None: only the file headers are read
-    # what layers remember, where no tree of modules says it: a function of the family's file, or
-    # the name of a shared one in arch/cache_layers.py
+    # reader of the layers' caches, if the family has no tree of modules: a function of the family's
+    # file, or the name of a shared one in arch/cache_layers.py
     layers: LayerReader | Literal["", "usual", "multi_head", "beside_text", "beside_sound"] = ""
-    language: str = ""  # the key of the nested config whose layers are those of the model
+    language: str = ""  # config key of the nested model whose layers are cached
     flat: bool = False  # the keys of that config may be among the outer ones
     # model types of nested configs where neither they nor their class name it. The key is that of
     # the config, a version, `tower` (of a config in code) or none (the class that reads it).
     holds: Mapping[str, str] = {}
-    # why nothing is kept between tokens: an `encoder`, an `image` or `audio` tower, a class that
+    # why nothing is cached between tokens: an `encoder`, an `image` or `audio` tower, a class that
     # `embeds`, or one that generates `without` a cache
     no_cache: Literal["", "encoder", "image", "audio", "embeds", "without"] = ""
     sees: Sight | None = None
     hears: Hearing | None = None
-    seen_by: str = ""  # the key of the model inside that sees and hears
+    seen_by: str = ""  # config key of the nested model that has the towers
     encoder: str = ""  # config key of the encoder's config
     paired: bool = False  # the encoder is half of a pair: of text or of images, as the class does
-    # what is special of an encoder: a `pyramid`, for whose positions no block stands, a token that
-    # sees those before it (`causal`), or one that `writes` as a language model, without a cache
+    # a special encoder: a `pyramid`, of whose layers a body has no blocks, one in which tokens
+    # attend only to earlier ones (`causal`), or one that `writes` as a language model, uncached
     encodes: Literal["", "pyramid", "causal", "writes"] = ""
     encoder_heads: HeadReader | Literal["", "window_by_layer", "window_of_pixels"] = ""
-    heads_key: str = ""  # the key of an encoder's heads, where it is not one of encoders.HEADS
-    width_key: str = ""  # and the key of the width that they split
-    windows: WindowRule | None = None  # which layers have one, where the config lists no kinds
+    heads_key: str = ""  # config key of an encoder's heads, if not one of encoders.HEADS
+    width_key: str = ""  # config key of the width that they split, if not one of encoders.WIDTHS
+    windows: WindowRule | None = None  # rule for layers with a window, if no kinds are listed
     # how far its positions reach: `endless`, counted `after_padding`, or `stretched` already
     positions: Literal["", "endless", "after_padding", "stretched"] = ""
     positions_of: str = ""  # the model type whose defaults they have
-    beside_patches: int = 0  # positions beside the patches of an image: class and other tokens
+    beside_patches: int = 0  # positions per image besides its patches: class and other tokens
     decodes: bool = False  # an encoder with a causal mask and cross-attention where it decodes
-    # layers for multi-token prediction where the config does not count them: one like the `last`
-    # that attends, or one without experts (`dense`), which may see a window alone (`near`)
+    # layers for multi-token prediction, if the config does not count them: one like the `last`
+    # that attends, or one without experts (`dense`), which may see only a window (`near`)
     predicts: Literal["", "last", "dense", "dense, near"] = ""
     computes: tuple[Difference, ...] = ()
-    gguf: str = ""  # the GGUF architecture, where called otherwise; `none`: llama.cpp has none
-    name: str = ""  # the model type itself, where it is of our tables
+    gguf: str = ""  # the GGUF architecture, if called otherwise; `none`: llama.cpp has none
+    name: str = ""  # the model type itself, if our tables have it
 
     @property
     def training(self) -> TrainingFacts:

@@ -78,7 +78,7 @@ def instruct_qformer(c: Config, prefix: str, seen: int) -> Iterator[Param]:
 
 
 def alone(c: Config, prefix: str) -> Iterator[Param]:
-    """Yield a Q-Former that has a config of its own, as in Granite Speech."""
+    """Yield a Q-Former that has a separate config, as in Granite Speech."""
     yield from qformer(c, prefix, c.num("encoder_hidden_size"))
 
 
@@ -88,8 +88,8 @@ def queries(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def seen_width(c: Config) -> int:
-    """Return the width of the Q-Former's cross-attention input: the tower's, whatever its own
-    config says."""
+    """Return the width of the Q-Former's cross-attention input: the tower's, whatever the
+    Q-Former's config states."""
     return nested(c, VISION).num("hidden_size")
 
 

@@ -164,7 +164,7 @@ def mpt_heads(c: Config) -> int:
 
 def mpt_layer(c: Config) -> Submodules:
     """Return a layer of MPT. transformers' class has as many KV heads as heads, whatever
-    attn_config says."""
+    attn_config states."""
     width, keys, inner, bias = c.num("d_model"), c.num("d_model"), 4 * c.num("d_model"), False
     if remote(c):
         keys = mpt_heads(c) * (width // max(1, c.num("n_heads")))

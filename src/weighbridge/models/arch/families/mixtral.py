@@ -171,8 +171,8 @@ def minimax_m2(c: Config) -> Decoder:
 
 
 def minimax_m2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Yield the rotary frequencies and the routers' correction biases. Published configs say
-    rotary_dim for partial_rotary_factor."""
+    """Yield the rotary frequencies and the routers' correction biases. Published configs have the
+    key rotary_dim for partial_rotary_factor."""
     size = head_dim(c)
     rotated = c.num("rotary_dim", default=size) / max(1, size)
     part = share(c, "partial_rotary_factor", default=rotated)

@@ -88,8 +88,8 @@ MUSICGEN = composite(
 
 
 def gpt(c: Config, prefix: str, *, norm_bias: bool) -> Iterator[Param]:
-    """Yield one of Bark's GPTs. With `norm_bias`, its norms have biases whatever the config says,
-    as in the fine model."""
+    """Yield one of Bark's GPTs. With `norm_bias`, as in the fine model, its norms have biases
+    whatever the config states."""
     width, bias = c.num("hidden_size"), c.enabled("bias")
     yield from embedding(f"{prefix}position_embeds_layer", c.num("block_size"), width)
     for i in range(c.layers("num_layers")):

@@ -120,8 +120,8 @@ def positions(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def square_positions(c: Config, prefix: str) -> Iterator[Buffer]:
-    """Yield the same indexes for Donut's copy of Swin, which stores them as a square in the
-    checkpoint."""
+    """Yield the table indexes of relative positions for Donut's copy of Swin, which stores them as
+    a square in the checkpoint."""
     side = c.num("window_size") ** 2
     for old in positions(c, prefix):
         yield Buffer(old.name, (side, side), old.dtype, persistent=True)
